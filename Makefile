@@ -1,0 +1,96 @@
+# `make demo` and `make test` set up everything they need on a fresh machine.
+#
+#   PYTHON=python3.12        another interpreter (3.11 or later)
+#   TORCH_INDEX=URL          index with the CPU build of PyTorch, where plain pip would fetch the CUDA one
+#   STUDY=folder             `make demo` with a study of your own
+
+PYTHON ?= python3
+STUDY ?=
+SECONDS ?= 60
+INSTANCES ?= 20000
+MINUTES ?= 30
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PEERS := dcmtk orthanc postgresql libpixelmed-java default-jdk-headless strace
+IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
+TORCH_PIN := torch==2.13.0
+RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
+
+.PHONY: help setup setup-dev peers demo test test-fast lint docs bench conformance chaos fuzz soak clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one with PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { [ -n "$(IS_ROOT)" ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; } || \
+	  { echo "Python's venv module is missing: install python3-venv (Debian) and call make again"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.node: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.node
+	$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH_PIN)
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.node
+setup-dev: $(VENV)/.dev
+
+## make peers        install the real peers the tests talk to (Debian, as root)
+peers:
+	@if [ -z "$(IS_ROOT)" ]; then \
+	  echo "not root or no apt-get: tests whose peer is missing skip. For all of them: apt-get install $(PEERS)"; \
+	elif ! dpkg -s $(PEERS) >/dev/null 2>&1; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null; \
+	fi
+
+## make demo         a stroke study goes in by C-STORE, results come out in a PACS, committed (STUDY=folder for your own)
+demo: setup
+	$(BIN)/python -m demo $(if $(STUDY),--study '$(STUDY)')
+
+## make test         everything: lint, types, tests
+test: setup-dev peers lint
+	$(RUN_PYTEST) -q -n 2 --dist loadfile -m 'not serial'
+	$(RUN_PYTEST) -q -m serial
+
+## make test-fast    the quick part, under three minutes
+test-fast: setup-dev
+	$(RUN_PYTEST) -q -n 2 --dist loadfile -m 'not slow and not serial'
+
+## make lint         ruff and mypy
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## make docs         regenerate the generated pages
+docs: setup
+	$(BIN)/python -m node.manual > docs/error-codes.md
+
+## make conformance  result objects before the external judges
+conformance: setup-dev peers
+	$(RUN_PYTEST) -q tests/conformance
+
+## make chaos        kill -9, power cut, failing disk at every step; renews the tables of docs/durability.md
+chaos: setup-dev peers
+	AINODE_PUBLISH=1 $(RUN_PYTEST) -q -s tests/chaos
+
+## make fuzz         SECONDS=60 of bytes nobody would send, for each parser and a live receiver
+fuzz: setup-dev
+	AINODE_FUZZ_SECONDS=$(SECONDS) $(RUN_PYTEST) -q -s tests/fuzz
+
+## make soak         INSTANCES=20000 images into two receivers, at most MINUTES=30; fails where anything grows
+soak: setup-dev
+	PYTHONSAFEPATH= $(BIN)/python -m tests.soak --instances $(INSTANCES) --minutes $(MINUTES)
+
+## make bench        measure beside DCMTK and Orthanc, on a quiet machine; writes bench/results.json
+bench: setup-dev peers
+	PYTHONSAFEPATH= $(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) demo/out build dist *.egg-info

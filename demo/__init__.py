@@ -1,0 +1,1 @@
+"""`make demo`: one stroke study in, results out, everything on loopback."""

@@ -1,0 +1,92 @@
+"""The check every set of objects passes before it may leave this machine.
+
+It reads the objects back from the very bytes that will be written and covers, without external programs, what validators
+and careful readers look at: identity, UIDs, provenance, codes, references, report structure, and the overlay voxel by
+voxel. A set that fails is never sent; a status object goes instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
+
+from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.provenance import check_codes, check_provenance
+from dicom_sr.checks.references import check_references
+from dicom_sr.checks.reports import check_reports
+from dicom_sr.checks.subject import Subject
+from dicom_sr.errors import ObjectInvalid, OverlayMismatch
+from dicom_sr.rendering import RenderedObject
+from models.results import Outcome, StudyResult
+
+if TYPE_CHECKING:
+    from dicom_sr.series import LoadedStudy, SeriesVolume
+
+_PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
+    check_uids,
+    check_context,
+    check_provenance,
+    check_codes,
+    check_references,
+    check_reports,
+)
+_CLASSES = {"seg": SegmentationStorage, "measurements": Comprehensive3DSRStorage}
+_MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
+"""What reading a damaged data set raises: the damage is the finding."""
+
+
+def check(
+    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
+) -> None:
+    """Refuse a set of objects that is not right.
+
+    Parameters
+    ----------
+    objects : sequence of RenderedObject
+        The whole set; references within it have to resolve.
+    study, result, source
+        What the set was rendered from.
+
+    Raises
+    ------
+    OverlayMismatch
+        The segmentation, read back, is not the mask on the source's planes.
+    ObjectInvalid
+        Anything else; ``detail["problems"]`` lists all of it, without patient data.
+    """
+    subject = Subject.of(objects, study, result, source)
+    if wrong := _run(check_overlay, subject):
+        raise OverlayMismatch(wrong[0], problems=wrong)
+    problems = list(_set_problems(subject))
+    for part in _PARTS:
+        problems += _run(part, subject)
+    if problems:
+        raise ObjectInvalid(f"{len(problems)} problems, first: {problems[0]}", problems=problems)
+
+
+def _run(part: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
+    problems: list[str] = []
+    try:
+        problems.extend(part(subject))
+    except _MALFORMED as error:
+        # The error's own words may quote a patient attribute.
+        problems.append(f"{part.__name__}: an object is malformed ({type(error).__name__})")
+    return problems
+
+
+def _set_problems(subject: Subject) -> Iterator[str]:
+    """The set as a whole: one object for each role, of the role's class, fitting the outcome."""
+    roles = [role for role, _ in subject.objects]
+    if not roles:
+        yield "the set is empty"
+    if len(set(roles)) != len(roles):
+        yield "two objects have the same role"
+    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
+    for role, dataset in subject.objects:
+        if role.startswith("status") != not_assessed:
+            yield f"{role}: does not fit an outcome of {subject.result.outcome}"
+        if dataset.get("SOPClassUID") != _CLASSES.get(role, BasicTextSRStorage):
+            yield f"{role}: has the wrong SOP class"

@@ -1,0 +1,80 @@
+"""What is checked: objects as a receiver will read them, beside what they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+
+from dicom_sr.rendering import RenderedObject
+from models.results import StudyResult
+
+if TYPE_CHECKING:
+    from dicom_sr.series import LoadedStudy, SeriesVolume
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One set of objects, read back from its bytes.
+
+    Attributes
+    ----------
+    objects : tuple of (str, FileDataset)
+        Role and data set.
+    """
+
+    objects: tuple[tuple[str, FileDataset], ...]
+    study: LoadedStudy
+    result: StudyResult
+    source: SeriesVolume | None
+
+    @classmethod
+    def of(
+        cls,
+        objects: Sequence[RenderedObject],
+        study: LoadedStudy,
+        result: StudyResult,
+        source: SeriesVolume | None,
+    ) -> Subject:
+        """Decode ``objects`` from the bytes that will be written."""
+        decoded = tuple((rendered.role, dcmread(BytesIO(rendered.encoded))) for rendered in objects)
+        return cls(decoded, study, result, source)
+
+    @cached_property
+    def headers(self) -> dict[str, Dataset]:
+        """Source headers by SOP Instance UID."""
+        return {str(header.SOPInstanceUID): header for header in self.study.headers}
+
+    @cached_property
+    def base(self) -> Dataset:
+        """The source header that patient and study attributes are measured against."""
+        return self.source.header if self.source is not None else self.study.headers[0]
+
+    def role(self, role: str) -> FileDataset | None:
+        """The object with that role."""
+        return next((dataset for name, dataset in self.objects if name == role), None)
+
+    @property
+    def reports(self) -> Iterator[tuple[str, FileDataset]]:
+        """Structured reports among the objects."""
+        return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") == "SR")
+
+
+def walk(dataset: Dataset) -> Iterator[Dataset]:
+    """Every item of every sequence below ``dataset``, depth first."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for entry in element.value:
+                yield entry
+                yield from walk(entry)
+
+
+def concept(entry: Dataset, keyword: str = "ConceptNameCodeSequence") -> str:
+    """Code value of a code sequence, empty when absent."""
+    sequence = entry.get(keyword)
+    return str(sequence[0].get("CodeValue", "")) if sequence else ""

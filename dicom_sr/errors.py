@@ -1,0 +1,141 @@
+"""Errors of ``dicom_sr``: series that are refused (SER-…) and objects that may not leave (RES-…)."""
+
+from __future__ import annotations
+
+from models.errors import NodeError, Refused
+
+_READ_WITHOUT = "The study is to be read without AI."
+
+
+class SeriesRejected(Refused):
+    """A series cannot be turned into a volume, or the roles a model needs cannot be filled."""
+
+
+class GantryTilt(SeriesRejected):
+    code = "SER-001"
+    summary = "The slices are sheared against their normal (gantry tilt)."
+    remedy = f"Send a series reconstructed without tilt. {_READ_WITHOUT}"
+
+
+class MissingSlice(SeriesRejected):
+    code = "SER-002"
+    summary = "At least one slice is missing."
+    remedy = "Send the whole series again; `ainode why` names the positions."
+
+
+class DuplicatePosition(SeriesRejected):
+    code = "SER-003"
+    summary = "Two images of one volume share a position."
+    remedy = "Check whether two acquisitions share one series; `ainode why` names the positions."
+
+
+class UnevenSpacing(SeriesRejected):
+    code = "SER-004"
+    summary = "The distance between slices varies."
+    remedy = f"Send a series with constant spacing. {_READ_WITHOUT}"
+
+
+class MixedOrientation(SeriesRejected):
+    code = "SER-005"
+    summary = "The images of the series have different orientations."
+    remedy = "Check whether a localiser was stored into the series; send the planes as separate series."
+
+
+class Localiser(SeriesRejected):
+    code = "SER-006"
+    summary = "The series is a localiser."
+    remedy = "No action: route the diagnostic series."
+
+
+class SingleSlice(SeriesRejected):
+    code = "SER-007"
+    summary = "The series has too few slices for a volume."
+    remedy = f"Send the whole series. {_READ_WITHOUT}"
+
+
+class UnknownUnits(SeriesRejected):
+    code = "SER-008"
+    summary = "The unit of the pixel values cannot be determined."
+    remedy = "Check rescale or real-world value mapping at the scanner; the values fit no physical range."
+
+
+class NoPixelData(SeriesRejected):
+    code = "SER-009"
+    summary = "The objects hold no pixel data."
+    remedy = "No action if these are not images; else send the series again."
+
+
+class Undecodable(SeriesRejected):
+    code = "SER-010"
+    summary = "The pixel data cannot be decoded."
+    remedy = "Send the series uncompressed, or in a transfer syntax named in the conformance statement."
+
+
+class RoleMissing(SeriesRejected):
+    code = "SER-011"
+    summary = "A series that the model needs is not in the study."
+    remedy = "Check that the PACS routes every diffusion series, derived maps included."
+
+
+class RoleAmbiguous(SeriesRejected):
+    code = "SER-012"
+    summary = "Several series fill the same role equally well."
+    remedy = "Narrow the rule so that one remains; `ainode why` lists the candidates."
+
+
+class GridMismatch(SeriesRejected):
+    code = "SER-013"
+    summary = "The input series do not lie on the same voxel grid."
+    remedy = "Send series of one acquisition; the frame of reference and positions must agree."
+
+
+class GeometryMissing(SeriesRejected):
+    code = "SER-014"
+    summary = "Position, orientation or spacing is absent or unusable."
+    remedy = f"Send original images, not screen captures. {_READ_WITHOUT}"
+
+
+class MixedPatients(SeriesRejected):
+    code = "SER-015"
+    summary = "The images belong to more than one patient."
+    remedy = "Correct the identity at the modality or PACS, then `ainode release STUDY`."
+
+
+class UnsupportedImage(SeriesRejected):
+    code = "SER-016"
+    summary = "The kind of image is not supported (colour, exponential ADC, several samples per pixel …)."
+    remedy = "No action: route the series the model was made for."
+
+
+class SeveralStudies(SeriesRejected):
+    code = "SER-017"
+    summary = "The files do not belong to exactly one study."
+    remedy = "Give the files of one study at a time."
+
+
+class MapContradicted(SeriesRejected):
+    code = "SER-018"
+    summary = "The ADC map contradicts the diffusion images it should come from."
+    remedy = f"Check that map and images are of one acquisition, and unmirrored. {_READ_WITHOUT}"
+
+
+class ResultError(NodeError):
+    """An object could not be built, or the check before sending failed. Nothing is sent."""
+
+
+class ObjectInvalid(ResultError):
+    code = "RES-001"
+    summary = "A result object failed the check before sending."
+    remedy = "Nothing was sent but a status object. Report this with the job's number: it is a defect of the node."
+
+
+class OverlayMismatch(ResultError):
+    code = "RES-002"
+    summary = "A segmentation read back differs from the model's mask."
+    remedy = "Nothing was sent but a status object. Report this with the job's number: it is a defect of the node."
+
+
+class SourceUnusable(ResultError):
+    code = "RES-003"
+    summary = "The source header cannot carry a result."
+    remedy = "The message names the attribute; correct the images at the PACS and send them again."

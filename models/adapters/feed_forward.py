@@ -1,0 +1,115 @@
+"""Family ``feed_forward``: volumes in, one pass through the main graph, regions out.
+
+Nothing here knows what is looked for. A card names the steps before and after its main graph, with their parameters; a
+new model of this family is a card and a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import postprocessing, preprocessing
+from models.errors import InferenceFailed, NotAssessed
+from models.measurement import measured_regions, volume_quantity
+from models.registry import Model
+from models.results import Outcome, Segmentation, StudyResult
+from models.steps import bind_steps
+from models.suitability import LIMITATIONS, check_limits, shortcomings
+from models.volume import Volume
+from models.workspace import Workspace
+
+
+def build(model: Model) -> FeedForward:
+    """Adapter for ``model``; raises :class:`CardInvalid` when its steps or limits do not exist."""
+    return FeedForward(model)
+
+
+class FeedForward:
+    """Runs one model of the family. See :func:`build`."""
+
+    def __init__(self, model: Model) -> None:
+        card = model.card
+        self._model = model
+        self._before = bind_steps(card.id, card.preprocessing, preprocessing.STEPS)
+        self._after = bind_steps(card.id, card.postprocessing, postprocessing.STEPS)
+        check_limits(card.id, card.suitability)
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Result of one study; see :meth:`models.registry.Model.run`."""
+        workspace = self._workspace(inputs, parameters)
+        for step in self._before:
+            step(workspace)
+        workspace.run_graph("main")
+        for step in self._after:
+            step(workspace)
+        faults = shortcomings(workspace, self._model.card.suitability)
+        return self._result(workspace, parameters, faults)
+
+    def _workspace(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> Workspace:
+        values = self._model.thresholds(parameters)
+        roles = self._model.card.inputs
+        for role in roles:
+            if role.required and role.role not in inputs:
+                raise InferenceFailed(f"{self._model.card.id}: the input {role.role} is missing")
+        grid = inputs[roles[0].role]
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for role in roles:
+            if role.role not in inputs:
+                continue
+            volume = inputs[role.role]
+            if role.same_grid_as and not volume.same_grid(inputs[role.same_grid_as]):
+                raise InferenceFailed(f"{self._model.card.id}: {role.role} is not on the grid of {role.same_grid_as}")
+            # A hole filled with zeros would read as "nothing found" there.
+            if not np.isfinite(volume.array_zyx).all():
+                raise InferenceFailed(f"{self._model.card.id}: the input {role.role} holds NaN or infinity")
+            arrays[role.role] = volume.array_zyx.astype(np.float32)
+            if "b_value" in volume.facts and role.kind == "dwi":
+                values["b_value"] = float(volume.facts["b_value"])
+        workspace = Workspace(grid=grid, arrays=arrays, values=values, run_graph=lambda name: None)
+        workspace.run_graph = lambda name: self._run_graph(workspace, name)
+        return workspace
+
+    def _run_graph(self, workspace: Workspace, name: str) -> None:
+        session = self._model.session(name)
+        feeds = {
+            key: workspace.arrays[key].astype(np.float32, copy=False)
+            if key in workspace.arrays
+            else np.array([workspace.value(key)], dtype=np.float32)
+            for key in session.inputs
+        }
+        workspace.arrays.update(session.run(feeds))
+
+    def _result(self, workspace: Workspace, parameters: Mapping[str, str], faults: list[NotAssessed]) -> StudyResult:
+        card = self._model.card
+        regions = measured_regions(workspace, card.labels)
+        if not regions and faults:
+            raise faults[0]
+        total = float(sum(region.volume_ml for region in regions))
+        role = card.inputs[0].role
+        limitations = [*card.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
+        return StudyResult(
+            outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
+            title=card.title,
+            finding=card.finding,
+            site=card.site,
+            model=self._model.reference(parameters),
+            segmentation=Segmentation(role, workspace.array("labels"), regions) if regions else None,
+            total_ml=total,
+            detection_limit_ml=workspace.values.get("detection_limit_ml"),
+            totals=(volume_quantity(total),),
+            limitations=tuple(dict.fromkeys(limitations)),
+            evidence=self._evidence(workspace),
+        )
+
+    def _evidence(self, workspace: Workspace) -> dict[str, Any]:
+        names = [*self._model.card.thresholds]
+        return {
+            **workspace.evidence,
+            "thresholds": {name: round(workspace.values[name], 4) for name in sorted(names)},
+            "rejected": dict(sorted(workspace.rejected.items())),
+            **{name: workspace.values[name] for name in self._model.card.adjustable},
+        }

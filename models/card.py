@@ -1,0 +1,200 @@
+"""The model card: everything a model states about itself, read from ``model.toml`` and checked strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import CardInvalid
+from models.results import CodedTerm
+
+CARD_FILE = "model.toml"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Scalar = bool | int | float | str
+
+
+class Family(StrEnum):
+    """Which adapter runs the model; the name is that of its module in ``models.adapters``."""
+
+    FEED_FORWARD = "feed_forward"
+    PROMPTABLE = "promptable"
+    IMAGE_TEXT = "image_text"
+    GENERATION = "generation"
+    REMOTE = "remote"
+    CHAIN = "chain"
+    EXTERNAL = "external"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CardInput(_Strict):
+    """One volume the model takes.
+
+    Attributes
+    ----------
+    role : str
+        Name under which the volume is handed to the model.
+    kind : str
+        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s) or ``"image"``.
+    modality : str
+        DICOM modality, e.g. ``"MR"``.
+    required : bool
+        Whether the model refuses to run without it.
+    same_grid_as : str or None
+        Role whose voxel grid this volume must share.
+    minimum_b_value, maximum_b_value : float or None
+        Limits in s/mm².
+    """
+
+    role: str
+    kind: Literal["dwi", "adc", "image"]
+    modality: str
+    required: bool = True
+    same_grid_as: str | None = None
+    minimum_b_value: float | None = None
+    maximum_b_value: float | None = None
+
+
+class PinnedFile(_Strict):
+    """A file beside the card, pinned by the SHA-256 of its bytes."""
+
+    file: str
+    sha256: Sha256
+
+
+class Graph(PinnedFile):
+    """An ONNX graph: pinned file, names of its inputs and outputs in graph order, and its opset."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int = Field(ge=11)
+
+
+class Step(_Strict):
+    """A named step of pre- or postprocessing, with its parameters."""
+
+    step: str
+    parameters: dict[str, Scalar | list[Scalar]] = {}
+
+
+class Label(_Strict):
+    """What one value of the label mask means, in coded terms."""
+
+    value: int = Field(ge=1, le=255)
+    name: str
+    finding: CodedTerm
+    category: CodedTerm
+    site: CodedTerm
+
+
+class Card(_Strict):
+    """A model card.
+
+    Attributes
+    ----------
+    id, version, name, manufacturer : str
+        Identity; ``id`` is what rules and the command line say.
+    title : str
+        What the model looks for, English, as in :attr:`models.results.StudyResult.title`.
+    family : Family
+        Which adapter runs it.
+    finding, site : CodedTerm
+        The concept looked for, and where; stated also when nothing was found or nothing ran.
+    clinical : bool
+        Whether anybody has approved clinical use. False unless a site says otherwise.
+    inputs, graphs, files, preprocessing, postprocessing, labels
+        What it takes and how it is run. ``files`` are pinned files other than graphs (vocabularies …).
+    thresholds : dict
+        Named numbers the steps and graphs use.
+    adjustable : tuple of str
+        Thresholds a rule may override.
+    suitability : dict
+        Limits of the suitability check, see :mod:`models.suitability`.
+    limitations : tuple of str
+        Keys of fixed sentences every result carries.
+    options : dict
+        Settings only the family's adapter understands.
+    provenance, evidence : dict
+        Where it comes from; published and own figures, with their sources.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,63}$")
+    version: str
+    title: str
+    name: str
+    manufacturer: str
+    family: Family
+    licence: str
+    intended_use: str
+    caveats: tuple[str, ...] = ()
+    clinical: bool = False
+    finding: CodedTerm
+    site: CodedTerm
+    inputs: list[CardInput]
+    graphs: dict[str, Graph]
+    files: dict[str, PinnedFile] = {}
+    preprocessing: tuple[Step, ...] = ()
+    postprocessing: tuple[Step, ...] = ()
+    labels: tuple[Label, ...] = ()
+    thresholds: dict[str, float] = {}
+    adjustable: tuple[str, ...] = ()
+    suitability: dict[str, float] = {}
+    limitations: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        roles = [each.role for each in self.inputs]
+        if len(set(roles)) != len(roles):
+            raise ValueError("inputs: a role is named twice")
+        for each in self.inputs:
+            if each.same_grid_as is not None and each.same_grid_as not in roles:
+                raise ValueError(f"inputs: {each.role} shares the grid of {each.same_grid_as}, which is no input")
+        if unknown := set(self.adjustable) - set(self.thresholds):
+            raise ValueError(f"adjustable: no such threshold: {', '.join(sorted(unknown))}")
+        if self.family is Family.FEED_FORWARD and "main" not in self.graphs:
+            raise ValueError("graphs: a feed_forward model needs a graph named main")
+        values = [each.value for each in self.labels]
+        if values != list(range(1, len(values) + 1)):
+            raise ValueError("labels: values must be 1, 2, 3 … in order")
+        for pinned in (*self.graphs.values(), *self.files.values()):
+            path = PurePosixPath(pinned.file)
+            if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
+                raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Card:
+        """Read ``model.toml`` in ``folder``.
+
+        Raises
+        ------
+        CardInvalid
+            The file is missing, is not TOML, or a key is unknown, missing or out of range; the message names file and
+            key.
+        """
+        path = folder / CARD_FILE
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise CardInvalid(f"{folder.name}/{CARD_FILE}: {error}") from error
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
+            raise CardInvalid(f"{folder.name}/{CARD_FILE}: {'; '.join(faults)}", keys=faults) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,132 @@
+"""English sentences of the deterministic report."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
+from models.results import Laterality, ModelReference, RefusalReason
+
+_WHERE = {
+    Laterality.LEFT: " on the left side of the brain",
+    Laterality.RIGHT: " on the right side of the brain",
+    Laterality.BILATERAL: " on both sides of the brain",
+    Laterality.MIDLINE: " in the midline of the brain",
+    Laterality.UNKNOWN: "",
+}
+_ALSO = {Laterality.MIDLINE: " and in the midline", Laterality.UNKNOWN: " (side of some not determined)"}
+_SIDE = {
+    Laterality.LEFT: "left",
+    Laterality.RIGHT: "right",
+    Laterality.BILATERAL: "both sides",
+    Laterality.MIDLINE: "midline",
+    Laterality.UNKNOWN: "side not determined",
+}
+
+
+def _where(facts: ReportFacts) -> str:
+    first, *also = facts.sides
+    return _WHERE[first] + "".join(_ALSO[side] for side in also)
+
+
+class English:
+    """Wording for infarct on diffusion MR. Every method returns whole sentences, or an empty string."""
+
+    language = "en"
+    separator = " "
+    limitations: ClassVar[dict[str, str]] = {
+        "negative_is_not_exclusion": '"No restricted diffusion found" is not "no infarct".',
+        "baseline_not_validated": "This is a baseline method. It has not been clinically validated.",
+        "subacute_missed": "Infarcts older than about 10 days may be missed, because ADC pseudonormalises.",
+        "incomplete_coverage": "The images do not cover the whole brain. What lies outside was not assessed.",
+        "low_signal_to_noise": "The signal-to-noise ratio is low. Small infarcts may be missed.",
+        "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",
+        "reference_doubtful": (
+            "The comparison with normal tissue is doubtful. Volumes may be too small and further infarcts may be missed."
+        ),
+    }
+
+    def found(self, facts: ReportFacts) -> str:
+        """Number, total and side."""
+        areas = "area" if facts.count == 1 else "areas"
+        return (
+            f"{facts.count} {areas} of restricted diffusion (high DWI signal with low ADC)"
+            f"{_where(facts)}, total volume {format_ml(facts.total_ml)} mL."
+        )
+
+    def lesion(self, lesion: Lesion) -> str:
+        """One line for one lesion."""
+        adc = "" if lesion.adc_um2_s is None else f", mean ADC {format_adc(lesion.adc_um2_s)} × 10⁻⁶ mm²/s"
+        return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {format_ml(lesion.volume_ml)} mL{adc}."
+
+    def remaining(self, count: int, volume_ml: float) -> str:
+        """The lesions that are not listed one by one."""
+        lesions = "lesion" if count == 1 else "lesions"
+        return f"The remaining {count} {lesions} together: {format_ml(volume_ml)} mL."
+
+    def found_impression(self, facts: ReportFacts) -> str:
+        """Number, total, side and the largest when there are several."""
+        lesions = "1 lesion" if facts.count == 1 else f"{facts.count} lesions"
+        largest = f", the largest {format_ml(facts.lesions[0].volume_ml)} mL" if facts.count > 1 else ""
+        return (
+            f"Restricted diffusion suggestive of acute infarct{_where(facts)}: {lesions}, "
+            f"total volume {format_ml(facts.total_ml)} mL{largest}."
+        )
+
+    def nothing_found(self) -> str:
+        """Findings when nothing was marked."""
+        return "No area of restricted diffusion that meets the reporting criteria was found on DWI and ADC."
+
+    def nothing_found_impression(self, facts: ReportFacts) -> str:
+        """Absence with its detection limit."""
+        limit = (
+            "" if facts.detection_limit_ml is None else f" (detection limit {format_ml(facts.detection_limit_ml)} mL)"
+        )
+        return (
+            f"No restricted diffusion suggestive of acute infarct was found{limit}. "
+            "This does not exclude an acute infarct."
+        )
+
+    def not_assessed(self, refusal: RefusalReason | None) -> str:
+        """Why the images were not analysed, and what to do."""
+        if refusal is None:
+            return "Not assessed: the AI did not analyse this study."
+        return (
+            f"Not assessed: the AI did not analyse this study. Reason ({refusal.code}): {sentence(refusal.message)} "
+            f"What to do: {refusal.remedy}"
+        )
+
+    def not_assessed_impression(self) -> str:
+        """That nothing is stated."""
+        return "Not assessed by the AI. Nothing is stated about the presence or absence of an infarct."
+
+    def detection_limit(self, volume_ml: float) -> str:
+        """The volume from which infarcts stand out."""
+        return (
+            "Detection limit (volume usually detected at this image quality, estimated on "
+            f"phantoms): {format_ml(volume_ml)} mL."
+        )
+
+    def reporting_threshold(self, volume_ml: float) -> str:
+        """The one stated reporting threshold."""
+        return f"Reporting threshold: {format_ml(volume_ml)} mL (smaller volumes are not reported)."
+
+    def ai_draft(self) -> str:
+        """That no physician has seen this text."""
+        return "AI draft, not reviewed by a physician."
+
+    def model(self, model: ModelReference) -> str:
+        """Which model, exactly."""
+        return f"Model: {model.name}, version {model.version}, weights digest (SHA-256) {model.digest[:12]}."
+
+    def contradicted(self, code: str, problems: tuple[str, ...]) -> str:
+        """That generated text was thrown away."""
+        return f"{code}: generated text was discarded because it contradicts the measurements ({'; '.join(problems)})."
+
+    def generator_failed(self, code: str) -> str:
+        """That no generated text could be had."""
+        return f"{code}: the report model failed; this text was composed from the measurements."
+
+    def generated_by(self, model: ModelReference) -> str:
+        """Who wrote the impression."""
+        return f"Impression written by: {model.name}, version {model.version}, weights digest (SHA-256) {model.digest[:12]}."

@@ -1,0 +1,153 @@
+"""Japanese sentences of the deterministic report.
+
+The side is written 左側/右側の脳実質, not 大脳半球: the mask does not tell the cerebrum from the cerebellum.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
+from models.results import Laterality, ModelReference, RefusalReason
+
+_WHERE = {
+    Laterality.LEFT: "左側の脳実質",
+    Laterality.RIGHT: "右側の脳実質",
+    Laterality.BILATERAL: "両側の脳実質",
+    Laterality.MIDLINE: "脳の正中部",
+    Laterality.UNKNOWN: "脳実質",
+}
+_ALSO = {Laterality.MIDLINE: "と正中部", Laterality.UNKNOWN: "（一部は側性不明）"}
+_SIDE = {
+    Laterality.LEFT: "左側",
+    Laterality.RIGHT: "右側",
+    Laterality.BILATERAL: "両側",
+    Laterality.MIDLINE: "正中部",
+    Laterality.UNKNOWN: "側性不明",
+}
+REASONS = {
+    "SUI-001": "撮像範囲が脳全体を十分に含んでいない。",
+    "SUI-002": "信号雑音比が低く、モデルの検出限界を保証できない。",
+    "SUI-003": "脳が画像の端で切れている。",
+    "SUI-004": "画像内に脳を同定できない。",
+    "SUI-005": "患者自身の脳組織を正常の基準として用いることができない。広範またはびまん性の梗塞の可能性がある。",
+    "SER-001": "スライスが法線方向に対して傾斜している（ガントリチルト）。",
+    "SER-002": "スライスが欠落している。",
+    "SER-003": "同一位置の画像が重複している。",
+    "SER-004": "スライス間隔が一定でない。",
+    "SER-005": "シリーズ内で画像の方向が一致していない。",
+    "SER-006": "位置決め画像である。",
+    "SER-007": "スライス数が不足している。",
+    "SER-008": "画素値の単位を特定できない。",
+    "SER-009": "画素データが含まれていない。",
+    "SER-010": "画素データを復号できない。",
+    "SER-011": "解析に必要なシリーズが検査に含まれていない。",
+    "SER-012": "条件を満たすシリーズが複数あり、一つに決められない。",
+    "SER-013": "入力シリーズの画素格子が一致していない。",
+    "SER-014": "位置、方向または画素間隔の情報がない、または使用できない。",
+    "SER-015": "複数の患者の画像が混在している。",
+    "SER-016": "対応していない種類の画像である。",
+    "SER-017": "ファイルが単一の検査に属していない。",
+    "SER-018": "ADCマップが元の拡散強調像と矛盾している。",
+}
+"""Why nothing was assessed, by error code; other codes are given with their English message alone."""
+
+
+def _where(facts: ReportFacts) -> str:
+    first, *also = facts.sides
+    return _WHERE[first] + "".join(_ALSO[side] for side in also) + "に"
+
+
+class Japanese:
+    """Wording for infarct on diffusion MR. Every method returns whole sentences, or an empty string."""
+
+    language = "ja"
+    separator = ""
+    limitations: ClassVar[dict[str, str]] = {
+        "negative_is_not_exclusion": "「拡散制限域を認めない」ことは「梗塞がない」ことを意味しない。",
+        "baseline_not_validated": "本手法はベースライン手法であり、臨床的妥当性は検証されていない。",
+        "subacute_missed": "発症後およそ10日を過ぎるとADCが偽正常化するため、梗塞を検出できないことがある。",
+        "incomplete_coverage": "撮像範囲が脳全体を含んでいない。範囲外は評価していない。",
+        "low_signal_to_noise": "信号雑音比が低い。小さな梗塞を検出できないことがある。",
+        "organ_cut_off": "脳が画像の端で切れている。範囲外は評価していない。",
+        "reference_doubtful": (
+            "正常脳組織との比較の信頼性が低い。体積が過小評価されている、または他の梗塞が検出されていない可能性がある。"
+        ),
+    }
+
+    def found(self, facts: ReportFacts) -> str:
+        """Number, total and side."""
+        return (
+            f"拡散強調像で高信号、ADC低下を示す拡散制限域を{_where(facts)}{facts.count}か所認める。"
+            f"総体積は{format_ml(facts.total_ml)} mLである。"
+        )
+
+    def lesion(self, lesion: Lesion) -> str:
+        """One line for one lesion."""
+        adc = "" if lesion.adc_um2_s is None else f"、平均ADC {format_adc(lesion.adc_um2_s)}×10⁻⁶ mm²/s"
+        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{format_ml(lesion.volume_ml)} mL{adc}。"
+
+    def remaining(self, count: int, volume_ml: float) -> str:
+        """The lesions that are not listed one by one."""
+        return f"残り{count}病変の体積の合計は{format_ml(volume_ml)} mLである。"
+
+    def found_impression(self, facts: ReportFacts) -> str:
+        """Number, total, side and the largest when there are several."""
+        largest = f"、最大{format_ml(facts.lesions[0].volume_ml)} mL" if facts.count > 1 else ""
+        return (
+            f"{_where(facts)}急性期梗塞を示唆する拡散制限域を認める"
+            f"（{facts.count}病変、総体積{format_ml(facts.total_ml)} mL{largest}）。"
+        )
+
+    def nothing_found(self) -> str:
+        """Findings when nothing was marked."""
+        return "拡散強調像およびADCマップで、報告基準を満たす拡散制限域を認めない。"
+
+    def nothing_found_impression(self, facts: ReportFacts) -> str:
+        """Absence with its detection limit."""
+        limit = "" if facts.detection_limit_ml is None else f"（検出限界{format_ml(facts.detection_limit_ml)} mL）"
+        return f"急性期梗塞を示唆する拡散制限域を認めない{limit}。ただし、急性期梗塞を否定するものではない。"
+
+    def not_assessed(self, refusal: RefusalReason | None) -> str:
+        """Why the images were not analysed, and what to do."""
+        if refusal is None:
+            return "評価不能。AIはこの検査を解析していない。"
+        reason = REASONS.get(refusal.code, "")
+        return (
+            f"評価不能。AIはこの検査を解析していない。理由（{refusal.code}）：{reason}"
+            f"詳細（英語）：{sentence(refusal.message)} 本検査はAIを用いずに読影する必要がある。"
+        )
+
+    def not_assessed_impression(self) -> str:
+        """That nothing is stated."""
+        return "AIによる評価は行われていない。梗塞の有無については判断しない。"
+
+    def detection_limit(self, volume_ml: float) -> str:
+        """The volume from which infarcts stand out."""
+        return f"検出限界（今回の画質で通常検出できる体積、ファントムによる推定）：{format_ml(volume_ml)} mL。"
+
+    def reporting_threshold(self, volume_ml: float) -> str:
+        """The one stated reporting threshold."""
+        return f"報告閾値：{format_ml(volume_ml)} mL（これより小さいものは報告しない）。"
+
+    def ai_draft(self) -> str:
+        """That no physician has seen this text."""
+        return "AIが作成した下書きであり、医師による確認は行われていない。"
+
+    def model(self, model: ModelReference) -> str:
+        """Which model, exactly."""
+        return f"モデル：{model.name}、バージョン{model.version}、重みのダイジェスト（SHA-256）{model.digest[:12]}。"
+
+    def contradicted(self, code: str, problems: tuple[str, ...]) -> str:
+        """That generated text was thrown away."""
+        return f"{code}：生成された文は計測結果と矛盾するため破棄した（{'; '.join(problems)}）。"
+
+    def generator_failed(self, code: str) -> str:
+        """That no generated text could be had."""
+        return f"{code}：文章生成モデルが失敗したため、計測結果から定型文を作成した。"
+
+    def generated_by(self, model: ModelReference) -> str:
+        """Who wrote the impression."""
+        return (
+            f"印象の作成：{model.name}、バージョン{model.version}、重みのダイジェスト（SHA-256）{model.digest[:12]}。"
+        )

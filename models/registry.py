@@ -1,0 +1,267 @@
+"""Installed models: cards found, files verified against their pinned digests, sessions kept warm."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from models.card import CARD_FILE, Card, PinnedFile, file_digest
+from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
+from models.results import Draft, ModelReference, StudyResult
+from models.session import Session, preferred_providers
+from models.volume import Volume
+
+EMBEDDED = Path(__file__).resolve().parent / "catalogue"
+
+
+class ImageAdapter(Protocol):
+    """Runs a model of an image family."""
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Typed result of one study; see :meth:`Model.run`."""
+        ...
+
+
+class WritingAdapter(Protocol):
+    """Runs a model that writes text."""
+
+    def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Draft text about ``result``; see :meth:`Model.write`."""
+        ...
+
+
+class Model:
+    """One installed model.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of its card and files.
+    threads : int
+        Threads within one operator; 0 leaves it to the runtime.
+
+    Raises
+    ------
+    CardInvalid
+        The card is not valid.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        self.folder = folder
+        self.card = Card.load(folder)
+        self._threads = threads
+        self._sessions: dict[str, Session] = {}
+        self._verified: set[str] = set()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files."""
+        total = hashlib.sha256(bytes.fromhex(file_digest(self.folder / CARD_FILE)))
+        for kind, pinned in (("graph", self.card.graphs), ("file", self.card.files)):
+            for name in sorted(pinned):
+                total.update(f"\0{kind}\0{name}\0".encode() + bytes.fromhex(pinned[name].sha256))
+        return total.hexdigest()
+
+    def reference(self, parameters: Mapping[str, str]) -> ModelReference:
+        """Which model this is, exactly, with the settings that change a result and the provider that runs it."""
+        providers = [session.provider for session in self._sessions.values()]
+        return ModelReference(
+            model_id=self.card.id,
+            version=self.card.version,
+            name=self.card.name,
+            manufacturer=self.card.manufacturer,
+            digest=self.digest,
+            provider=providers[0] if providers else preferred_providers()[0],
+            parameters=dict(sorted(parameters.items())),
+        )
+
+    def verify(self) -> None:
+        """Compare every pinned file with its digest, now.
+
+        Raises
+        ------
+        DigestMismatch
+            A file is missing or differs.
+        """
+        for pinned in (*self.card.graphs.values(), *self.card.files.values()):
+            self._verify(pinned)
+
+    def path(self, name: str) -> Path:
+        """Path of the pinned file ``name`` of the card's ``files``, verified once.
+
+        Raises
+        ------
+        DigestMismatch, CardInvalid
+        """
+        if name not in self.card.files:
+            raise CardInvalid(f"{self.card.id}: the card pins no file named {name}")
+        return self._once(self.card.files[name])
+
+    def session(self, name: str) -> Session:
+        """Session of graph ``name``: verified, loaded once, kept.
+
+        Raises
+        ------
+        DigestMismatch
+            The file is missing or differs from its pinned digest.
+        GraphMismatch
+            There is no such graph, or its inputs or outputs are not those of the card.
+        """
+        if name not in self._sessions:
+            if name not in self.card.graphs:
+                raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
+            graph = self.card.graphs[name]
+            session = Session(self._once(graph), threads=self._threads)
+            for what, found, stated in (
+                ("inputs", session.inputs, graph.inputs),
+                ("outputs", session.outputs, graph.outputs),
+            ):
+                if found != stated:
+                    raise GraphMismatch(
+                        f"{self.card.id}: {what} of {graph.file} are {', '.join(found)}; card: {', '.join(stated)}"
+                    )
+            self._sessions[name] = session
+        return self._sessions[name]
+
+    def warm(self) -> None:
+        """Load every graph, so that the first study does not wait for it. Raises as :meth:`session`."""
+        for name in self.card.graphs:
+            self.session(name)
+        _ = self._adapter
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Run an image model.
+
+        Parameters
+        ----------
+        inputs : mapping
+            Volumes by role.
+        parameters : mapping
+            Overrides of the card's adjustable thresholds, as text.
+
+        Raises
+        ------
+        NotAssessed
+            The images are not good enough to say "nothing found".
+        ParameterInvalid
+            A parameter is not adjustable or not a number.
+        ModelError
+            The model failed.
+        """
+        adapter = self._adapter
+        if not hasattr(adapter, "run"):
+            raise CardInvalid(f"{self.card.id} writes text; it cannot be run on images alone")
+        return adapter.run(inputs, parameters)
+
+    def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
+        adapter = self._adapter
+        if not hasattr(adapter, "write"):
+            raise CardInvalid(f"{self.card.id} writes no text")
+        return adapter.write(result, inputs, language)
+
+    def thresholds(self, parameters: Mapping[str, str]) -> dict[str, float]:
+        """The card's thresholds with ``parameters`` applied.
+
+        Raises
+        ------
+        ParameterInvalid
+            A parameter is not adjustable or not a finite number.
+        """
+        values = dict(self.card.thresholds)
+        for name, text in parameters.items():
+            if name not in self.card.adjustable:
+                known = ", ".join(self.card.adjustable) or "none"
+                raise ParameterInvalid(f"{self.card.id} has no parameter {name}; adjustable: {known}")
+            try:
+                value = float(text)
+            except ValueError:
+                value = float("nan")
+            if not abs(value) < float("inf"):
+                raise ParameterInvalid(f"{self.card.id}: {name} must be a number, not {text!r}")
+            values[name] = value
+        return values
+
+    @cached_property
+    def _adapter(self) -> ImageAdapter | WritingAdapter:
+        module = f"models.adapters.{self.card.family.value}"
+        if importlib.util.find_spec(module) is None:
+            raise CardInvalid(f"{self.card.id}: this release has no adapter for family {self.card.family.value}")
+        return importlib.import_module(module).build(self)
+
+    def _once(self, pinned: PinnedFile) -> Path:
+        if pinned.file not in self._verified:
+            self._verify(pinned)
+            self._verified.add(pinned.file)
+        return self.folder / pinned.file
+
+    def _verify(self, pinned: PinnedFile) -> None:
+        try:
+            found = file_digest(self.folder / pinned.file)
+        except OSError as error:
+            raise DigestMismatch(f"{self.card.id}: {pinned.file} cannot be read: {error.strerror}") from error
+        if found != pinned.sha256:
+            raise DigestMismatch(
+                f"{self.card.id}: {pinned.file} has digest {found}, the card pins {pinned.sha256}",
+                file=pinned.file,
+                found=found,
+                pinned=pinned.sha256,
+            )
+
+
+class Registry:
+    """The models of this node: the embedded catalogue first, then the site's folders, each with one folder a model.
+
+    A folder whose card is not valid does not hide the others: it is kept in :attr:`problems` and raised by
+    :meth:`get` when asked for by its folder's name.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Site catalogues.
+    threads : int
+        Threads within one operator; 0 leaves it to the runtime.
+    """
+
+    def __init__(self, folders: Sequence[Path] = (), threads: int = 0) -> None:
+        self.problems: dict[str, CardInvalid] = {}
+        self._models: dict[str, Model] = {}
+        for catalogue in (EMBEDDED, *folders):
+            for card in sorted(catalogue.glob(f"*/{CARD_FILE}")):
+                self._add(card.parent, threads)
+
+    def _add(self, folder: Path, threads: int) -> None:
+        try:
+            model = Model(folder, threads=threads)
+            if model.card.id in self._models:
+                # An embedded model cannot be replaced behind its name: results name the model they came from.
+                raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")
+        except CardInvalid as error:
+            self.problems[folder.name] = error
+        else:
+            self._models[model.card.id] = model
+
+    def get(self, model_id: str) -> Model:
+        """The model ``model_id``.
+
+        Raises
+        ------
+        ModelNotFound
+            No such model.
+        CardInvalid
+            Its card is not valid.
+        """
+        if model_id in self._models:
+            return self._models[model_id]
+        if model_id in self.problems:
+            raise self.problems[model_id]
+        raise ModelNotFound(f"no model named {model_id} is installed", installed=sorted(self._models))
+
+    def list(self) -> list[Card]:
+        """Cards of all valid models, by id."""
+        return [self._models[name].card for name in sorted(self._models)]

@@ -1,0 +1,158 @@
+"""One ONNX graph, ready to run: the only module that knows ONNX Runtime at run time.
+
+A CPU-only host with the GPU build still *lists* CUDA as available, and a session asked for CUDA falls back without an
+error. So CUDA is asked for only where the driver finds a device, and :attr:`Session.provider` is what really runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+from models.errors import GraphMismatch, InferenceFailed, OutOfMemory, OutputNotFinite
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_FATAL_ONLY = 4
+_OUT_OF_MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    _state.Fail,
+    _state.InvalidArgument,
+    _state.InvalidGraph,
+    _state.InvalidProtobuf,
+    _state.NoSuchFile,
+    _state.NotImplemented,
+    _state.RuntimeException,
+    _state.EPFail,
+    RuntimeError,
+    ValueError,
+)
+
+
+def gpu_count() -> int:
+    """Number of devices the CUDA driver reports; 0 where there is no driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return int(count.value)
+
+
+def preferred_providers() -> tuple[str, ...]:
+    """Execution providers to ask for on this host, best first; CUDA only with the build *and* a device."""
+    if CUDA in onnxruntime.get_available_providers() and gpu_count() > 0:
+        return CUDA, CPU
+    return (CPU,)
+
+
+class Session:
+    """A loaded graph.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    providers : sequence of str, optional
+        Execution providers, best first; :func:`preferred_providers` when None.
+    threads : int
+        Threads within one operator; 0 leaves it to ONNX Runtime. On the CPU the outputs do not depend on it.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+        Names, in graph order.
+    provider : str
+        The execution provider that really runs.
+
+    Raises
+    ------
+    GraphMismatch
+        The file is no graph this runtime can load.
+    OutOfMemory
+        It did not fit.
+    """
+
+    def __init__(self, path: Path, *, providers: Sequence[str] | None = None, threads: int = 0) -> None:
+        # The library prints to stderr when a provider's libraries are missing; the options' own level does not reach that.
+        onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        options.log_severity_level = _FATAL_ONLY
+        wanted = tuple(providers) if providers is not None else preferred_providers()
+        self._name = path.name
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(wanted))
+        except MemoryError as error:
+            raise OutOfMemory(f"{path.name} does not fit into memory") from error
+        except _RUNTIME_ERRORS as error:
+            if _is_memory(error):
+                raise OutOfMemory(f"{path.name} does not fit into memory") from error
+            raise GraphMismatch(f"{path.name} cannot be loaded: {_first_line(error)}") from error
+        self.inputs = tuple(each.name for each in self._session.get_inputs())
+        self.outputs = tuple(each.name for each in self._session.get_outputs())
+        self.provider = str(self._session.get_providers()[0])
+
+    def run(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        finite: bool = True,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph once.
+
+        Parameters
+        ----------
+        feeds : mapping
+            Arrays by input name, of the graph's types and shapes.
+        outputs : sequence of str, optional
+            Which outputs to compute; all when None.
+        finite : bool
+            Refuse NaN and infinity. False only where infinity is meant, e.g. masked logits.
+
+        Raises
+        ------
+        InferenceFailed
+            The runtime refused the inputs or failed.
+        OutOfMemory
+            An allocation failed; the same run may succeed later.
+        OutputNotFinite
+            An output holds NaN or infinity.
+        """
+        names = list(outputs) if outputs is not None else list(self.outputs)
+        try:
+            values = self._session.run(names, dict(feeds))
+        except MemoryError as error:
+            raise OutOfMemory(f"{self._name} ran out of memory") from error
+        except _RUNTIME_ERRORS as error:
+            if _is_memory(error):
+                raise OutOfMemory(f"{self._name} ran out of memory: {_first_line(error)}") from error
+            raise InferenceFailed(f"{self._name}: {_first_line(error)}") from error
+        result = dict(zip(names, values, strict=True))
+        if finite:
+            for name, value in result.items():
+                if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
+        return result
+
+
+def _is_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

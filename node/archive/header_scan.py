@@ -1,0 +1,357 @@
+"""The header of an instance from the first bytes of its data set, while they are still in memory.
+
+Reads plain little endian headers only. Anything odd is left to pydicom, so that there is one opinion on what an odd
+header says: for everything this module does read, the result equals :func:`node.archive.headers.read_header`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from pydicom.tag import BaseTag
+
+from node.archive.headers import (
+    PRIVATE_B_VALUES,
+    PRIVATE_BLOCKS,
+    HeaderValues,
+    InstanceHeader,
+    clean_texts,
+    header_from,
+)
+
+_IMPLICIT_SYNTAX = "1.2.840.10008.1.2"
+_EXPLICIT_SYNTAX = "1.2.840.10008.1.2.1"
+# Every one of these is explicit VR little endian around compressed pixels (PS3.5 A.4).
+_ENCAPSULATED_SYNTAXES = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
+_FIRST_PIXELS = min(_PIXELS)
+_LONGEST_HEAD = 12
+_CHARACTER_SET, _CODE_VALUE = 0x00080005, 0x00080100
+_DEEPEST = 16
+
+_SHORT_FORM = frozenset([b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN"]) | {
+    *(b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
+}
+_LONG_FORM = frozenset([b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"])
+
+# Keyword: tag and its only VR (PS3.6).
+_WANTED: dict[str, tuple[int, bytes]] = {
+    "ImageType": (0x00080008, b"CS"),
+    "SOPClassUID": (0x00080016, b"UI"),
+    "SOPInstanceUID": (0x00080018, b"UI"),
+    "AccessionNumber": (0x00080050, b"SH"),
+    "Modality": (0x00080060, b"CS"),
+    "Manufacturer": (0x00080070, b"LO"),
+    "StationName": (0x00081010, b"SH"),
+    "StudyDescription": (0x00081030, b"LO"),
+    "ProcedureCodeSequence": (0x00081032, b"SQ"),
+    "SeriesDescription": (0x0008103E, b"LO"),
+    "ManufacturerModelName": (0x00081090, b"LO"),
+    "AcquisitionContrast": (0x00089209, b"CS"),
+    "PatientName": (0x00100010, b"PN"),
+    "PatientID": (0x00100020, b"LO"),
+    "IssuerOfPatientID": (0x00100021, b"LO"),
+    "PatientBirthDate": (0x00100030, b"DA"),
+    "BodyPartExamined": (0x00180015, b"CS"),
+    "SequenceName": (0x00180024, b"SH"),
+    "MagneticFieldStrength": (0x00180087, b"DS"),
+    "ProtocolName": (0x00181030, b"LO"),
+    "DiffusionBValue": (0x00189087, b"FD"),
+    "StudyInstanceUID": (0x0020000D, b"UI"),
+    "SeriesInstanceUID": (0x0020000E, b"UI"),
+    "NumberOfFrames": (0x00280008, b"IS"),
+    "Rows": (0x00280010, b"US"),
+    "Columns": (0x00280011, b"US"),
+    "RequestedProcedureCodeSequence": (0x00321064, b"SQ"),
+}
+_CREATORS = frozenset(group << 16 | block for group, _, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS)
+_PRIVATE = frozenset(
+    group << 16 | block << 8 | element for group, element, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS
+)
+_KEPT = frozenset(tag for tag, _ in _WANTED.values()) | _CREATORS | _PRIVATE | {_CHARACTER_SET}
+_LAST_KEPT = max(_KEPT)
+
+# Character sets whose bytes below 0x80 are ASCII as long as no escape sequence says otherwise (PS3.3 C.12.1.1.2).
+_ASCII_BELOW = frozenset(
+    ["", "GB18030", "GBK", "ISO_IR 192", "ISO_IR 6", "ISO 2022 IR 6"]
+    + [f"{kind} {number}" for kind in ("ISO_IR", "ISO 2022 IR") for number in (13, 100, 101, 109, 110, 126, 127)]
+    + [f"{kind} {number}" for kind in ("ISO_IR", "ISO 2022 IR") for number in (138, 144, 148, 166)]
+    + [f"ISO 2022 IR {number}" for number in (58, 87, 149, 159)]
+)
+_BEYOND_ASCII = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
+
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,10}")
+_BEYOND_IS = 1 << 31
+_DECIMAL_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+_explicit = struct.Struct("<HH2sH").unpack_from
+_implicit = struct.Struct("<HHI").unpack_from
+_length = struct.Struct("<I").unpack_from
+
+
+class _Odd(Exception):
+    """Something pydicom had better look at."""
+
+
+def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: bool) -> InstanceHeader | None:
+    """Read the header from the beginning of a data set.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the data set.
+    whole : bool
+        They are all of it.
+
+    Returns
+    -------
+    InstanceHeader or None
+        None where the header is odd in any way, or does not end within ``head``.
+    """
+    if transfer_syntax_uid == _IMPLICIT_SYNTAX:
+        explicit = False
+    elif transfer_syntax_uid == _EXPLICIT_SYNTAX or transfer_syntax_uid.startswith(_ENCAPSULATED_SYNTAXES):
+        explicit = True
+    else:
+        return None
+    try:
+        return header_from(_ScannedValues(_Scan(head, explicit=explicit, whole=whole)), transfer_syntax_uid)
+    except (_Odd, struct.error):
+        return None
+
+
+class _Scan:
+    """Where the wanted elements of a data set lie: ``found`` maps tag to VR, start and length of the value."""
+
+    def __init__(self, data: bytes | bytearray, *, explicit: bool, whole: bool) -> None:
+        self.data = data
+        self.explicit = explicit
+        self.found: dict[int, tuple[bytes, int, int]] = {}
+        # pydicom believes the first element, not the transfer syntax.
+        if len(data) < 8 or (data[4:6].isalpha() and data[4:6].isupper()) is not explicit:
+            raise _Odd
+        position, end, previous = 0, len(data), 0x00020000
+        last_head = end - _LONGEST_HEAD if not whole else end
+        while position < end and position <= last_head:
+            # Nearly every element has the short form: not worth a call each.
+            group, number, vr, length = _explicit(data, position)
+            if explicit and vr in _SHORT_FORM:
+                tag, start = group << 16 | number, position + 8
+            else:
+                tag, vr, start, length = self.element(position)
+            if tag <= previous or tag >= _FIRST_PIXELS:
+                if tag in _PIXELS:
+                    return
+                if tag <= previous or tag >= _ITEM:
+                    raise _Odd
+            previous = tag
+            if tag in _KEPT:
+                self.found[tag] = (vr, start, length)
+            if length == _UNDEFINED:
+                if tag > _LAST_KEPT and not whole:
+                    return
+                position = self.after_sequence(tag, vr, start, 0)
+            else:
+                position = start + length
+        if position != end and (whole or previous <= _LAST_KEPT):
+            raise _Odd
+
+    def element(self, position: int) -> tuple[int, bytes, int, int]:
+        """Tag, VR (empty where implicit), start and length of the value."""
+        if not self.explicit:
+            group, element, length = _implicit(self.data, position)
+            return group << 16 | element, b"", position + 8, length
+        group, element, vr, length = _explicit(self.data, position)
+        if vr in _SHORT_FORM:
+            return group << 16 | element, vr, position + 8, length
+        if group == 0xFFFE:
+            return group << 16 | element, b"", position + 8, _length(self.data, position + 4)[0]
+        if vr in _LONG_FORM:
+            return group << 16 | element, vr, position + 12, _length(self.data, position + 8)[0]
+        raise _Odd
+
+    def after_sequence(self, tag: int, vr: bytes, position: int, depth: int) -> int:
+        """Position behind a sequence of undefined length."""
+        if (self.explicit and vr != b"SQ") or depth > _DEEPEST:
+            raise _Odd
+        while True:
+            tag, _, start, length = self.element(position)
+            if tag == _SEQUENCE_END:
+                return start
+            if tag != _ITEM:
+                raise _Odd
+            position = self.after_item(start, length, depth)
+
+    def after_item(self, position: int, size: int, depth: int) -> int:
+        """Position behind an item; what is in it must be as well-formed as pydicom wants it."""
+        end = position + size if size != _UNDEFINED else len(self.data)
+        while position < end:
+            tag, vr, start, length = self.element(position)
+            if tag == _ITEM_END and size == _UNDEFINED:
+                return start
+            if tag >= _ITEM:
+                raise _Odd
+            position = start + length if length != _UNDEFINED else self.after_sequence(tag, vr, start, depth + 1)
+        if position != end or size == _UNDEFINED:
+            raise _Odd
+        return position
+
+    def items(self, start: int, length: int) -> list[tuple[int, int]]:
+        """Begin and end of the content of each item of a sequence."""
+        end = start + length if length != _UNDEFINED else len(self.data)
+        found: list[tuple[int, int]] = []
+        position = start
+        while position < end:
+            tag, _, begin, size = self.element(position)
+            if tag == _SEQUENCE_END and length == _UNDEFINED:
+                return found
+            if tag != _ITEM:
+                raise _Odd
+            position = self.after_item(begin, size, 0)
+            found.append((begin, position if size != _UNDEFINED else position - 8))
+        if position != end or length == _UNDEFINED:
+            raise _Odd
+        return found
+
+
+class _ScannedValues(HeaderValues):
+    """Decodes what was found."""
+
+    def __init__(self, scan: _Scan) -> None:
+        super().__init__()
+        self._scan = scan
+        charset = self._value(_CHARACTER_SET, b"CS")
+        terms = [] if charset is None else charset if isinstance(charset, list) else [charset]
+        if not _ASCII_BELOW.issuperset(terms):
+            raise _Odd
+        self._codec = _BEYOND_ASCII.get(terms[0]) if len(terms) == 1 else None
+
+    def raw(self, key: str | BaseTag) -> Any:
+        if isinstance(key, str):
+            return self._value(*_WANTED[key])
+        return self._value(int(key), b"LO" if key in _CREATORS else b"")
+
+    def uid(self, key: str) -> str:
+        value = super().uid(key)
+        if not (value.isascii() and value.isprintable()):
+            raise _Odd  # pydicom has its own idea of what to strip
+        return value
+
+    def codes(self, key: str) -> list[str]:
+        tag, expected = _WANTED[key]
+        if tag not in self._scan.found:
+            return []
+        vr, start, length = self._scan.found[tag]
+        if self._scan.explicit and vr != expected:
+            raise _Odd
+        return [code for begin, end in self._scan.items(start, length) for code in self._codes_of_item(begin, end)]
+
+    def _codes_of_item(self, position: int, end: int) -> list[str]:
+        codes: list[str] = []
+        previous = 0
+        while position < end:
+            tag, vr, start, length = self._scan.element(position)
+            if tag <= previous or tag == _CHARACTER_SET:
+                raise _Odd
+            previous = tag
+            if tag == _CODE_VALUE:
+                codes = clean_texts(self._decoded(vr, b"SH", start, length))
+            position = start + length if length != _UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
+        if position != end:
+            raise _Odd
+        return codes
+
+    def _value(self, tag: int, expected: bytes) -> Any:
+        if tag not in self._scan.found:
+            return None
+        return self._decoded(self._scan.found[tag][0], expected, *self._scan.found[tag][1:])
+
+    def _decoded(self, vr: bytes, expected: bytes, start: int, length: int) -> Any:
+        """Value as pydicom has it, with lists for several; ``expected`` empty takes any VR of numbers."""
+        decode = _DECODERS.get(vr or expected)
+        content = bytes(self._scan.data[start : start + length])
+        if decode is None or (vr and expected and vr != expected) or len(content) != length:
+            raise _Odd
+        if not expected and vr not in _NUMBERS:
+            raise _Odd
+        value = decode(self, content) if content else None
+        return None if value == "" else value
+
+    def _text(self, content: bytes) -> str | list[str]:
+        return _one_or_several([value.rstrip("\0 ") for value in self._unicode(content).split("\\")])
+
+    def _name(self, content: bytes) -> str | list[str]:
+        # Empty component groups at the end are dropped with their delimiter.
+        return _one_or_several([value.rstrip("=") for value in self._unicode(content.rstrip(b"\0 ")).split("\\")])
+
+    def _string(self, content: bytes) -> str | list[str]:
+        return _one_or_several(content.decode("latin-1").rstrip("\0 ").split("\\"))
+
+    def _whole_numbers(self, content: bytes) -> Any:
+        numbers = self._numbers(content, _WHOLE_NUMBER, int)
+        if isinstance(numbers, int) and abs(numbers) >= _BEYOND_IS:
+            raise _Odd
+        return numbers
+
+    def _decimal_numbers(self, content: bytes) -> Any:
+        return self._numbers(content, _DECIMAL_NUMBER, float)
+
+    def _numbers(self, content: bytes, form: re.Pattern[str], make: Callable[[str], float]) -> Any:
+        texts = content.decode("latin-1").strip(" ").split("\\")
+        if texts == [""]:
+            return None
+        if any(len(text) > 16 or not form.fullmatch(text) for text in texts):
+            raise _Odd
+        return _one_or_several([make(text) for text in texts])
+
+    def _unsigned_short(self, content: bytes) -> int:
+        return self._binary("<H", content)
+
+    def _double(self, content: bytes) -> float:
+        return self._binary("<d", content)
+
+    def _single(self, content: bytes) -> float:
+        return self._binary("<f", content)
+
+    def _binary(self, form: str, content: bytes) -> Any:
+        if len(content) != struct.calcsize(form):
+            raise _Odd
+        return struct.unpack(form, content)[0]
+
+    def _unicode(self, content: bytes) -> str:
+        if b"\x1b" in content:
+            raise _Odd
+        if content.isascii():
+            return content.decode("ascii")
+        if self._codec is None:
+            raise _Odd
+        try:
+            return content.decode(self._codec)
+        except UnicodeDecodeError as error:
+            raise _Odd from error
+
+
+_DECODERS: dict[bytes, Callable[[_ScannedValues, bytes], Any]] = {
+    b"CS": _ScannedValues._string,
+    b"DA": _ScannedValues._string,
+    b"UI": _ScannedValues._string,
+    b"LO": _ScannedValues._text,
+    b"SH": _ScannedValues._text,
+    b"PN": _ScannedValues._name,
+    b"IS": _ScannedValues._whole_numbers,
+    b"DS": _ScannedValues._decimal_numbers,
+    b"US": _ScannedValues._unsigned_short,
+    b"FD": _ScannedValues._double,
+    b"FL": _ScannedValues._single,
+}
+_NUMBERS = frozenset([b"IS", b"DS", b"FD", b"FL"])
+
+
+def _one_or_several(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values

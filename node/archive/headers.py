@@ -1,0 +1,332 @@
+"""What the node reads from an instance's header on arrival: identity for the index, and facts for routing."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
+
+from node.archive.bounded_stream import header_stream
+from node.errors import ObjectRejected
+
+# Diffusion b-value where the standard attribute is missing: group, element within the block, creator, make.
+PRIVATE_B_VALUES = (
+    (0x0019, 0x0C, "SIEMENS MR HEADER"),
+    (0x0043, 0x39, "GEMS_PARM_01"),
+    (0x2001, 0x03, "Philips Imaging DD 001"),
+    (0x0065, 0x09, "Image Private Header"),  # United Imaging
+)
+PRIVATE_BLOCKS = (0x10, 0x11, 0x12)
+_B_VALUE_PLACES = [
+    (Tag(group, block), Tag(group, (block << 8) + element), creator.upper())
+    for group, element, creator in PRIVATE_B_VALUES
+    for block in PRIVATE_BLOCKS
+]
+# GE adds a multiple of 10^9 to the b-value to mark how it was computed.
+_GE_B_VALUE_MODULUS = 1_000_000_000
+# Siemens: "*ep_b1000t", "ep_b0", "re_b1000#4".
+_SEQUENCE_NAME_B_VALUE = re.compile(r"(?:^|_)b(\d{1,5})(?:[#t_]|$)")
+_DIFFUSION_WORDS = frozenset({"DIFFUSION", "ADC", "TRACEW", "TRACE", "DWI", "DIFFUSION_ANISO", "FA"})
+
+_KEYWORDS = (
+    "SpecificCharacterSet",
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "AccessionNumber",
+    "Modality",
+    "Manufacturer",
+    "StationName",
+    "StudyDescription",
+    "ProcedureCodeSequence",
+    "SeriesDescription",
+    "ManufacturerModelName",
+    "AcquisitionContrast",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "BodyPartExamined",
+    "SequenceName",
+    "MagneticFieldStrength",
+    "ProtocolName",
+    "DiffusionBValue",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "RequestedProcedureCodeSequence",
+)
+_TAGS: list[Any] = [
+    *map(Tag, _KEYWORDS),
+    *(Tag(group, block) for group, _, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS),
+    *(Tag(group, (block << 8) + element) for group, element, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS),
+]
+
+# What pydicom raises on bytes that are no data set, or values that break their representation.
+_UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    ArithmeticError,
+    EOFError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """Header of one instance. Text is Unicode whatever the character set; absent or unreadable text is empty.
+
+    Attributes
+    ----------
+    unreadable : tuple of str
+        Keywords whose value could not be read, for the log.
+    routing : dict
+        Plain JSON that rules match on: ``modality``, ``body_part``, ``study_description``, ``series_description``,
+        ``protocol_name``, ``image_type`` (list), ``manufacturer``, ``model_name``, ``station_name``,
+        ``procedure_codes`` (list of code values), ``b_value`` (s/mm2 or None), ``number_of_frames``, ``rows``,
+        ``columns``, ``field_strength`` (T or None), ``diffusion`` (bool).
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    transfer_syntax_uid: str
+    modality: str = ""
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    accession_number: str = ""
+    unreadable: tuple[str, ...] = ()
+    routing: dict[str, Any] = field(default_factory=dict)
+
+
+def _behind_header(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    """Nothing wanted stands behind group 2001; functional groups, waveforms, overlays and pixels do."""
+    return tag >= 0x52000000
+
+
+def read_header(source: Path | BinaryIO) -> InstanceHeader:
+    """Read the header of a DICOM file; pixels are not touched.
+
+    Raises
+    ------
+    ObjectRejected
+        The bytes are no data set in the transfer syntax that the file meta information names, or far more than any
+        meaningful header.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return read_header(file)
+    stream, transfer_syntax_uid = header_stream(source)
+    try:
+        dataset = read_partial(cast(BinaryIO, stream), stop_when=_behind_header, specific_tags=_TAGS)
+    except _UNREADABLE as error:
+        raise ObjectRejected(f"the data set cannot be read: {type(error).__name__}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk, and not pydicom's word for a sequence that ends too early
+            raise
+        raise ObjectRejected("the data set cannot be read: a sequence ends too early") from error
+    syntax = transfer_syntax_uid or (dataset.file_meta.get("TransferSyntaxUID", "") if dataset.file_meta else "")
+    return header_from(_DatasetValues(dataset), str(syntax))
+
+
+def header_from(values: HeaderValues, transfer_syntax_uid: str) -> InstanceHeader:
+    """The header that single values make."""
+    modality = values.text("Modality")
+    return InstanceHeader(
+        sop_class_uid=values.uid("SOPClassUID"),
+        sop_instance_uid=values.uid("SOPInstanceUID"),
+        study_uid=values.uid("StudyInstanceUID"),
+        series_uid=values.uid("SeriesInstanceUID"),
+        transfer_syntax_uid=transfer_syntax_uid,
+        modality=modality,
+        patient_id=values.text("PatientID"),
+        issuer_of_patient_id=values.text("IssuerOfPatientID"),
+        patient_name=values.text("PatientName"),
+        patient_birth_date=values.text("PatientBirthDate"),
+        accession_number=values.text("AccessionNumber"),
+        routing=_routing(values, modality),
+        unreadable=tuple(values.unreadable),
+    )
+
+
+def _routing(values: HeaderValues, modality: str) -> dict[str, Any]:
+    image_type = values.texts("ImageType")
+    b_value, standard = values.b_value()
+    # Philips writes a b-value of 0 into every MR image, so 0 alone in a private attribute says nothing.
+    diffusion = (
+        (b_value is not None and (standard or b_value > 0))
+        or not _DIFFUSION_WORDS.isdisjoint(word.upper() for word in image_type)
+        or values.text("AcquisitionContrast").upper() == "DIFFUSION"
+    )
+    return {
+        "modality": modality,
+        "body_part": values.text("BodyPartExamined"),
+        "study_description": values.text("StudyDescription"),
+        "series_description": values.text("SeriesDescription"),
+        "protocol_name": values.text("ProtocolName"),
+        "image_type": image_type,
+        "manufacturer": values.text("Manufacturer"),
+        "model_name": values.text("ManufacturerModelName"),
+        "station_name": values.text("StationName"),
+        "procedure_codes": values.codes("ProcedureCodeSequence") + values.codes("RequestedProcedureCodeSequence"),
+        "b_value": b_value if diffusion else None,
+        "number_of_frames": values.whole("NumberOfFrames") or 1,
+        "rows": values.whole("Rows"),
+        "columns": values.whole("Columns"),
+        "field_strength": values.number("MagneticFieldStrength"),
+        "diffusion": diffusion,
+    }
+
+
+class HeaderValues(ABC):
+    """Single values of a data set that may break every rule, however it was read.
+
+    Attributes
+    ----------
+    unreadable : list of str
+        Keys whose value could not be read.
+    """
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    @abstractmethod
+    def raw(self, key: str | BaseTag) -> Any:
+        """Text, number, bytes or a list of them; None where the element is absent, empty or unreadable."""
+
+    @abstractmethod
+    def codes(self, key: str) -> list[str]:
+        """Code Value of every item of a code sequence."""
+
+    def text(self, key: str) -> str:
+        """Value as clean text; several values are joined by a backslash."""
+        return "\\".join(self.texts(key))
+
+    def uid(self, key: str) -> str:
+        """Value without padding, as it stands: what is no UID must not become one by cleaning."""
+        value = self.raw(key)
+        several = value if _is_several(value) else [value or ""]
+        return "\\".join(str(item) for item in several).strip("\0 ")
+
+    def texts(self, key: str) -> list[str]:
+        """Every value as clean text."""
+        return clean_texts(self.raw(key))
+
+    def number(self, key: str | BaseTag) -> float | None:
+        """First value as a number."""
+        value = self.raw(key)
+        if isinstance(value, bytes):
+            value = value.split(b"\\")[0].decode("latin-1").strip("\0 ")
+        elif value is not None and _is_several(value):
+            value = value[0] if len(value) else None
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError, ArithmeticError):
+            self.unreadable.append(str(key))
+            return None
+        return number if abs(number) < 1e12 else None  # also turns away NaN and infinity, which JSON has no form for
+
+    def whole(self, key: str) -> int | None:
+        """First value as a whole number."""
+        number = self.number(key)
+        return None if number is None else int(number)
+
+    def b_value(self) -> tuple[float | None, bool]:
+        """Diffusion b-value in s/mm2, and whether it stands in the standard attribute."""
+        if (value := self.number("DiffusionBValue")) is not None:
+            return value, True
+        for block, place, creator in _B_VALUE_PLACES:
+            owner = self.raw(block)
+            if not isinstance(owner, str) or _clean(owner).upper() != creator:
+                continue
+            if (value := self.number(place)) is not None:
+                return value % _GE_B_VALUE_MODULUS, False
+        if found := _SEQUENCE_NAME_B_VALUE.search(self.text("SequenceName")):
+            return float(found.group(1)), False
+        return None, False
+
+
+class _DatasetValues(HeaderValues):
+    """Values that pydicom has read."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        self._dataset = dataset
+
+    def raw(self, key: str | BaseTag) -> Any:
+        value = self._raw(key, self._dataset)
+        if isinstance(value, Sequence):  # the data set says so of what is text by PS3.6; what is in it may be anything
+            self.unreadable.append(str(key))
+            return None
+        return value
+
+    def codes(self, key: str) -> list[str]:
+        items = self._raw(key, self._dataset)
+        if not isinstance(items, Sequence):
+            return []
+        return [
+            code
+            for item in items
+            if isinstance(item, Dataset) and not isinstance(value := self._raw("CodeValue", item), Sequence)
+            for code in clean_texts(value)
+        ]
+
+    def _raw(self, key: str | BaseTag, dataset: Dataset) -> Any:
+        try:
+            element = dataset[key]
+            value = element.value
+            # Text and person names are decoded as late as here; what is in a sequence, when it is asked for.
+            str(value) if not isinstance(value, bytes | Sequence) else None
+        except KeyError:
+            return None
+        except (*_UNREADABLE, OSError):  # OSError is pydicom's word for a sequence that ends too early
+            self.unreadable.append(str(key))
+            return None
+        return None if value is None or value == "" else value
+
+
+def clean_texts(value: Any) -> list[str]:
+    """Every value as clean text; none for None."""
+    if value is None:
+        return []
+    several = value if _is_several(value) else [value]
+    return [_clean(item.decode("latin-1") if isinstance(item, bytes) else str(item)) for item in several]
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, MultiValue | Sequence | list | tuple)
+
+
+def _clean(text: str) -> str:
+    """Without padding, control characters and half surrogates, which no database takes."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
+    printable = "".join(character for character in text if character >= " " and not "\x7f" <= character <= "\x9f")
+    return printable.encode("utf-8", "replace").decode("utf-8").strip()

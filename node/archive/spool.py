@@ -1,0 +1,268 @@
+"""The spool: every received instance as one DICOM file, exactly as it came.
+
+``spool/<aa>/<study uid>/<sop uid>-<digest>.dcm``, where ``aa`` spreads studies over 256 folders. A file is written
+under ``spool/incoming/<unique>.part``, synced, linked to its name and the folder synced. So a process killed at any
+line leaves nothing, a ``.part`` for :meth:`Spool.sweep_parts`, or a complete file that ``index.rescan`` finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from node.archive.header_scan import scan_header
+from node.archive.headers import InstanceHeader, read_header
+from node.archive.part10 import dataset_offset
+from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_uid, link_into_place, sync_file
+from node.errors import SpoolDamaged, SpoolFull
+
+INCOMING = "incoming"
+_BUFFER_BYTES = 256 * 1024
+_ROOM_CHECK_BYTES = 32 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+# What of a data set is kept in memory until it is filed: few headers are longer, even with a vendor's private data.
+_HEAD_BYTES = 256 * 1024
+
+
+class Spool:
+    """Folder of received instances.
+
+    Parameters
+    ----------
+    root : Path
+        Made where it is missing.
+    reserve_bytes : int
+        Free space that is never used up.
+    """
+
+    def __init__(self, root: Path, reserve_bytes: int) -> None:
+        self.root = root
+        self.reserve_bytes = reserve_bytes
+        # Patient data: for nobody but the node.
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (root / INCOMING).mkdir(exist_ok=True, mode=0o700)
+        sync_file(root.parent)
+        self._folders = Folders(root)
+
+    def check_room(self, expected_bytes: int = 0) -> None:
+        """Raise SpoolFull where ``expected_bytes`` more would eat into the reserve."""
+        state = os.statvfs(self.root)
+        free = state.f_bavail * state.f_frsize
+        if free - expected_bytes < self.reserve_bytes:
+            raise SpoolFull(f"{free} bytes are free, the reserve is {self.reserve_bytes}", free_bytes=free)
+
+    def begin(self) -> Part:
+        """Open a new part.
+
+        Raises
+        ------
+        SpoolFull
+            Less than the reserve is free.
+        """
+        self.check_room()
+        return Part(self, self._folders)
+
+    def absolute(self, relative: str) -> Path:
+        """Path of a stored file.
+
+        Raises
+        ------
+        SpoolDamaged
+            The relative path leads out of the spool.
+        """
+        if not Path(relative).is_absolute() and ".." not in Path(relative).parts:
+            return self.root / relative
+        raise SpoolDamaged("the index names a path outside the spool")
+
+    def sync(self, relatives: Iterable[str]) -> None:
+        """Make files committed with ``sync=False`` durable: content, folder entries, folders."""
+        folders: set[str] = set()
+        for relative in relatives:
+            sync_file(self.absolute(relative))
+            folders.add(str(Path(relative).parent))
+        for folder in sorted(folders):
+            sync_file(self._folders.make(folder))
+
+    def files(self) -> Iterator[str]:
+        """Relative path of every stored file; within a study in the order of arrival."""
+        for group in sorted(entry for entry in self.root.iterdir() if len(entry.name) == 2 and entry.is_dir()):
+            for study in sorted(entry for entry in group.iterdir() if entry.is_dir()):
+                found = [(entry.stat().st_mtime_ns, entry.name) for entry in study.glob("*.dcm")]
+                yield from (f"{group.name}/{study.name}/{name}" for _, name in sorted(found))
+
+    def sweep_parts(self, older_than_seconds: float) -> int:
+        """Delete parts nobody has written to for so long, left by a dead process; return how many."""
+        swept = 0
+        oldest = time.time() - older_than_seconds
+        for part in (self.root / INCOMING).glob("*.part"):
+            try:
+                if part.stat().st_mtime <= oldest:
+                    part.unlink()
+                    swept += 1
+            except FileNotFoundError:  # its owner finished it in this moment
+                continue
+        return swept
+
+
+class Part:
+    """One instance being received. Not thread-safe.
+
+    Attributes
+    ----------
+    path : Path
+        Where the bytes are meanwhile; complete there after :meth:`flush`.
+    hash : hashlib hash
+        SHA-256 over the data-set bytes so far.
+    size : int
+        Bytes of the file so far.
+    transfer_syntax_uid : str
+        Set by whoever writes the file meta information; empty has :meth:`header` read the file.
+    """
+
+    def __init__(self, spool: Spool, folders: Folders) -> None:
+        self.transfer_syntax_uid = ""
+        self._head = bytearray()
+        self._whole = True
+        self._spool = spool
+        self._folders = folders
+        self._since_check = 0
+        self.path = spool.root / INCOMING / f"{uuid.uuid4().hex}.part"
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self._file = self.path.open("xb", buffering=_BUFFER_BYTES)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes that are not part of the data set: preamble and file meta information.
+
+        Raises
+        ------
+        SpoolFull
+            The disk or its reserve is used up.
+        """
+        self._since_check += len(data)
+        if self._since_check >= _ROOM_CHECK_BYTES:
+            self._spool.check_room()
+            self._since_check = 0
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise as_spool_error(error) from error
+        self.size += len(data)
+
+    def write_dataset(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes of the data set.
+
+        Raises
+        ------
+        SpoolFull
+            The disk or its reserve is used up.
+        """
+        self.hash.update(data)
+        room = _HEAD_BYTES - len(self._head)
+        if room >= len(data):
+            self._head += data
+        else:
+            self._whole = False
+            self._head += data[:room]
+        self.write(data)
+
+    def header(self) -> InstanceHeader:
+        """Header of what has arrived, from memory where it is plain, else from the file.
+
+        Raises
+        ------
+        ObjectRejected
+            The bytes are no data set in the transfer syntax.
+        SpoolFull
+            The disk is full.
+        """
+        found = scan_header(self._head, self.transfer_syntax_uid, whole=self._whole)
+        if found is None:
+            self.flush()
+            found = read_header(self.path)
+        return found
+
+    def flush(self) -> None:
+        """Make everything written visible to a reader of :attr:`path`."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise as_spool_error(error) from error
+
+    def commit(self, study_uid: str, sop_instance_uid: str, digest: str, *, sync: bool = True) -> str:
+        """Give the file its place and return its path relative to the spool.
+
+        When this returns, content and directory entry are on the disk. The same instance with the same digest gives
+        the same path, and the file that was there stays; another digest gives another path.
+
+        Parameters
+        ----------
+        digest : str
+            Hex SHA-256 of the data-set bytes.
+        sync : bool
+            False leaves syncing to :meth:`Spool.sync` (mode ``association``).
+
+        Raises
+        ------
+        ObjectRejected
+            A UID is none. The part is still there: discard it.
+        SpoolFull
+            The disk is full. The part is still there: discard it.
+        """
+        folder = study_folder(study_uid)
+        name = f"{checked_uid(sop_instance_uid, 'SOP Instance UID')}-{digest[:NAME_DIGITS]}.dcm"
+        try:
+            self._file.flush()
+            if sync:
+                os.fsync(self._file.fileno())
+            self._file.close()
+            relative = link_into_place(
+                self.path,
+                self._folders,
+                f"{folder}/{name}",
+                same=lambda path: dataset_digest(path) == digest,
+                intact=lambda path: dataset_digest(path)[:NAME_DIGITS] == digest[:NAME_DIGITS],
+                sync=sync,
+            )
+        except OSError as error:
+            raise as_spool_error(error) from error
+        self.path.unlink(missing_ok=True)
+        return relative
+
+    def discard(self) -> None:
+        """Forget the part. Does nothing after a commit."""
+        try:
+            self._file.close()
+        except OSError:  # closing flushes, which fails again on a full disk; the bytes are not wanted
+            pass
+        self.path.unlink(missing_ok=True)
+
+
+def study_folder(study_uid: str) -> str:
+    """Folder of a study, relative to the spool.
+
+    Raises
+    ------
+    ObjectRejected
+        Not a UID.
+    """
+    uid = checked_uid(study_uid, "Study Instance UID")
+    return f"{hashlib.sha256(uid.encode('ascii')).hexdigest()[:2]}/{uid}"
+
+
+def dataset_digest(path: Path) -> str:
+    """Hex SHA-256 of a stored file's data-set bytes; empty where the file is damaged."""
+    try:
+        offset = dataset_offset(path)
+    except SpoolDamaged:
+        return ""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        while chunk := stream.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""Every table, once. The schema in a database is made by the migrations; a test holds both equal.
+
+Times are seconds since the epoch (UTC) as float. JSON columns hold plain JSON. Identifiers that a peer chose
+(UIDs, AE titles) are stored as received, checked against PS3.5 before.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    true,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+REVISION = "0002"
+"""Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
+# unless told AUTOINCREMENT.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+associations = Table(
+    "associations",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("ending", String(16)),  # released, aborted, lost
+    Column("instances", Integer, nullable=False, default=0),
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_uid", String(64), primary_key=True),
+    Column("state", String(16), nullable=False, default="waiting"),  # waiting, provisional, complete
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("evaluated_at", Float, nullable=False, default=0.0),
+    Column("due_at", Float),  # when arrival wants to look again; null: only on news
+    Column("arrival", JSON, nullable=False, default=dict),  # arrival.State, serialised
+    Column("held_reason", Text),
+    Column("released_at", Float),
+    Column("corrected_at", Float),  # last time an image of it got another patient, order or study
+    Column("patient_id", Text, nullable=False, default=""),
+    Column("accession_number", Text, nullable=False, default=""),
+    Index(None, "due_at"),
+    Index(None, "accession_number"),
+    Index(None, "last_at"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the data-set bytes as received
+    Column("size", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),  # relative to the spool
+    Column("received_at", Float, nullable=False),
+    Column("association_id", String(36)),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("called_ae_title", String(16), nullable=False, default=""),
+    Column("ours", Boolean, nullable=False, default=False),  # produced by this node: filed, nothing run
+    Column("modality", String(16), nullable=False, default=""),
+    Column("patient_id", Text, nullable=False, default=""),
+    Column("issuer_of_patient_id", Text, nullable=False, default=""),
+    Column("patient_name", Text, nullable=False, default=""),
+    Column("patient_birth_date", Text, nullable=False, default=""),
+    Column("accession_number", Text, nullable=False, default=""),
+    Column("headers", JSON, nullable=False, default=dict),  # what routing matches on; see node/archive/headers.py
+    # The copy that counts; a copy that says something else about patient, order or study takes its place.
+    Column("active", Boolean, nullable=False, default=True, server_default=false()),
+    Column("corrected_at", Float),  # when it took the place of another copy
+    Column("superseded_at", Float),  # when another copy took its place
+    UniqueConstraint("sop_instance_uid", "digest"),
+    Index(None, "study_uid", "id"),
+    Index(None, "series_uid"),
+    Index(None, "association_id"),
+    sqlite_autoincrement=True,
+)
+
+# Whatever receivers do at the same time: of one SOP Instance UID one copy counts, in one study.
+Index(
+    "uq_instances_active",
+    instances.c.sop_instance_uid,
+    unique=True,
+    sqlite_where=instances.c.active == true(),
+    postgresql_where=instances.c.active == true(),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("study_uid", String(64), nullable=False),
+    Column("rule", String(64), nullable=False),
+    Column("model_id", String(128), nullable=False),
+    Column("input_key", String(64), nullable=False),  # SHA-256 over the study's instances as given to the job
+    Column("run", Integer, nullable=False, default=1),
+    Column("priority", Integer, nullable=False),  # node.jobs.queue.Priority: 0 stat … 3 off-peak
+    Column("state", String(16), nullable=False),  # queued, running, done, failed, dead, cancelled
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("maximum_attempts", Integer, nullable=False),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("shadow", Boolean, nullable=False, default=False),
+    Column("specification", JSON, nullable=False),  # node.jobs.specification.JobSpec without what is looked up at start
+    Column("result", JSON),  # summary of the typed result
+    Column("error_code", String(16)),
+    Column("message", Text),
+    Column("superseded_at", Float),  # an image it took was corrected: nothing of it leaves any more
+    UniqueConstraint("study_uid", "rule", "input_key", "run"),
+    Index(None, "state", "priority", "id"),
+    sqlite_autoincrement=True,
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("job_id", _Serial, ForeignKey("jobs.id"), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("profile", String(64), nullable=False),
+    Column("path", Text, nullable=False),  # relative to the outbox folder
+    Column("digest", String(64), nullable=False),  # SHA-256 of the whole file
+    Column("size", BigInteger, nullable=False),
+    Column("frozen_at", Float, nullable=False),
+    Index(None, "job_id"),
+    Index(None, "study_uid"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("sop_instance_uid", String(64), ForeignKey("objects.sop_instance_uid"), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # node.delivery.outbox.DeliveryState
+    Column("priority", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("status", Integer),  # last DIMSE status
+    Column("message", Text),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("proven_at", Float),
+    Column("transaction_uid", String(64)),
+    Column("outdated", String(16)),  # the destination has, or may have, an old identity: open, settled
+    UniqueConstraint("sop_instance_uid", "destination"),
+    Index(None, "destination", "state", "not_before"),
+    Index(None, "transaction_uid"),
+    sqlite_autoincrement=True,
+)
+
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("answered_at", Float),
+    Column("outcome", String(16)),  # committed, failed, expired
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(48), nullable=False),
+    Column("study_uid", String(64)),
+    Column("job_id", BigInteger),
+    Column("sop_instance_uid", String(64)),
+    Column("detail", JSON, nullable=False, default=dict),
+    Column("sequence", BigInteger, unique=True),  # set by the sealer, without gaps
+    Column("seal", String(64)),  # SHA-256(previous seal, this row); set by the sealer
+    Index(None, "study_uid", "id"),
+    Index(None, "job_id"),
+    Index(None, "sop_instance_uid"),
+    sqlite_autoincrement=True,
+)
+
+# One row: what the sealer wrote last. Rows cut off the end of the ledger leave an unbroken chain; this row misses them.
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("seal", String(64), nullable=False),
+)

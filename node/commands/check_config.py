@@ -1,0 +1,61 @@
+"""``ainode check-config``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli import new_app
+from node.dicom.files import check_files
+from node.errors import ConfigError
+from node.settings import Settings, load
+
+app = new_app()
+
+
+@app.command()
+def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.toml")]) -> None:
+    """Check node.toml, routing.toml beside it, and that the models named there are installed; starts nothing."""
+    settings = load(file)
+    _find_models(settings)
+    ends = check_files(settings)
+    typer.echo(f"{file}: valid")
+    tls = " and with TLS on " if settings.receive.plain else " with TLS on "
+    plain = f" on {settings.receive.host}:{settings.receive.port}" if settings.receive.plain else ""
+    secure = f"{tls}{settings.receive.host}:{settings.receive.tls.port}" if settings.receive.tls.enabled else ""
+    typer.echo(f"  {settings.node.ae_title}{plain}{secure}, data in {settings.data_dir}")
+    if ends is not None:
+        typer.echo(f"  certificates: the first expires on {ends:%Y-%m-%d}")
+    for name, destination in settings.destination.items():
+        tls = " with TLS" if destination.tls is not None else ""
+        typer.echo(f"  destination {name}: {destination.ae_title} at {destination.host}:{destination.port}{tls}")
+    for rule in settings.rule:
+        where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
+        typer.echo(f"  rule {rule.name}: {rule.model} → {where}")
+    if not settings.rule:
+        typer.echo("  no rules: studies are filed and nothing runs")
+
+
+def _find_models(settings: Settings) -> None:
+    """Look for the cards; whether files have their digests is `ainode models verify`'s question.
+
+    Raises
+    ------
+    ConfigError, ModelNotFound
+        A folder is missing; a model is not installed, or its card is not valid.
+    """
+    from models.errors import ModelNotFound
+    from models.registry import Registry
+
+    for folder in settings.models.folders:
+        if not folder.is_dir():
+            raise ConfigError(f"models.folders: {folder} is not a folder; correct or remove it")
+    registry = Registry(settings.models.folders, threads=1)
+    installed = {card.id for card in registry.list()}
+    for rule in settings.rule:
+        for key, name in (("model", rule.model), ("report_model", rule.report_model)):
+            if name is not None and name not in installed:
+                why = registry.problems.get(name, "it is in none of the folders of models")
+                raise ModelNotFound(f"rule.{rule.name}.{key}: there is no usable model {name}: {why}")

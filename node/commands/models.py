@@ -1,0 +1,99 @@
+"""``ainode models``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from node.cli import new_app
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from node.settings import Settings
+
+app = new_app("List, show, verify and run models.")
+
+
+@app.command("list")
+def list_models(
+    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Stable JSON.")] = False
+) -> None:
+    """List installed models."""
+    from node.commands.table import show
+
+    rows = [
+        {
+            "model": card.id,
+            "version": card.version,
+            "family": card.family,
+            "licence": card.licence,
+            "name": card.name,
+        }
+        for card in _registry(ctx.obj.settings()).list()
+    ]
+    show(rows, as_json=as_json, empty="no models")
+
+
+@app.command()
+def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
+    """Show a model's card as it was read."""
+    found = _registry(ctx.obj.settings()).get(model)
+    card: dict[str, Any] = found.card.model_dump(mode="json")
+    typer.echo(json.dumps({**card, "digest": found.digest}, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def verify(
+    ctx: typer.Context, model: Annotated[str | None, typer.Argument(help="Model id; all when left out.")] = None
+) -> None:
+    """Check files against the digests pinned in their cards, and load the graphs."""
+    from models.errors import NodeError
+
+    registry = _registry(ctx.obj.settings())
+    failed = 0
+    for name in [model] if model else [*(card.id for card in registry.list()), *sorted(registry.problems)]:
+        try:
+            found = registry.get(name)
+            found.verify()
+            found.warm()
+            typer.echo(f"{name}: good, digest {found.digest}")
+        except NodeError as error:
+            typer.echo(f"{name}: {error}", err=True)
+            failed += 1
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model id.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files or folders of one study.")],
+) -> None:
+    """Run a model on DICOM files and print what it measured; writes no objects."""
+    from dicom_sr.roles import fill_roles
+    from dicom_sr.series import load_study
+    from node.offline import one_study
+
+    found = _registry(ctx.obj.settings()).get(model)
+    sources = fill_roles(load_study(one_study(paths).files), found.card.inputs)
+    result = found.run({role: source.volume for role, source in sources.items()}, {})
+    regions = result.segmentation.regions if result.segmentation else ()
+    facts = {
+        "outcome": result.outcome.value,
+        "total_ml": result.total_ml,
+        "detection_limit_ml": result.detection_limit_ml,
+        "regions": [{"label": each.label, "volume_ml": each.volume_ml} for each in regions],
+        "provider": result.model.provider,
+        "evidence": result.evidence,
+    }
+    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def _registry(settings: Settings) -> Registry:
+    from models.registry import Registry
+
+    return Registry(settings.models.folders, threads=settings.jobs.threads)

@@ -1,0 +1,79 @@
+"""``ainode status``: asks the running node; opens no database."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from node.cli import new_app
+from node.status import ask
+from node.toml_file import data_dir_of
+
+app = new_app()
+
+_STALE_SECONDS = 10.0
+
+
+@app.command()
+def status(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Stable JSON.")] = False) -> None:
+    """Ask the running node how it is. Exit code 1 when none answers."""
+    tell_status(ctx.obj.config, as_json=as_json)
+
+
+def tell_status(config: Path | None, *, as_json: bool) -> None:
+    """Print the answer of the node that ``config`` names.
+
+    Raises
+    ------
+    NodeNotRunning
+        Nobody answers.
+    """
+    report = ask(data_dir_of(config))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    for line in _lines(report):
+        typer.echo(line)
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    listen, summary = report["listen"], report["summary"]
+    guarantee = "survives a power cut" if report["survives_power_cut"] else "survives process death, NOT a power cut"
+    ports = [f"{listen['host']}:{listen['port']}"] if listen["port"] else []
+    if secure := report.get("listen_tls"):
+        ports.append(f"{secure['host']}:{secure['port']} (TLS)")
+    lines = [
+        f"{report['node']} ({report['ae_title']}) {report['version']}, up {report['uptime_seconds']:.0f} s",
+        f"listens on {' and '.join(ports)}, mode {report['mode']}: success {guarantee}",
+        "",
+    ]
+    for process in report["processes"]:
+        state = f"pid {process['pid']}" if process["running"] else "DOWN"
+        again = f", {process['restarts']} restart(s), last by {process['last_ending']}" if process["restarts"] else ""
+        lines.append(f"  {process['name']:<16} {state}{again}")
+    disk = report.get("disk") or {}  # absent while a node of an older version still runs
+    if disk.get("free_bytes") is not None and disk["free_bytes"] < disk["reserve_bytes"]:
+        lines.append(
+            f"DISK FULL: {disk['free_bytes'] // 1024**2} MiB free, reserve {disk['reserve_bytes'] // 1024**2} MiB: "
+            "senders get A700 until there is room"
+        )
+    if "at" not in summary:
+        lines.append("counts are not known yet")
+    elif (age := time.time() - summary["at"]) > _STALE_SECONDS:
+        lines.append(f"the counts below are {age:.0f} s old: scheduler or database are stuck, see the log")
+    for what in ("studies", "jobs", "deliveries"):
+        counts = summary.get(what, {})
+        lines.append(f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none"))
+    for held in summary.get("held", []):
+        lines.append(f"HELD {held['study_uid']}: {held['reason']}")
+    for old in summary.get("outdated", []):
+        lines.append(
+            f"OLD IDENTITY {old['study_uid']}: {old['deliveries']} object(s) at destinations, see `ainode corrections`"
+        )
+    for name, counts in summary.get("destinations", {}).items():
+        lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    return lines

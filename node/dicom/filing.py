@@ -1,0 +1,215 @@
+"""Filing one received instance: the checks, the place in the spool, the rows. Whoever received it comes through here.
+
+:meth:`Filing.file` returning status 0x0000 is the node's promise for the instance; whatever goes wrong before gives a
+failure status, never success.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from models.errors import NodeError
+from node.archive import index
+from node.archive.batch_writer import BatchWriter, Opened
+from node.archive.engine import Store
+from node.archive.headers import InstanceHeader
+from node.archive.index import Arrival, Ending
+from node.archive.placing import checked_uid
+from node.archive.spool import Part, Spool
+from node.dicom.incoming import IncomingDataSet
+from node.doorbell import SCHEDULER, ring
+from node.errors import ObjectRejected, SpoolFull, StoreUnavailable
+from node.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+_SETTLE_SECONDS = 10.0
+_LONGEST_COMMENT = 64  # VR LO of Error Comment (0000,0902)
+
+
+class _Mismatch(ObjectRejected):
+    """Data set and request name different instances; the same code, another status."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One association, for the rows that tell about it. Written with the first instance: an echo leaves no trace."""
+
+    id: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    opened_at: float
+    recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a C-STORE is answered with: Status (0000,0900) and, where it failed, Error Comment (0000,0902)."""
+
+    status: int
+    comment: str = ""
+
+
+class Filing:
+    """Files what one receiver process receives. Safe to share between threads.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Store
+        Open; shared by every association of the process.
+    spool : Spool
+    """
+
+    def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
+        self._store = store
+        self._bells = settings.data_dir / "run"
+        # In mode "association" one writer syncs and indexes for all; in mode "instance" each has its own transaction.
+        self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
+
+    def start(self) -> None:
+        """Be ready to file. Called in the process that receives."""
+        if self._writer is not None:
+            self._writer.start()
+
+    def stop(self) -> None:
+        """Finish what is under way. Called when every association has ended."""
+        if self._writer is not None:
+            self._writer.stop(_SETTLE_SECONDS)
+
+    def file(self, incoming: IncomingDataSet, *, sop_class_uid: str, sop_instance_uid: str, session: Session) -> Answer:
+        """Check, place, index and record one instance, and ring for it.
+
+        Parameters
+        ----------
+        incoming : IncomingDataSet
+            Completely received; used up.
+        sop_class_uid, sop_instance_uid : str
+            Of the C-STORE request.
+        """
+        try:
+            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session)
+        except _Mismatch as error:
+            return _failure(DOES_NOT_MATCH, error)
+        except ObjectRejected as error:
+            return _failure(CANNOT_UNDERSTAND, error)
+        except (SpoolFull, StoreUnavailable) as error:
+            return _failure(OUT_OF_RESOURCES, error)
+        except OSError as error:
+            return _failure(OUT_OF_RESOURCES, SpoolFull(f"the spool's disk failed ({error.strerror})"))
+        finally:
+            incoming.discard()
+        return Answer(SUCCESS)
+
+    def end(self, session: Session, ending: Ending) -> None:
+        """Record the end of an association that brought something, and ring for it."""
+        if not session.recorded:
+            return
+        if self._writer is not None and not self._writer.settle(session.id, _SETTLE_SECONDS):
+            logger.error("an association ended whose instances are not indexed yet")
+            return
+        try:
+            with self._store.write() as connection:
+                index.close_association(connection, time.time(), session.id, ending=ending)
+        except StoreUnavailable as error:
+            # Evidence of completeness only; the quiet time decides without it.
+            logger.error("the end of an association could not be recorded: %s", error)
+            return
+        finally:
+            if self._writer is not None:
+                self._writer.forget(session.id)
+        self._ring()
+
+    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session) -> None:
+        header = part.header()
+        _check_against_request(header, sop_class_uid, sop_instance_uid)
+        digest = part.hash.hexdigest()
+        writer = self._writer
+        arrival = Arrival(
+            at=time.time(),
+            header=header,
+            path=part.commit(header.study_uid, header.sop_instance_uid, digest, sync=writer is None),
+            digest=digest,
+            size=part.size,
+            association_id=session.id,
+            calling_ae_title=session.calling_ae_title,
+            called_ae_title=session.called_ae_title,
+        )
+        if writer is None:
+            self._index(arrival, session)
+            self._ring()
+        else:
+            writer.add(
+                arrival,
+                Opened(
+                    session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
+                ),
+            )
+        session.recorded = True
+        if header.unreadable:
+            logger.warning("instance %s: unreadable %s", header.sop_instance_uid, ", ".join(header.unreadable))
+
+    def _index(self, arrival: Arrival, session: Session) -> None:
+        with self._store.write() as connection:
+            if not session.recorded:
+                index.open_association(
+                    connection,
+                    session.opened_at,
+                    association_id=session.id,
+                    calling_ae_title=session.calling_ae_title,
+                    called_ae_title=session.called_ae_title,
+                    address=session.address,
+                )
+            index.record_instance(
+                connection,
+                arrival.at,
+                header=arrival.header,
+                path=arrival.path,
+                digest=arrival.digest,
+                size=arrival.size,
+                association_id=arrival.association_id,
+                calling_ae_title=arrival.calling_ae_title,
+                called_ae_title=arrival.called_ae_title,
+            )
+
+    def _ring(self) -> None:
+        ring(self._bells, SCHEDULER)
+
+
+def _check_against_request(header: InstanceHeader, sop_class_uid: str, sop_instance_uid: str) -> None:
+    """PS3.7 9.1.1: command and data set name the same instance.
+
+    Raises
+    ------
+    ObjectRejected
+        A UID that the node files by is missing, or is none.
+    _Mismatch
+        They differ.
+    """
+    for name, value in (
+        ("SOP Class UID", header.sop_class_uid),
+        ("SOP Instance UID", header.sop_instance_uid),
+        ("Study Instance UID", header.study_uid),
+        ("Series Instance UID", header.series_uid),
+        ("Transfer Syntax UID", header.transfer_syntax_uid),
+    ):
+        checked_uid(value, f"{name} of the data set")
+    if header.sop_instance_uid != sop_instance_uid:
+        raise _Mismatch("SOP Instance UID of command and data set differ")
+    if header.sop_class_uid != sop_class_uid:
+        raise _Mismatch("SOP Class UID of command and data set differ")
+
+
+def _failure(status: int, error: NodeError) -> Answer:
+    logger.warning("C-STORE refused with 0x%04X: %s", status, error)
+    # The database's own words name its server, which is nobody's business outside.
+    words = error.summary if isinstance(error, StoreUnavailable) else error.message
+    return Answer(status, words[:_LONGEST_COMMENT])

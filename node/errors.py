@@ -1,0 +1,204 @@
+"""Errors of the node: configuration, store, spool, peers, jobs, delivery."""
+
+from __future__ import annotations
+
+from models.errors import NodeError, Transient
+
+
+class ConfigError(NodeError):
+    code = "CFG-001"
+    summary = "The configuration is not valid."
+    remedy = "Correct the file and key that the message names; `ainode check-config FILE` checks without starting."
+
+
+class UsageError(NodeError):
+    code = "CFG-002"
+    summary = "The command cannot be carried out as given."
+    remedy = "See the message and `ainode COMMAND --help`."
+
+
+class NameConflict(NodeError):
+    code = "CFG-003"
+    summary = "Another installed distribution owns a package name of this product."
+    remedy = "Install the node into an environment of its own."
+
+
+class TlsUnusable(ConfigError):
+    code = "CFG-004"
+    summary = "A certificate, key or authority file for TLS cannot be used."
+    remedy = (
+        "Correct or renew the file that the message names (`openssl x509 -in FILE -noout -subject -dates`); "
+        "`ainode check-config FILE` tries it out. See “TLS” in the operator manual."
+    )
+
+
+class UsersUnusable(ConfigError):
+    code = "CFG-005"
+    summary = "The file of users or of a passcode cannot be used."
+    remedy = "Correct the file that the message names; `ainode passcode NAME` makes a line for the file of users."
+
+
+class StoreError(NodeError):
+    """The database refused."""
+
+
+class StoreUnavailable(Transient, StoreError):
+    code = "STO-001"
+    summary = "The database is locked or unreachable."
+    remedy = "Nothing is lost: receivers answer A700 until it is back. Check the database server or disk."
+
+
+class StoreSchemaMismatch(StoreError):
+    code = "STO-002"
+    summary = "The database schema is not the one this version needs."
+    remedy = "Run `ainode db upgrade` with the node stopped, or start `ainode serve`, which migrates."
+
+
+class StoreOnNetworkFileSystem(StoreError):
+    code = "STO-003"
+    summary = "An SQLite database must not lie on a network file system."
+    remedy = "Move data_dir to a local disk, or use PostgreSQL."
+
+
+class LedgerBroken(StoreError):
+    code = "STO-004"
+    summary = "The ledger's chain of hashes is broken."
+    remedy = "Keep the database as it is, restore a copy beside it and compare; somebody changed or lost rows."
+
+
+class StoreMisused(StoreError):
+    code = "STO-005"
+    summary = "The database connection was used in a way that could corrupt it."
+    remedy = "Report this with the log: it is a defect of the node. The process is restarted and nothing is lost."
+
+
+class FrozenObjectDiffers(StoreError):
+    code = "STO-006"
+    summary = "An object with this UID was frozen before with other bytes."
+    remedy = "The first object stays as it is. Run the study again as a new run; report this if it recurs."
+
+
+class NotStored(StoreError):
+    code = "STO-007"
+    summary = "Nothing is stored under the given number or UID."
+    remedy = "See `ainode jobs`, `ainode deliveries` or `ainode studies` for what there is."
+
+
+class SpoolError(NodeError):
+    """Files could not be stored or read."""
+
+
+class SpoolFull(Transient, SpoolError):
+    code = "SPO-001"
+    summary = "Less disk space is left than the reserve."
+    remedy = "Free space on the spool's disk; senders get A700 meanwhile and the node recovers by itself."
+
+
+class SpoolDamaged(SpoolError):
+    code = "SPO-002"
+    summary = "A stored file is missing or differs from its digest."
+    remedy = "Send the study again from the archive; check the disk."
+
+
+class ObjectRejected(SpoolError):
+    code = "SPO-003"
+    summary = "The data set does not match the C-STORE request."
+    remedy = "The sender is faulty: UIDs in command and data set must agree (PS3.7 9.1.1)."
+
+
+class PeerError(NodeError):
+    """Another DICOM application failed."""
+
+
+class PeerUnreachable(Transient, PeerError):
+    code = "PEER-001"
+    summary = "The destination cannot be reached or rejected the association."
+    remedy = "Check address, port, AE titles on both sides with `ainode verify-peer DEST`; sending is retried."
+
+
+class PeerRejectedObject(PeerError):
+    code = "PEER-002"
+    summary = "The destination refused an object for good."
+    remedy = "See status and comment; correct the destination's configuration, then `ainode replay DELIVERY`."
+
+
+class PeerBusy(Transient, PeerError):
+    code = "PEER-003"
+    summary = "The destination is out of resources (A7xx) or reported a passing failure."
+    remedy = "No action: sending is retried. Check the destination's disk if it lasts."
+
+
+class NoPresentationContext(PeerError):
+    code = "PEER-004"
+    summary = "The destination accepts no presentation context for the object."
+    remedy = (
+        "Have the destination accept these classes, or choose a profile without them; where only Storage Commitment is "
+        "refused, set commitment = false."
+    )
+
+
+class NoResponse(Transient, PeerError):
+    code = "PEER-005"
+    summary = "No status came back: the object may or may not have been stored."
+    remedy = "No action: the same bytes are sent again with the same UID."
+
+
+class CommitmentFailed(PeerError):
+    code = "PEER-006"
+    summary = "The destination did not commit to an object."
+    remedy = "Check the archive for the object named; `ainode replay DELIVERY` sends and asks again."
+
+
+class PeerNotTrusted(PeerUnreachable):
+    code = "PEER-007"
+    summary = "No TLS connection to the destination: a certificate was not accepted, or it speaks no TLS."
+    remedy = (
+        "Check ca, certificate, key and server_name of [destination.NAME.tls] and the certificate of the destination "
+        "with `ainode verify-peer NAME`; sending is retried."
+    )
+
+
+class JobError(NodeError):
+    """A job ended badly."""
+
+
+class DeadlineExceeded(JobError):
+    code = "JOB-001"
+    summary = "The run exceeded its time limit and was stopped."
+    remedy = "Raise deadline_seconds of the rule if the study is large; else report to the model's supplier."
+
+
+class ChildDied(Transient, JobError):
+    code = "JOB-002"
+    summary = "The model host died during the run."
+    remedy = "No action: the run is tried again until its attempts are used up. See the system journal."
+
+
+class AttemptsExhausted(JobError):
+    code = "JOB-003"
+    summary = "The run failed as often as allowed and is dead."
+    remedy = "See `ainode why`; after the cause is removed, `ainode retry JOB`."
+
+
+class StudyHeld(JobError):
+    code = "JOB-004"
+    summary = "The study is held: its images belong to two patients."
+    remedy = "Correct the identity at the modality or PACS, then `ainode release STUDY`."
+
+
+class LeaseLost(JobError):
+    code = "JOB-005"
+    summary = "Another dispatcher took the job over."
+    remedy = "No action: its result counts, this one was discarded."
+
+
+class NodeNotRunning(JobError):
+    code = "JOB-006"
+    summary = "No running node answers."
+    remedy = "Start it with `ainode serve`, or name its configuration with --config."
+
+
+class UnexpectedFailure(JobError):
+    code = "JOB-999"
+    summary = "The run failed in a way nobody foresaw."
+    remedy = "Report this with the job's number and the log: it is a defect of the node."

@@ -1,0 +1,367 @@
+"""The dispatcher: leases a job, has a child run it, and writes everything that follows in one transaction.
+
+The child does the work and touches no database; this process touches the database and does no work. A job's end and
+its frozen objects are one transaction, so that after a kill at any line the job is run again and gives the same bytes,
+or has ended and never runs again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import null, select, update
+
+from dicom_sr.errors import MixedPatients
+from dicom_sr.identity import NodeIdentity
+from models.errors import NodeError, Transient
+from node import doorbell, log, planning
+from node.archive import ledger
+from node.archive.engine import Store, open_store
+from node.archive.placing import as_spool_error
+from node.archive.tables import jobs
+from node.delivery import outbox
+from node.delivery.outbox_files import place
+from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolDamaged, SpoolFull, StoreUnavailable
+from node.identity import load_identity
+from node.jobs import queue
+from node.jobs.executor import Executor, RunAbandoned, executor_for
+from node.jobs.heartbeat import Heartbeat
+from node.jobs.queue import JobState, LeasedJob
+from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
+from node.settings import ProfileSection, Settings
+from node.status import run_folder
+
+_LOG = log.logger("dispatcher")
+POLL_SECONDS = 2.0
+_STATUS_DEADLINE_SECONDS = 120.0
+
+
+def run_dispatcher(settings: Settings, stopping: threading.Event, *, stat_only: bool = False) -> None:
+    """Run until ``stopping`` is set; a run in progress is given back without costing an attempt."""
+    store = open_store(settings)
+    executor = executor_for(settings)
+    dispatcher = Dispatcher(settings, store, executor, load_identity(settings), stat_only=stat_only)
+    try:
+        dispatcher.run(stopping)
+    finally:
+        executor.close()
+        store.close()
+
+
+class Dispatcher:
+    """One slot: one job at a time, in one child.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Store
+    executor : Executor
+        Where the child lives.
+    identity : NodeIdentity
+        Stands in every object.
+    stat_only : bool
+        Keep this slot free for STAT.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        executor: Executor,
+        identity: NodeIdentity,
+        *,
+        stat_only: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._executor = executor
+        self._identity = identity
+        self._stat_only = stat_only
+        self._owner = f"{socket.gethostname()[:24]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self._bells = run_folder(settings.data_dir)
+        self._work = settings.data_dir / "work"
+        self._outbox = settings.data_dir / "outbox"
+        self._stopping = threading.Event()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until ``stopping`` is set."""
+        self._stopping = stopping
+        with doorbell.Doorbell(self._bells, doorbell.DISPATCHER).listen() as bell:
+            while not stopping.is_set():
+                try:
+                    self._executor.start()
+                    if self.run_once():
+                        continue
+                    self.answer_the_dead()
+                except (StoreUnavailable, SpoolFull, ChildDied) as error:
+                    log.say(_LOG, 30, "no run can start at the moment", error=str(error))
+                until = time.monotonic() + POLL_SECONDS
+                while not stopping.is_set() and time.monotonic() < until:
+                    if bell.wait(min(0.5, POLL_SECONDS)):
+                        break
+
+    def run_once(self) -> bool:
+        """Take one job and bring it to an end; False when there was none.
+
+        Raises
+        ------
+        SpoolFull
+            There is no room for results. No job loses an attempt by it.
+        """
+        self._check_room()
+        with self._store.write() as connection:
+            job = queue.lease(
+                connection,
+                time.time(),
+                owner=self._owner,
+                lease_seconds=self._settings.jobs.lease_seconds,
+                stat_only=self._stat_only,
+            )
+        if job is None:
+            return False
+        log.say(_LOG, 20, "run starts", job=job.id, study=job.study_uid, model=job.model_id, attempt=job.attempt)
+        folder = self._work / f"{job.id}-{job.attempt}-{uuid.uuid4().hex[:8]}"
+        try:
+            with Heartbeat(self._store, job, self._owner, self._settings.jobs.lease_seconds) as beat:
+                self._work_on(job, folder, beat)
+        except LeaseLost as error:
+            log.say(_LOG, 30, "the job is not ours any more", job=job.id, error=str(error))
+        except SpoolFull:
+            # Not the job's fault, and nobody could be told about it now: neither result nor status object finds room.
+            try:
+                self._give_back(job)
+            except LeaseLost as error:  # cancelled meanwhile, as by a correction
+                log.say(_LOG, 30, "the job is not ours any more", job=job.id, error=str(error))
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+    def _check_room(self) -> None:
+        """Images stop at the reserve, results at a quarter of it: what has been received can still be answered."""
+        free, needed = shutil.disk_usage(self._settings.data_dir).free, self._settings.receive.disk_reserve_bytes // 4
+        if free < needed:
+            raise SpoolFull(f"{free} bytes are free, results need {needed}")
+
+    def answer_the_dead(self) -> int:
+        """Write status objects for jobs that died with the dispatcher that ran them; return how many."""
+        self._check_room()
+        # To whom an answer would go is not true any more where an image was corrected since.
+        unanswered = (jobs.c.state == JobState.DEAD) & jobs.c.result.is_(null()) & jobs.c.superseded_at.is_(None)
+        with self._store.read() as connection:
+            dead = connection.execute(select(jobs).where(unanswered).order_by(jobs.c.id).limit(10)).all()
+        for row in [] if self._stat_only else dead:
+            job = LeasedJob(
+                id=row.id,
+                study_uid=row.study_uid,
+                rule=row.rule,
+                model_id=row.model_id,
+                input_key=row.input_key,
+                run=row.run,
+                priority=queue.Priority(row.priority),
+                attempt=row.attempts,
+                maximum_attempts=row.maximum_attempts,
+                lease_until=0.0,
+                shadow=row.shadow,
+                specification=row.specification,
+            )
+            failure = Failure(code=row.error_code or AttemptsExhausted.code, message=row.message or "", transient=True)
+            folder = self._work / f"{job.id}-status-{uuid.uuid4().hex[:8]}"
+            try:
+                objects = self._status_objects(job, _reason(job, failure), folder, self._stopping.is_set)
+                with self._store.write() as connection:
+                    ours = update(jobs).where(jobs.c.id == job.id, unanswered)
+                    if connection.execute(ours.values(result=_answer(objects))).rowcount:
+                        self._freeze(connection, job, objects)
+                doorbell.ring(self._bells, doorbell.SENDER)
+            except RunAbandoned:
+                break
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return len(dead)
+
+    def _work_on(self, job: LeasedJob, folder: Path, beat: Heartbeat) -> None:
+        def abandoned() -> bool:
+            return beat.lost or self._stopping.is_set()
+
+        try:
+            bundle = self._executor.run(self._spec(job, folder), abandoned=abandoned)
+        except RunAbandoned:
+            if self._stopping.is_set() and not beat.lost:
+                self._give_back(job)
+            log.say(_LOG, 30, "run stopped", job=job.id, study=job.study_uid)
+            return
+        except NodeError as error:
+            bundle = ResultBundle(
+                failure=Failure(
+                    code=error.code,
+                    message=error.message,
+                    remedy=error.remedy,
+                    detail=error.detail,
+                    transient=isinstance(error, Transient),
+                )
+            )
+        if bundle.failure is not None and bundle.failure.code == SpoolFull.code:
+            raise SpoolFull(bundle.failure.message)
+        if bundle.failure is not None:
+            self._failed(job, bundle.failure, folder, abandoned)
+        else:
+            self._finished(job, bundle)
+
+    def _give_back(self, job: LeasedJob) -> None:
+        with self._store.write() as connection:
+            queue.give_back(connection, time.time(), job.id, self._owner)
+
+    def _spec(self, job: LeasedJob, folder: Path) -> JobSpec:
+        """The job with everything that is looked up at start."""
+        content = job.specification
+        spool = self._settings.data_dir / "spool"
+        files = [spool / path for path in content["files"]]
+        if missing := [path.name for path in files if not path.is_file()]:
+            raise SpoolDamaged(f"{len(missing)} of {len(files)} files are missing from the spool", files=missing[:10])
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise as_spool_error(error) from error
+        return JobSpec(
+            job_id=job.id,
+            study_uid=job.study_uid,
+            run=job.run,
+            rule=job.rule,
+            model_id=job.model_id,
+            report_model=content["report_model"],
+            model_folders=self._settings.models.folders,
+            parameters=content["parameters"],
+            files=files,
+            profiles={name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()},
+            languages=content["languages"],
+            identity=self._identity,
+            output_dir=folder,
+            deadline_seconds=content["deadline_seconds"],
+            threads=self._settings.jobs.threads,
+        )
+
+    def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
+        objects = self._placed(job, bundle)
+        result = {
+            "outcome": bundle.outcome,
+            "work_key": bundle.work_key,
+            **bundle.summary,
+            "evidence": bundle.evidence,
+            "timings": bundle.timings,
+        }
+        with self._store.write() as connection:
+            now = time.time()
+            queue.finish(connection, now, job.id, self._owner, result=result)
+            if refusal := bundle.summary.get("refusal"):
+                ledger.record(
+                    connection,
+                    now,
+                    ledger.Kind.JOB_REFUSED,
+                    study_uid=job.study_uid,
+                    job_id=job.id,
+                    **refusal,
+                    detail=bundle.evidence.get("refusal", {}),
+                )
+            self._freeze(connection, job, objects)
+        doorbell.ring(self._bells, doorbell.SENDER)
+        log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
+
+    def _failed(self, job: LeasedJob, failure: Failure, folder: Path, abandoned: Any) -> None:
+        """End the attempt; where it was the last one, the destinations get a status object."""
+        final = not failure.transient or job.attempt >= job.maximum_attempts
+        log.say(_LOG, 40, "run failed", job=job.id, study=job.study_uid, code=failure.code, message=failure.message)
+        mixed = failure.code == MixedPatients.code
+        objects: list[WrittenObject] = []
+        if final and not mixed:
+            try:
+                objects = self._status_objects(job, _reason(job, failure), folder, abandoned)
+            except RunAbandoned:
+                return
+        with self._store.write() as connection:
+            now = time.time()
+            queue.fail(
+                connection,
+                now,
+                job.id,
+                self._owner,
+                code=failure.code,
+                message=failure.message,
+                transient=failure.transient,
+                retry_seconds=self._settings.jobs.retry_seconds,
+            )
+            if final:
+                connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(objects)))
+                self._freeze(connection, job, objects)
+            if mixed:
+                reason = f"{planning.MIXED_PATIENTS}: {failure.message}"
+                planning.hold(connection, now, job.study_uid, reason=reason)
+        if mixed:
+            log.say(_LOG, 40, "STUDY HELD, nothing runs on it", study=job.study_uid, reason=failure.message)
+        doorbell.ring(self._bells, doorbell.SENDER)
+
+    def _status_objects(self, job: LeasedJob, reason: Failure, folder: Path, abandoned: Any) -> list[WrittenObject]:
+        """Render "AI did not run: reason" in a fresh child. Empty, and loud, when even that fails.
+
+        A shadow run owes nobody an answer.
+        """
+        if job.shadow:
+            return []
+        self._executor.discard()
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            spec = self._spec(job, folder).model_copy(
+                update={"status_only": reason, "deadline_seconds": _STATUS_DEADLINE_SECONDS}
+            )
+            bundle = self._executor.run(spec, abandoned=abandoned)
+            if bundle.failure is None:
+                return self._placed(job, bundle)
+            if bundle.failure.code == SpoolFull.code:
+                raise SpoolFull(bundle.failure.message)
+            problem = f"{bundle.failure.code}: {bundle.failure.message}"
+        except SpoolFull:
+            raise
+        except NodeError as error:
+            problem = str(error)
+        log.say(_LOG, 40, "NO ANSWER could be written for a study", job=job.id, study=job.study_uid, error=problem)
+        return []
+
+    def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
+        return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
+
+    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
+        destinations: Mapping[str, Sequence[str]] = {} if job.shadow else job.specification["destinations"]
+        outbox.freeze(
+            connection,
+            time.time(),
+            job_id=job.id,
+            study_uid=job.study_uid,
+            objects=objects,
+            destinations=destinations,
+            priority=int(job.priority),
+        )
+
+
+def _reason(job: LeasedJob, failure: Failure) -> Failure:
+    """What the status object says: the failure, or that it came again and again."""
+    if not failure.transient:
+        return failure
+    return Failure(
+        code=AttemptsExhausted.code,
+        message=f"the run failed {job.attempt} time(s), last with {failure.code}: {failure.message}",
+        remedy=AttemptsExhausted.remedy,
+        detail=failure.detail,
+    )
+
+
+def _answer(objects: Sequence[WrittenObject]) -> dict[str, Any]:
+    """Result of a job that failed for good."""
+    return {"outcome": None, "answered": bool(objects), "objects": [each.sop_instance_uid for each in objects]}

@@ -1,0 +1,57 @@
+"""What a dispatcher needs from an executor; where runs take place is the executor's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from node.jobs.specification import JobSpec, ResultBundle
+from node.settings import Settings
+
+
+class RunAbandoned(Exception):
+    """The dispatcher no longer wants the run (lease lost, job cancelled, node stopping); the child was killed."""
+
+
+class Executor(Protocol):
+    """Runs jobs in a child that holds warm models and has neither database nor network."""
+
+    def start(self) -> None:
+        """Make sure a child is there and warming up. Returns at once."""
+
+    def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
+        """Run one job.
+
+        Parameters
+        ----------
+        spec : JobSpec
+            Its ``deadline_seconds`` is kept by killing the child.
+        abandoned : callable
+            Asked several times a second; True kills the child.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The child was killed at the deadline.
+        ChildDied
+            The child ended by itself.
+        RunAbandoned
+            ``abandoned`` said so.
+        """
+
+    def discard(self) -> None:
+        """Kill the child, so that the next run gets a fresh one."""
+
+    def close(self) -> None:
+        """Kill the child for good."""
+
+
+def executor_for(settings: Settings) -> Executor:
+    """The executor that ``jobs.executor`` names."""
+    if settings.jobs.executor == "ray":
+        from node.jobs.executors.ray import RayExecutor
+
+        return RayExecutor(settings)
+    from node.jobs.executors.local import LocalExecutor
+
+    return LocalExecutor(settings)

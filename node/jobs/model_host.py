@@ -1,0 +1,103 @@
+"""The model-host child: holds warm models, runs one job at a time, answers over its socket.
+
+It is spawned, never forked, gets no database settings and opens no network connection. Killing it is the dispatcher's
+only means against a run that hangs, so it keeps nothing that matters.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import NodeError
+from node import log
+from node.jobs import wire
+from node.jobs.specification import JobSpec
+from node.process import die_with_parent, forbid_core_dumps
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+
+_LOG = log.logger("model_host")
+_NETWORK_EVENTS = frozenset({"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto"})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the socket inherited as file descriptor ``arguments[0]`` until the other side closes it."""
+    descriptor, parent_pid, level = int(arguments[0]), int(arguments[1]), arguments[2]
+    die_with_parent(parent_pid)
+    forbid_core_dumps()
+    log.set_up("model-host", level)
+    with socket.socket(fileno=descriptor) as connection:
+        forbid_network()
+        try:
+            _serve(connection)
+        except (wire.WireBroken, BrokenPipeError):
+            return 0  # the dispatcher has gone or wants a fresh child; nobody is left to answer
+    return 0
+
+
+def forbid_network() -> None:
+    """Refuse every attempt of Python code in this process to open a connection. Cannot be undone."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _NETWORK_EVENTS:
+            raise PermissionError("a model host has no network")
+
+    sys.addaudithook(refuse)
+
+
+def _serve(connection: socket.socket) -> None:
+    registries: dict[tuple[Any, ...], Registry] = {}
+    while (message := wire.receive(connection)) is not None:
+        if message["kind"] == "warm":
+            reply = _warm(message, registries)
+        else:
+            reply = _run(JobSpec.model_validate(message["spec"]), registries)
+        wire.send(connection, reply)
+
+
+def _registry(folders: Sequence[Path], threads: int, registries: dict[tuple[Any, ...], Registry]) -> Registry:
+    from models.registry import Registry as Models
+
+    key = (tuple(folders), threads)
+    if key not in registries:
+        registries[key] = Models(folders, threads=threads)
+    return registries[key]
+
+
+def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry]) -> dict[str, Any]:
+    """Import everything and load the models that rules name. A model that fails is reported when a job needs it."""
+    started = time.monotonic()
+    import dicom_sr.warm
+    import node.jobs.execution  # noqa: F401  (imported for its weight)
+
+    dicom_sr.warm.prewarm()
+    problems = []
+    registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries)
+    for model_id in message["models"]:
+        try:
+            registry.get(model_id).warm()
+        except NodeError as error:
+            problems.append(str(error))
+            log.say(_LOG, 40, "a model that rules name cannot be loaded", model=model_id, error=str(error))
+    return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems}
+
+
+def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry]) -> dict[str, Any]:
+    from node.jobs.execution import execute_guarded
+
+    bundle = execute_guarded(spec, lambda: _registry(spec.model_folders, spec.threads, registries))
+    return {"kind": "result", "bundle": bundle.model_dump(mode="json")}
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    # Native libraries may crash while they take themselves down; everything is written already.
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,238 @@
+"""The scheduler process: looks at studies when there is news or their time has come, and keeps house."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import func, select
+
+from node import correction, doorbell, log, planning
+from node.archive import index, ledger
+from node.archive.engine import Store, open_store
+from node.archive.rescan import rescan
+from node.archive.spool import Spool
+from node.archive.tables import deliveries, instances, studies
+from node.boot import MonotonicClock
+from node.delivery import outbox
+from node.errors import StoreUnavailable
+from node.jobs import queue
+from node.settings import Settings
+from node.status import publish, run_folder
+
+_LOG = log.logger("scheduler")
+POLL_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
+_LEASE_SWEEP_SECONDS = 2.0
+_SEAL_SECONDS = 2.0
+_SUMMARY_SECONDS = 2.0
+_COMMITMENT_SECONDS = 10.0
+_TIDY_SECONDS = 3600.0
+_PART_AGE_SECONDS = 3600.0
+_WORK_AGE_SECONDS = 24 * 3600.0
+
+
+def run_scheduler(settings: Settings, stopping: threading.Event) -> None:
+    """Run until ``stopping`` is set."""
+    store = open_store(settings)
+    scheduler = Scheduler(settings, store)
+    timers = _timers(scheduler)
+    scheduler.rebuild_index()
+    with store.write() as connection:
+        ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
+    timers.start()
+    try:
+        scheduler.run(stopping)
+    finally:
+        timers.shutdown(wait=True)
+        with store.write() as connection:
+            ledger.record(connection, time.time(), ledger.Kind.NODE_STOPPED)
+        scheduler.seal()
+        store.close()
+
+
+class Scheduler:
+    """Steps studies and keeps house. Each piece of work is one short transaction.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Store
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = MonotonicClock()
+        self._bells = run_folder(settings.data_dir)
+        self._spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Look at studies whenever the doorbell rings or a wait ends, and every five seconds in any case."""
+        with doorbell.Doorbell(self._bells, doorbell.SCHEDULER).listen() as bell:
+            while not stopping.is_set():
+                until = time.monotonic() + min(POLL_SECONDS, self.look())
+                # News come in bursts, one ring for each image: a short pause makes one step of many.
+                stopping.wait(_PAUSE_SECONDS)
+                while not stopping.is_set() and (left := until - time.monotonic()) > 0:
+                    if bell.wait(min(left, 0.5)):
+                        break
+
+    def look(self) -> float:
+        """Step every study that needs it; return the seconds until the next one does."""
+        try:
+            return self._look()
+        except StoreUnavailable as error:
+            log.say(_LOG, 30, "the store is not available", error=str(error))
+            return POLL_SECONDS
+
+    def _look(self) -> float:
+        next_in = POLL_SECONDS
+        at = self._clock.now()
+        with self._store.read() as connection:
+            waiting = connection.execute(select(studies).where(studies.c.due_at.is_not(None))).all()
+        queued: list[int] = []
+        for study in waiting:
+            due_in = planning.waiting_in_seconds(study, at, self._settings)
+            if due_in is not None and due_in <= 0.0:
+                planned = self.step(study.study_uid)
+                queued += planned.jobs
+                due_in = planned.due_in_seconds
+            next_in = min(next_in, due_in if due_in is not None else POLL_SECONDS)
+        if queued:
+            doorbell.ring(self._bells, doorbell.DISPATCHER)
+        return next_in
+
+    def step(self, study_uid: str) -> planning.Planned:
+        """One transaction over one study."""
+        with self._store.write() as connection:
+            planned = planning.step(connection, time.time(), self._clock.now(), study_uid, self._settings)
+        if planned.held is not None:
+            log.say(_LOG, 40, "STUDY HELD, nothing runs on it", study=study_uid, reason=planned.held)
+        if planned.lifted:
+            log.say(_LOG, 30, "study released, a correction removed the reason", study=study_uid)
+        if planned.outdated:
+            words = "CORRECTION: destinations have results with an OLD IDENTITY, see `ainode corrections`"
+            log.say(_LOG, 40, words, study=study_uid, deliveries=planned.outdated)
+        for job in planned.jobs:
+            log.say(_LOG, 20, "job queued", study=study_uid, job=job)
+        return planned
+
+    def rebuild_index(self) -> None:
+        """Index the spool where the index is empty, as after the loss of the database."""
+        with self._store.read() as connection:
+            if connection.execute(select(instances.c.id).limit(1)).first() is not None:
+                return
+        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox")
+        if report.seen:
+            log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
+
+    def sweep_leases(self) -> None:
+        """Give back jobs whose dispatcher is gone; wake dispatchers where a job's pause is over."""
+        with self._store.read() as connection:
+            expired = connection.execute(
+                select(func.count())
+                .select_from(queue.jobs)
+                .where(queue.jobs.c.state == queue.JobState.RUNNING, queue.jobs.c.lease_until < time.time())
+            ).scalar_one()
+        if expired:
+            with self._store.write() as connection:
+                swept = queue.sweep(connection, time.time())
+            log.say(_LOG, 30, "leases ran out", jobs=swept)
+            doorbell.ring(self._bells, doorbell.DISPATCHER)
+
+    def seal(self) -> None:
+        """Chain the ledger's new rows."""
+        while True:
+            with self._store.read() as connection:
+                unsealed = connection.execute(
+                    select(ledger.ledger.c.id).where(ledger.ledger.c.sequence.is_(None)).limit(1)
+                ).first()
+            if unsealed is None:
+                return
+            with self._store.write() as connection:
+                ledger.seal(connection)
+
+    def expire_commitments(self) -> None:
+        """Give up waiting for commitment answers that are overdue; the sender asks again."""
+        with self._store.write() as connection:
+            expired = outbox.expire_commitments(connection, time.time())
+        if expired:
+            doorbell.ring(self._bells, doorbell.SENDER)
+
+    def tidy(self) -> None:
+        """Remove what dead processes left behind: parts of the spool, folders of runs."""
+        swept = self._spool.sweep_parts(_PART_AGE_SECONDS)
+        work = self._settings.data_dir / "work"
+        oldest = time.time() - _WORK_AGE_SECONDS
+        for folder in work.iterdir() if work.is_dir() else ():
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+                swept += 1
+        if swept:
+            log.say(_LOG, 20, "removed leftovers", count=swept)
+
+    def summarise(self) -> None:
+        """Publish the counts that `ainode status` shows."""
+        with self._store.read() as connection:
+            by_state = connection.execute(select(studies.c.state, func.count()).group_by(studies.c.state)).all()
+            held = index.list_studies(connection, held=True)
+            outdated = correction.outdated_studies(connection)
+            by_destination = connection.execute(
+                select(deliveries.c.destination, deliveries.c.state, func.count())
+                .group_by(deliveries.c.destination, deliveries.c.state)
+                .order_by(deliveries.c.destination, deliveries.c.state)
+            ).all()
+            jobs = {str(state): count for state, count in queue.count_by_state(connection).items()}
+        destinations: dict[str, dict[str, int]] = {}
+        total: dict[str, int] = {}
+        for destination, state, count in by_destination:
+            destinations.setdefault(destination, {})[state] = int(count)
+            total[state] = total.get(state, 0) + int(count)
+        summary: dict[str, Any] = {
+            "at": time.time(),
+            "studies": {state: int(count) for state, count in by_state},
+            "held": [{"study_uid": row.study_uid, "reason": row.held_reason} for row in held],
+            "outdated": [{"study_uid": each.study_uid, "deliveries": each.deliveries} for each in outdated],
+            "jobs": jobs,
+            "deliveries": total,
+            "destinations": destinations,
+        }
+        publish(self._settings.data_dir, summary)
+
+
+def _timers(scheduler: Scheduler) -> BackgroundScheduler:
+    """Everything that happens by the clock. One worker: housekeeping never competes with itself."""
+    timers = BackgroundScheduler(
+        executors={"default": ThreadPoolExecutor(1)},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        timezone="UTC",
+    )
+    for work, seconds in (
+        (scheduler.sweep_leases, _LEASE_SWEEP_SECONDS),
+        (scheduler.seal, _SEAL_SECONDS),
+        (scheduler.summarise, _SUMMARY_SECONDS),
+        (scheduler.expire_commitments, _COMMITMENT_SECONDS),
+        (scheduler.tidy, _TIDY_SECONDS),
+    ):
+        timers.add_job(_tolerant(work), "interval", seconds=seconds, name=work.__name__)
+    return timers
+
+
+def _tolerant(work: Callable[[], None]) -> Callable[[], None]:
+    """A store that is away for a while, or a full disk, costs one turn and one line, not the timer."""
+
+    def turn() -> None:
+        try:
+            work()
+        except StoreUnavailable as error:
+            log.say(_LOG, 30, "housekeeping had to wait", work=work.__name__, error=str(error))
+        except OSError as error:
+            log.say(_LOG, 30, "housekeeping had to wait", work=work.__name__, error=error.strerror)
+
+    return turn

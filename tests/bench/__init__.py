@@ -1,0 +1,1 @@
+"""`make bench`: the node beside DCMTK and Orthanc, alternating in one run on one machine."""

@@ -1,0 +1,28 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import network
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real DICOM data beside the checkout; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("AINODE_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared test data is not here")
+    return folder
+
+
+@pytest.fixture(params=["auto", "stock"])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test with the receiving lane and without it."""
+    monkeypatch.setattr(network, "LANE", request.param)
+    return str(request.param)

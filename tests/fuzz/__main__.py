@@ -1,0 +1,72 @@
+"""``python -m tests.fuzz TARGET --seconds N``: one target, guided by coverage where atheris is installed.
+
+What breaks a target is written to ``build/fuzz`` and printed; the exit status is then not 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FINDINGS = Path("build") / "fuzz"
+
+
+def main() -> None:
+    """Fuzz one target."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("target")
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        if importlib.util.find_spec("atheris"):
+            _guided(arguments.target, arguments.seconds, arguments.seed, Path(scratch))
+        else:
+            print("atheris is not installed here: mutations without guidance")
+            _unguided(arguments.target, arguments.seconds, arguments.seed, Path(scratch))
+
+
+def _guided(target: str, seconds: int, seed: int, scratch: Path) -> None:
+    import atheris
+
+    # Only what stands between a peer and the spool; the rest would slow everything down.
+    with atheris.instrument_imports(include=["node.archive", "node.dicom", "pydicom.filereader", "pynetdicom.dul"]):
+        from tests.fuzz.targets import TARGETS
+    corpus = scratch / "corpus"
+    corpus.mkdir()
+    context = TARGETS[target](scratch)
+    ready = context.__enter__()  # libFuzzer ends the process itself, so that nothing behind it would run
+    for number, content in enumerate(ready.corpus):
+        (corpus / str(number)).write_bytes(content)
+    options = [f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=4096", "-rss_limit_mb=2048", "-timeout=25"]
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={FINDINGS}/{target}-", str(corpus)], ready.run)
+    atheris.Fuzz()
+
+
+def _unguided(target: str, seconds: int, seed: int, scratch: Path) -> None:
+    from tests.fuzz.mutation import mutated
+    from tests.fuzz.targets import TARGETS
+
+    dice = random.Random(seed)
+    until = time.monotonic() + seconds
+    runs = 0
+    with TARGETS[target](scratch) as ready:
+        while time.monotonic() < until:
+            content = mutated(dice, ready.corpus)
+            try:
+                ready.run(content)
+            except BaseException:
+                (FINDINGS / f"{target}-{seed}-{runs}").write_bytes(content)
+                raise
+            runs += 1
+    print(f"Done {runs} runs of {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Orthanc as a peer on loopback, started by the tests with a configuration of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.peers import free_port, require
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: its DICOM port, and its REST interface for looking inside."""
+
+    port: int
+    http_port: int
+    ae_title: str = "ORTHANC"
+
+    def get(self, path: str) -> Any:
+        """GET a REST resource, decoded from JSON."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def find(self, level: str, **query: str) -> list[dict[str, Any]]:
+        """Resources of ``level`` (Study, Series, Instance) that match the tags given."""
+        body = json.dumps({"Level": level, "Query": query, "Expand": True}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}/tools/find", body)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return list(json.loads(answer.read()))
+
+    def file(self, instance: str) -> bytes:
+        """The stored Part 10 file of an instance, by Orthanc's own id."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.http_port}/instances/{instance}/file", timeout=10
+        ) as answer:
+            return bytes(answer.read())
+
+
+@contextmanager
+def running_orthanc(folder: Path, *, node_port: int, node_ae_title: str = "AINODE") -> Iterator[Orthanc]:
+    """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association."""
+    program = require("Orthanc")
+    folder.mkdir(parents=True, exist_ok=True)
+    peer = Orthanc(free_port(), free_port())
+    settings = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "HttpPort": peer.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomPort": peer.port,
+        "DicomAet": peer.ae_title,
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowEcho": True,
+        "UnknownSopClassAccepted": True,
+        "OverwriteInstances": False,
+        "StorageCommitmentReportsSize": 1000,
+        "DicomModalities": {
+            "node": {
+                "AET": node_ae_title,
+                "Host": "127.0.0.1",
+                "Port": node_port,
+                "AllowStorageCommitment": True,
+                "AllowEcho": True,
+                "AllowStore": True,
+                "AllowFind": True,
+            }
+        },
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, str(folder / "orthanc.json")],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TCP_NODELAY": "1"},
+        )
+    try:
+        _wait_for(peer, process, folder)
+        yield peer
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _wait_for(peer: Orthanc, process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"Orthanc ended: {(folder / 'orthanc.log').read_text(errors='replace')[-2000:]}")
+        try:
+            peer.get("/system")
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise AssertionError("Orthanc did not answer in a minute")

@@ -1,0 +1,129 @@
+"""The shipped configuration loads, names every key, and equals the defaults it documents."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from node import settings
+from node.errors import ConfigError
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+
+
+def test_shipped_files_load() -> None:
+    loaded = settings.load(CONFIG / "node.toml")
+    assert [rule.name for rule in loaded.rule] == ["acute-infarct"]
+    assert loaded.destination["pacs"].port == 11113
+
+
+def test_shipped_defaults_are_the_defaults() -> None:
+    loaded = settings.load(CONFIG / "node.toml")
+    default = settings.load(None)
+    for section in ("store", "receive", "arrival", "jobs", "models", "delivery", "web", "log"):
+        assert getattr(loaded, section) == getattr(default, section), section
+    assert loaded.profile["standard"] == settings.ProfileSection()
+
+
+@pytest.mark.parametrize(
+    ("file", "models"),
+    [
+        (
+            "node.toml",
+            [
+                settings.NodeSection,
+                settings.StoreSection,
+                settings.ReceiveSection,
+                settings.ReceiveTlsSection,
+                settings.DestinationTlsSection,
+                settings.PeerRule,
+                settings.ArrivalSection,
+                settings.JobsSection,
+                settings.ModelsSection,
+                settings.DeliverySection,
+                settings.WebSection,
+                settings.LogSection,
+                settings.ProfileSection,
+                settings.DestinationSection,
+            ],
+        ),
+        ("routing.toml", [settings.RuleSection, settings.RuleMatch]),
+    ],
+)
+def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> None:
+    text = (CONFIG / file).read_text(encoding="utf-8")
+    for model in models:
+        for key in model.model_fields:
+            assert re.search(rf"^#? ?(\[+\w+\.)?{key}\b", text, re.M), f"{file} does not show {model.__name__}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[receive]\nprot = 11112\n", ["receive.prot", "not a known key"]),
+        ("[receive]\nport = 70000\n", ["receive.port", "65535"]),
+        ("[node]\nae_title = 'SEVENTEEN_LETTERS'\n", ["node.ae_title", "16"]),
+        ("[receive]\nhost = ", ["TOML"]),
+        ("[destination.a]\nae_title='A'\nhost='127.0.0.1'\nport=11112\n", ["own listener"]),
+        (
+            "[receive]\nhost='0.0.0.0'\n[destination.a]\nae_title='A'\nhost='localhost'\nport=11112\n",
+            ["own listener"],
+        ),
+        ("[destination.a]\nae_title='A'\nhost='h'\nport=1\nprofile='x'\n", ["[profile.x]"]),
+        ("[[rule]]\nname='r'\nmodel='m'\ndestinations=['nowhere']\n", ["[destination.nowhere]"]),
+        ("[[rule]]\nname='r'\nmodel='m'\n[[rule]]\nname='r'\nmodel='m'\n", ["two rules"]),
+        ("[[receive.allow]]\naddress='10.0.0.0/99'\n", ["receive.allow.0.address"]),
+        ("[web]\nenabled=true\nport=11112\n", ["web.port"]),
+        ("[receive]\nplain=false\n", ["receive", "plain", "[receive.tls]"]),
+        ("[receive]\nport=2762\n[receive.tls]\nenabled=true\ncertificate='c'\nkey='k'\nca='a'\n", ["tls.port"]),
+        ("[receive.tls]\nenabled=true\n", ["receive.tls", "certificate"]),
+        ("[receive.tls]\nenabled=true\ncertificate='c'\nkey='k'\n", ["receive.tls", "ca"]),
+        ("[receive]\nrequire_user_identity=true\n", ["users"]),
+        ("[[receive.allow]]\ncertificate='mr1'\n", ["allow.certificate", "[receive.tls]"]),
+        ("[destination.a]\nae_title='A'\nhost='h'\nport=1\npasscode_file='p'\n", ["destination.a", "username"]),
+        ("[destination.a]\nae_title='A'\nhost='h'\nport=1\n[destination.a.tls]\nkey='k'\n", ["destination.a.tls"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        settings.load(path)
+    for part in [*expected, str(path)]:
+        assert part in str(caught.value)
+
+
+def test_files_count_from_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(
+        "[receive]\nusers = 'users'\n[receive.tls]\nenabled = true\ncertificate = 'tls/c.pem'\nkey = '/k.pem'\nca = 'ca.pem'\n"
+        "[destination.a]\nae_title = 'A'\nhost = 'h'\nport = 1\n[destination.a.tls]\nca = 'tls/ca.pem'\n"
+    )
+    loaded = settings.load(tmp_path / "node.toml")
+    assert loaded.receive.users == tmp_path / "users"
+    assert loaded.receive.tls.certificate == tmp_path / "tls" / "c.pem"
+    assert loaded.receive.tls.key == Path("/k.pem")
+    tls = loaded.destination["a"].tls
+    assert tls is not None
+    assert tls.ca == tmp_path / "tls" / "ca.pem"
+    assert settings.load(None).receive_addresses == [("127.0.0.1", 11112)]
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
+        settings.load(tmp_path / "absent.toml")
+
+
+def test_rules_in_two_files_clash(tmp_path: Path) -> None:
+    rule = "[[rule]]\nname='r'\nmodel='m'\n"
+    (tmp_path / "node.toml").write_text(rule)
+    (tmp_path / "routing.toml").write_text(rule)
+    with pytest.raises(ConfigError, match="one file"):
+        settings.load(tmp_path / "node.toml")
+
+
+def test_relative_data_dir_counts_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[node]\ndata_dir = 'data'\n")
+    assert settings.load(tmp_path / "node.toml").data_dir == tmp_path / "data"

@@ -1,0 +1,80 @@
+"""Small studies with a result, for the tests of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dicom_sr.document import RenderContext, RenderedObject, render
+from dicom_sr.identity import OFFLINE
+from dicom_sr.phantom_study import PhantomStudy, write_phantom_study
+from dicom_sr.series import Kind, LoadedStudy, SeriesVolume, load_study
+from models.phantom import LesionSpec, make_phantom
+from models.results import StudyResult
+from tests.generators.results import found
+
+KINDS = ("seg", "measurements", "text", "status")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study on disk, as loaded, and what was found in it."""
+
+    files: Sequence[Path]
+    study: LoadedStudy
+    source: SeriesVolume
+    result: StudyResult
+    phantom: PhantomStudy | None = None
+
+    def rendered(self, result: StudyResult | None = None, **changes: object) -> list[RenderedObject]:
+        """Objects of this case's result, or of another one."""
+        return render(result or self.result, self.study, context(**changes), self.source)
+
+
+def context(**changes: object) -> RenderContext:
+    """A context with everything asked for."""
+    values: dict = {
+        "identity": OFFLINE,
+        "key": "0" * 64,
+        "profile_name": "default",
+        "objects": KINDS,
+        "series_number_base": 9000,
+        "run": 1,
+        "report_model": None,
+    }
+    return RenderContext(**{**values, **changes})
+
+
+def phantom_case(folder: Path, **options: object) -> Case:
+    """A phantom with two lesions in every plane and form."""
+    phantom = make_phantom(
+        5,
+        shape_zyx=(14, 40, 46),
+        spacing_mm_zyx=(10.0, 5.0, 4.5),
+        lesions=(LesionSpec(30.0, "left"), LesionSpec(12.0, "right")),
+        orientation="axial",
+    )
+    written = write_phantom_study(phantom, folder, seed=5, **options)  # type: ignore[arg-type]
+    study = load_study(written.files)
+    source = trace_of(study)
+    result = found(written.truth_zyx, source.volume.voxel_ml)
+    return Case(written.files, study, source, result, written)
+
+
+def trace_of(study: LoadedStudy) -> SeriesVolume:
+    """The trace-weighted volume."""
+    return next(v for v in study.volumes if v.kind is Kind.DWI_TRACE)
+
+
+def blocks(shape_zyx: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """A mask with three labels, the last touching the far corner of the grid."""
+    mask = np.zeros(shape_zyx, np.uint8)
+    z, y, x = shape_zyx
+    mask[z // 3 : z // 2, y // 4 : y // 3, x // 4 : x // 2] = 1
+    mask[z // 2 + 1 : z // 2 + 2, 5:8, 9:20] = 2
+    mask[-1, -3:, -3:] = 3
+    return mask

@@ -1,0 +1,56 @@
+"""A model host whose runs do what the rule's name says; everything else is the real host."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from node.jobs import execution, model_host
+from node.jobs.specification import Failure, JobSpec, ResultBundle
+
+_real = execution.execute_guarded
+
+
+def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
+    if spec.rule.startswith("real") or spec.status_only is not None:
+        return _real(spec, registry)
+    if spec.rule == "hang":
+        time.sleep(60)
+    if spec.rule == "die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if spec.rule == "fork-and-hang":
+        if os.fork() == 0:
+            os.execvp("sleep", ["sleep", "61.25"])
+        time.sleep(60)
+    if spec.rule == "connect":
+        import socket
+
+        try:
+            socket.create_connection(("127.0.0.1", 9))
+        except PermissionError as error:
+            return ResultBundle(outcome="found", summary={"refused": str(error)})
+    if spec.rule == "full" and (spec.output_dir.parents[1] / "full").exists():
+
+        def no_room() -> Any:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return _real(spec, no_room)
+    if spec.rule == "fail":
+        return ResultBundle(failure=Failure(code="MOD-005", message="as told"))
+    variables = sorted(name for name in os.environ if name.startswith(("PG", "AINODE", "http")))
+    return ResultBundle(outcome="found", summary={"pid": os.getpid(), "variables": variables})
+
+
+def _warm(message: dict[str, Any], registries: dict[Any, Any]) -> dict[str, Any]:
+    return {"kind": "ready", "seconds": 0.0, "problems": []}
+
+
+if __name__ == "__main__":
+    execution.execute_guarded = _execute  # type: ignore[assignment]
+    model_host._warm = _warm  # type: ignore[assignment]
+    os._exit(model_host.main(sys.argv[1:]))
