@@ -71,7 +71,7 @@ def compose(
     made.StudyInstanceUID = header.study_uid
     made.Modality = modality
     made.SeriesInstanceUID = result_uid(context.key, f"{place.series}/series")
-    made.SeriesNumber = context.series_number_base + place.offset
+    made.SeriesNumber = context.profile.series_number_base + place.offset
     made.SeriesDescription = shortened(place.description)
     made.InstanceNumber = place.instance
     made.ContentQualification = QUALIFICATION

@@ -94,7 +94,7 @@ def _results(
 
 def _wanted(result: StudyResult, context: RenderContext) -> frozenset[str]:
     possible = {MEASUREMENTS, *({SEG} if result.outcome is Outcome.FOUND else ()), *({TEXT} if result.drafts else ())}
-    return frozenset(possible & set(context.objects)) or frozenset({TEXT if result.drafts else MEASUREMENTS})
+    return frozenset(possible & set(context.profile.objects)) or frozenset({TEXT if result.drafts else MEASUREMENTS})
 
 
 def _texts(

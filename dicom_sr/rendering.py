@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_sr.encoding import encode
 from dicom_sr.identity import NodeIdentity
+from dicom_sr.profile import Profile
 from models.results import ModelReference
 
 
@@ -22,13 +23,8 @@ class RenderContext:
         The node as a device.
     key : str
         Work key (:func:`dicom_sr.uids.work_key`); every UID of the set follows from it.
-    profile_name : str
-        Destination profile the set is for.
-    objects : tuple of str
-        Kinds wanted: ``seg``, ``measurements``, ``text``, ``status``. A kind that was not asked for is left out, except
-        that a study is never left without an answer.
-    series_number_base : int
-        Series Number of the first series; the others count up from it.
+    profile : Profile
+        What the destination takes and wants.
     run : int
         Number of the run, from 1.
     report_model : ModelReference or None
@@ -37,9 +33,7 @@ class RenderContext:
 
     identity: NodeIdentity
     key: str
-    profile_name: str
-    objects: tuple[str, ...]
-    series_number_base: int
+    profile: Profile
     run: int
     report_model: ModelReference | None
 

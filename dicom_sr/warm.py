@@ -9,6 +9,7 @@ from pydicom.uid import MRImageStorage
 from dicom_sr.check import check
 from dicom_sr.document import RenderContext, render
 from dicom_sr.identity import OFFLINE
+from dicom_sr.profile import Profile
 from dicom_sr.series import Kind, LoadedStudy, SeriesVolume, SourceFrame
 from dicom_sr.uids import result_uid
 from models.results import (
@@ -43,7 +44,7 @@ def prewarm() -> None:
         rejected=(),
         _by_uid={str(header.SOPInstanceUID): header for header in headers},
     )
-    context = RenderContext(OFFLINE, _KEY, "warm", ("seg", "measurements", "text"), 1, 1, None)
+    context = RenderContext(OFFLINE, _KEY, Profile("warm"), 1, None)
     result = _result()
     check(render(result, study, context, source), study, result, source)
 

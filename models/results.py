@@ -43,12 +43,26 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A measured number: concept, value, UCUM unit, and how it was measured."""
+    """A measured number: concept, value, UCUM unit, and how it was measured.
+
+    ``interval`` is the range in which the value lies, in the same unit, lower bound first; ``interval_meaning`` says how it
+    was made (``"threshold sweep"``, ``"ensemble"``).
+    """
 
     name: CodedTerm
     value: float
     unit: CodedTerm
     method: CodedTerm | None = None
+    interval: tuple[float, float] | None = None
+    interval_meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """One lesion over time: Tracking UID and Tracking Identifier (PS3.3 C.8.20.2, TID 1419)."""
+
+    uid: str
+    identifier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ class Region:
         Further measurements (mean ADC …). The volume is among them.
     key_slice : int
         Index along the slice axis where the region is largest.
+    tracking : Tracking or None
+        Set where the same lesion was followed from an earlier study; None lets the writers make an identity of its own.
     """
 
     number: int
@@ -80,6 +96,7 @@ class Region:
     volume_ml: float
     quantities: tuple[Quantity, ...]
     key_slice: int
+    tracking: Tracking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +111,150 @@ class Segmentation:
         uint8, shape of that input; 0 is background, ``n`` is the region with ``number == n``. Regions never overlap.
     regions : tuple of Region
         Largest volume first.
+    probability_zyx : numpy.ndarray or None
+        float32 in [0, 1], same shape: how likely a voxel belongs to the region the mask gives it, or, outside of every
+        region, to any. None where the model only knows yes and no.
     """
 
     role: str
     mask_zyx: npt.NDArray[np.uint8]
     regions: tuple[Region, ...]
+    probability_zyx: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition looked for in a study or a part of it, with how likely it is.
+
+    Attributes
+    ----------
+    concept : CodedTerm
+        What was looked for.
+    probability : float
+        In [0, 1]; calibrated or not, as the card says.
+    operating_point : float or None
+        From this probability on the finding counts as present; None where the model has none.
+    present : bool
+        What the operating point, or the model itself, decided.
+    site : CodedTerm or None
+        Anatomic region.
+    """
+
+    concept: CodedTerm
+    probability: float
+    operating_point: float | None
+    present: bool
+    site: CodedTerm | None = None
+    laterality: Laterality = Laterality.UNKNOWN
+
+
+class MarkShape(StrEnum):
+    """Form of a mark, named as the graphic types of PS3.3 C.18.6.1.1."""
+
+    POINT = "point"
+    BOX = "box"
+    POLYGON = "polygon"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on one slice of an input.
+
+    Attributes
+    ----------
+    role : str
+        Input role whose grid ``slice_index`` and ``points_yx`` count in.
+    slice_index : int
+        Index along the slice axis, from 0.
+    points_yx : tuple of (float, float)
+        Row and column, from 0 at the centre of the first voxel. POINT has one, BOX two opposite corners, POLYGON three or
+        more, not repeated at the end.
+    label : str
+        Short English label.
+    finding : Finding or None
+        What is marked, with its probability.
+    """
+
+    role: str
+    shape: MarkShape
+    slice_index: int
+    points_yx: tuple[tuple[float, float], ...]
+    label: str
+    finding: Finding | None = None
+    quantities: tuple[Quantity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A number for each voxel of an input: a probability, a saliency, a parameter.
+
+    Attributes
+    ----------
+    role : str
+        Input role whose voxel grid the map has.
+    values_zyx : numpy.ndarray
+        float32, finite, shape of that input.
+    quantity, unit : CodedTerm
+        What the numbers mean (CID 7180 style) and their UCUM unit (``1`` for a probability).
+    label : str
+        Short English label.
+    """
+
+    role: str
+    values_zyx: npt.NDArray[np.float32]
+    quantity: CodedTerm
+    unit: CodedTerm
+    label: str
+
+
+class Change(StrEnum):
+    """How a lesion compares with the earlier study."""
+
+    NEW = "new"
+    LARGER = "larger"
+    SMALLER = "smaller"
+    UNCHANGED = "unchanged"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class LesionChange:
+    """One followed lesion: its identity, both volumes in mL (None where it is not there), and the change."""
+
+    tracking: Tracking
+    label: str
+    current_ml: float | None
+    prior_ml: float | None
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Comparison with one earlier study of the same patient.
+
+    Attributes
+    ----------
+    prior_study_uid, prior_segmentation_uid, prior_segmentation_class_uid : str
+        The earlier study and the SEG its volumes are from.
+    prior_date : str
+        DICOM DA of the earlier study; empty where unknown.
+    current_ml, prior_ml : float
+        Total volumes.
+    change : Change
+        Of the whole.
+    lesions : tuple of LesionChange
+        Followed one by one; those of now first, in their order, then the resolved ones.
+    """
+
+    prior_study_uid: str
+    prior_series_uid: str
+    prior_segmentation_uid: str
+    prior_segmentation_class_uid: str
+    prior_date: str
+    current_ml: float
+    prior_ml: float
+    change: Change
+    lesions: tuple[LesionChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +315,14 @@ class StudyResult:
         be smaller; the reporting threshold bounds those.
     totals : tuple of Quantity
         Study-level measurements.
+    findings : tuple of Finding
+        Conditions with their probabilities.
+    marks : tuple of Mark
+        Points, boxes and polygons.
+    heat_maps : tuple of HeatMap
+        Numbers for each voxel.
+    comparison : Comparison or None
+        With the earlier study, where there is one.
     limitations : tuple of str
         Keys of fixed sentences the composer knows (``"baseline_not_validated"``, ``"subacute_missed"`` …).
     drafts : tuple of Draft
@@ -178,6 +342,10 @@ class StudyResult:
     total_ml: float | None = None
     detection_limit_ml: float | None = None
     totals: tuple[Quantity, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    heat_maps: tuple[HeatMap, ...] = ()
+    comparison: Comparison | None = None
     limitations: tuple[str, ...] = ()
     drafts: tuple[Draft, ...] = ()
     refusal: RefusalReason | None = None

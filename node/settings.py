@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from dicom_sr.profile import Profile
 from node.errors import ConfigError
 from node.toml_file import DEFAULT_DATA_DIR, anchored, read_toml
 
@@ -173,6 +174,10 @@ class ProfileSection(Section):
     )
     languages: list[Literal["en", "ja"]] = Field(default_factory=list)
     series_number_base: int = Field(default=9000, ge=1, le=2147480000)
+
+    def as_profile(self, name: str) -> Profile:
+        """The same as the object writers take it."""
+        return Profile(name=name, objects=tuple(self.objects), series_number_base=self.series_number_base)
 
 
 class DestinationTlsSection(Section):

@@ -256,9 +256,7 @@ def _rendered_set(
     context = RenderContext(
         identity=spec.identity,
         key=key,
-        profile_name=name,
-        objects=tuple(profile.objects),
-        series_number_base=profile.series_number_base,
+        profile=profile.as_profile(name),
         run=spec.run,
         report_model=assessment.report_model,
     )
@@ -291,7 +289,6 @@ def _key(
     parameters = dict(spec.parameters)
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
-    content = ",".join([name, *profile.objects, str(profile.series_number_base)])
     return work_key(
         digests=assessment.study.digests,
         identity=spec.identity,
@@ -299,7 +296,7 @@ def _key(
         parameters=parameters,
         report_model=assessment.report_model,
         languages=languages,
-        profile=content,
+        profile=profile.as_profile(name).content,
         run=spec.run,
     )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dicom_sr.document import RenderContext, RenderedObject, render
 from dicom_sr.identity import OFFLINE
 from dicom_sr.phantom_study import PhantomStudy, write_phantom_study
+from dicom_sr.profile import Profile
 from dicom_sr.series import Kind, LoadedStudy, SeriesVolume, load_study
 from models.phantom import LesionSpec, make_phantom
 from models.results import StudyResult
@@ -36,17 +37,15 @@ class Case:
 
 
 def context(**changes: object) -> RenderContext:
-    """A context with everything asked for."""
+    """A context with everything asked for; other names than its own are the profile's."""
     values: dict = {
         "identity": OFFLINE,
         "key": "0" * 64,
-        "profile_name": "default",
-        "objects": KINDS,
-        "series_number_base": 9000,
         "run": 1,
         "report_model": None,
+        **{name: changes.pop(name) for name in ("key", "identity", "run", "report_model") if name in changes},
     }
-    return RenderContext(**{**values, **changes})
+    return RenderContext(profile=Profile(**{"objects": KINDS, **changes}), **values)
 
 
 def phantom_case(folder: Path, **options: object) -> Case:
