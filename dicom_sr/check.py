@@ -19,7 +19,8 @@ from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
-from dicom_sr.rendering import RenderedObject
+from dicom_sr.profile import ObjectKind
+from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_references,
     check_reports,
 )
-_CLASSES = {"seg": SegmentationStorage, "measurements": Comprehensive3DSRStorage}
+_CLASSES: dict[ObjectKind, frozenset[str]] = {
+    "seg": frozenset({SegmentationStorage}),
+    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "text": frozenset({BasicTextSRStorage}),
+    "status": frozenset({BasicTextSRStorage}),
+}
+"""SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What reading a damaged data set raises: the damage is the finding."""
 
@@ -86,7 +93,8 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "two objects have the same role"
     not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
-        if role.startswith("status") != not_assessed:
+        kind = kind_of(role)
+        if (kind == "status") != not_assessed:
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
-        if dataset.get("SOPClassUID") != _CLASSES.get(role, BasicTextSRStorage):
+        if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pydicom.dataset import Dataset
 
 from dicom_sr import measurement_report, segmentation, status_report, text_report
 from dicom_sr.errors import SourceUnusable
+from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
+from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
 from models.results import Draft, Outcome, StudyResult
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RenderContext", "RenderedObject", "render"]
 
-SEG, MEASUREMENTS, TEXT = "seg", "measurements", "text"
 _DEFAULT_LANGUAGE = "en"
 
 
@@ -57,7 +57,7 @@ def render(
         return _statuses(result, header, context)
     if source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
-    return _results(result, study, header, source, context)
+    return _results(Scene(result, study, header, source, context))
 
 
 def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
@@ -71,43 +71,77 @@ def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext)
     ]
 
 
-def _results(
-    result: StudyResult, study: LoadedStudy, header: SourceHeader, source: SeriesVolume, context: RenderContext
-) -> list[RenderedObject]:
-    wanted = _wanted(result, context)
-    known = study.source_datasets(source)
-    made: list[RenderedObject] = []
-    segmented: Dataset | None = None
-    if result.outcome is Outcome.FOUND and {SEG, MEASUREMENTS} & wanted:
-        # The measurements refer to the segmentation: neither goes without the other.
-        segmented = segmentation.render_segmentation(result, header, source, context)
-        made.append(RenderedObject(segmentation.ROLE, segmented))
-    if MEASUREMENTS in wanted:
-        report = measurement_report.render_measurements(
-            result, header, source, context, segmentation=segmented, known=known
-        )
-        made.append(RenderedObject(measurement_report.ROLE, report))
-    if TEXT in wanted:
-        made += _texts(result, header, source, context, known)
-    return made
+def _results(scene: Scene) -> list[RenderedObject]:
+    wanted = _wanted(scene)
+    for kind in _KINDS:
+        if kind.name in wanted:
+            scene.made += kind.render(scene)
+    return scene.made
 
 
-def _wanted(result: StudyResult, context: RenderContext) -> frozenset[str]:
-    possible = {MEASUREMENTS, *({SEG} if result.outcome is Outcome.FOUND else ()), *({TEXT} if result.drafts else ())}
-    return frozenset(possible & set(context.profile.objects)) or frozenset({TEXT if result.drafts else MEASUREMENTS})
+def _wanted(scene: Scene) -> set[ObjectKind]:
+    """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
+    possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result)}
+    asked = [name for name in possible if name in scene.context.profile.objects]
+    if not asked:
+        asked = ["text" if scene.result.drafts else "measurements"]
+    return {*asked, *(needed for name in asked for needed in possible[name].needs if needed in possible)}
 
 
-def _texts(
-    result: StudyResult,
-    header: SourceHeader,
-    source: SeriesVolume,
-    context: RenderContext,
-    known: Sequence[Dataset],
-) -> list[RenderedObject]:
+def _is_found(result: StudyResult) -> bool:
+    return result.outcome is Outcome.FOUND
+
+
+def _segmentations(scene: Scene) -> list[RenderedObject]:
+    made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
+    return [RenderedObject(segmentation.ROLE, made)]
+
+
+def _measurements(scene: Scene) -> list[RenderedObject]:
+    report = measurement_report.render_measurements(
+        scene.result,
+        scene.header,
+        scene.source,
+        scene.context,
+        segmentation=scene.made_as(segmentation.ROLE),
+        known=scene.known,
+    )
+    return [RenderedObject(measurement_report.ROLE, report)]
+
+
+def _texts(scene: Scene) -> list[RenderedObject]:
     return [
         RenderedObject(
             text_report.role_of(draft.language),
-            text_report.render_text(result, draft, header, source, context, instance=n, known=known),
+            text_report.render_text(
+                scene.result, draft, scene.header, scene.source, scene.context, instance=n, known=scene.known
+            ),
         )
-        for n, draft in enumerate(result.drafts, start=1)
+        for n, draft in enumerate(scene.result.drafts, start=1)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One kind of object an assessed result can become.
+
+    Attributes
+    ----------
+    fits : callable
+        Whether a result has what it takes.
+    needs : tuple of str
+        Kinds it refers to, which go with it.
+    """
+
+    name: ObjectKind
+    fits: Callable[[StudyResult], bool]
+    render: Callable[[Scene], list[RenderedObject]]
+    needs: tuple[ObjectKind, ...] = ()
+
+
+# In the order in which they are sent: what is referred to comes first.
+_KINDS: tuple[_Kind, ...] = (
+    _Kind("seg", _is_found, _segmentations),
+    _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
+    _Kind("text", lambda result: bool(result.drafts), _texts),
+)

@@ -70,7 +70,7 @@ class Profile:
     """
 
     name: str = "default"
-    objects: tuple[str, ...] = ("seg", "measurements", "text", "status")
+    objects: tuple[ObjectKind, ...] = ("seg", "measurements", "text", "status")
     series_number_base: int = 9000
     segmentation: Literal["binary", "fractional", "labelmap"] = "binary"
     segmentation_syntax: Literal["explicit", "rle"] = "explicit"

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_sr.encoding import encode
 from dicom_sr.identity import NodeIdentity
-from dicom_sr.profile import Profile
+from dicom_sr.profile import OBJECT_KINDS, ObjectKind, Profile
 from models.results import ModelReference
 
 
@@ -40,7 +40,7 @@ class RenderContext:
 
 @dataclass(frozen=True)
 class RenderedObject:
-    """One object of a set: its role in it, and the data set.
+    """One object of a set: its role in it (its kind, and where there are several a dash and which), and the data set.
 
     The data set must not be changed once :attr:`encoded` was read: what is checked is what is written.
     """
@@ -52,3 +52,18 @@ class RenderedObject:
     def encoded(self) -> bytes:
         """The whole Part 10 file."""
         return encode(self.dataset)
+
+
+def kind_of(role: str) -> ObjectKind:
+    """Kind of the object with that role: ``text`` for ``text-ja``.
+
+    Raises
+    ------
+    ValueError
+        No kind has that name.
+    """
+    name = role.partition("-")[0]
+    for kind in OBJECT_KINDS:
+        if kind == name:
+            return kind
+    raise ValueError(f"{role} is not a role of any kind of object")

@@ -1,0 +1,34 @@
+"""Configuration: node.toml and routing.toml, one module for each room.
+
+Every key is declared here, with unit and range; unknown keys, clashes and bad ranges stop the start with
+file, key and remedy. Without any file the node works on loopback.
+"""
+
+from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.delivery import DeliverySection, DestinationSection, DestinationTlsSection, ProfileSection
+from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
+from node.settings.section import Section
+from node.settings.whole import Settings, load
+from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleMatch, RuleSection
+
+__all__ = [
+    "ArrivalSection",
+    "DeliverySection",
+    "DestinationSection",
+    "DestinationTlsSection",
+    "JobsSection",
+    "LogSection",
+    "ModelsSection",
+    "NodeSection",
+    "PeerRule",
+    "ProfileSection",
+    "ReceiveSection",
+    "ReceiveTlsSection",
+    "RuleMatch",
+    "RuleSection",
+    "Section",
+    "Settings",
+    "StoreSection",
+    "WebSection",
+    "load",
+]

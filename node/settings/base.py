@@ -1,0 +1,48 @@
+"""Sections about the node itself: who it is, where it keeps things, what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from node.settings.section import AETitle, Name, Port, Section
+from node.toml_file import DEFAULT_DATA_DIR
+
+
+class NodeSection(Section):
+    """Who this node is."""
+
+    name: Name = "ainode"
+    ae_title: AETitle = "AINODE"
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    language: Literal["en", "ja"] = "en"
+    institution: str = ""
+
+
+class StoreSection(Section):
+    """Where the index, jobs and ledger live. Empty url: SQLite in data_dir."""
+
+    url: str = ""
+    busy_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+
+
+class WebSection(Section):
+    """The console. Off unless asked for."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8042
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Self:
+        if self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(
+                "web.host: the console has no sign-on; keep it on 127.0.0.1 and reach it through an SSH tunnel"
+            )
+        return self
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,0 +1,133 @@
+"""The whole configuration, and the only reader of node.toml and routing.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from node.errors import ConfigError
+from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
+from node.settings.receive import ReceiveSection
+from node.settings.section import Name, Section
+from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
+from node.toml_file import anchored, read_toml
+
+
+def _same_machine(listening: str, called: str) -> bool:
+    """Whether calling a name reaches what listens there, as far as names tell without asking anybody."""
+    loopback, every = {"127.0.0.1", "::1", "localhost"}, {"0.0.0.0", "::"}
+    return listening == called or (called in loopback | every and listening in loopback | every)
+
+
+class Settings(Section):
+    """One section for each room."""
+
+    node: NodeSection = Field(default_factory=NodeSection)
+    store: StoreSection = Field(default_factory=StoreSection)
+    receive: ReceiveSection = Field(default_factory=ReceiveSection)
+    arrival: ArrivalSection = Field(default_factory=ArrivalSection)
+    jobs: JobsSection = Field(default_factory=JobsSection)
+    models: ModelsSection = Field(default_factory=ModelsSection)
+    delivery: DeliverySection = Field(default_factory=DeliverySection)
+    web: WebSection = Field(default_factory=WebSection)
+    log: LogSection = Field(default_factory=LogSection)
+    profile: dict[Name, ProfileSection] = Field(default_factory=dict)
+    destination: dict[Name, DestinationSection] = Field(default_factory=dict)
+    rule: list[RuleSection] = Field(default_factory=list)
+    source: Path | None = Field(default=None, exclude=True)
+
+    @model_validator(mode="after")
+    def _clashes(self) -> Self:
+        for name, destination in self.destination.items():
+            if destination.profile != "default" and destination.profile not in self.profile:
+                raise ValueError(
+                    f"destination.{name}.profile: there is no [profile.{destination.profile}]; add it or use 'default'"
+                )
+            own = [host for host, port in self.receive_addresses if port == destination.port]
+            if any(_same_machine(host, destination.host) for host in own):
+                raise ValueError(f"destination.{name}: points at this node's own listener; results would loop")
+        names = [rule.name for rule in self.rule]
+        for twice in {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"rule.{twice}: two rules have this name; rename one")
+        for rule in self.rule:
+            for name in rule.destinations:
+                if name not in self.destination:
+                    raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
+        if self.web.enabled and (self.web.host, self.web.port) in self.receive_addresses:
+            raise ValueError("web.port: the DICOM listener uses this port; choose another")
+        return self
+
+    @property
+    def data_dir(self) -> Path:
+        return self.node.data_dir.expanduser()
+
+    @property
+    def called_ae_titles(self) -> frozenset[str]:
+        """Every AE title this node answers to."""
+        return frozenset([self.node.ae_title, *self.receive.called_ae_titles])
+
+    @property
+    def receive_addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every DICOM listener, the plain one first."""
+        receive = self.receive
+        plain = [(receive.host, receive.port)] if receive.plain else []
+        return [*plain, (receive.host, receive.tls.port)] if receive.tls.enabled else plain
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.store.url or f"sqlite:///{self.data_dir / 'node.db'}"
+
+    def profile_of(self, destination: str) -> ProfileSection:
+        """The profile a destination uses; the built-in default where none is configured."""
+        return self.profile.get(self.destination[destination].profile, ProfileSection())
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read node.toml, and routing.toml beside it if there is one.
+
+    Parameters
+    ----------
+    path : Path or None
+        node.toml. None gives the loopback defaults.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, key and remedy.
+    """
+    if path is None:
+        return _validated({}, None)
+    content = read_toml(path)
+    routing = path.with_name("routing.toml")
+    if routing.exists():
+        rules = read_toml(routing)
+        if unknown := set(rules) - {"rule"}:
+            raise ConfigError(
+                f"{routing}: {sorted(unknown)[0]}: only [[rule]] tables belong here; move it to {path.name}"
+            )
+        if "rule" in content:
+            raise ConfigError(f"{path}: rule: rules stand in {routing.name} as well; keep them in one file")
+        content = {**content, **rules}
+    settings = _validated(content, path)
+    node = settings.node.model_copy(update={"data_dir": anchored(settings.node.data_dir, path)})
+    return settings.model_copy(update={"node": node})
+
+
+def _validated(content: dict[str, Any], path: Path | None) -> Settings:
+    try:
+        return Settings.model_validate({**content, "source": path}, context=path)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = (
+            "is not a known key; remove it or correct its spelling"
+            if first["type"] == "extra_forbidden"
+            else first["msg"]
+        )
+        raise ConfigError(
+            f"{path or 'defaults'}: {key + ': ' if key else ''}{what.removeprefix('Value error, ')}"
+        ) from error
