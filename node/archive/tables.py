@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0002"
+REVISION = "0004"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -198,6 +198,16 @@ commitments = Table(
     Column("due_at", Float, nullable=False),
     Column("answered_at", Float),
     Column("outcome", String(16)),  # committed, failed, expired
+)
+
+# What a destination said it takes when it was asked last: {"storage": {SOP Class UID: [Transfer Syntax UID, …]},
+# "charset": …, "refused": [SOP Class UID, …]}.
+capabilities = Table(
+    "capabilities",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("table", JSON, nullable=False),
 )
 
 ledger = Table(
