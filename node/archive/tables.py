@@ -142,6 +142,8 @@ jobs = Table(
     Column("error_code", String(16)),
     Column("message", Text),
     Column("superseded_at", Float),  # an image it took was corrected: nothing of it leaves any more
+    Column("kind", String(16), nullable=False, default="run", server_default="run"),  # node.jobs.queue.JobKind
+    Column("parent_id", BigInteger),  # the run whose result it writes anew, or takes back
     UniqueConstraint("study_uid", "rule", "input_key", "run"),
     Index(None, "state", "priority", "id"),
     sqlite_autoincrement=True,
@@ -183,6 +185,7 @@ deliveries = Table(
     Column("proven_at", Float),
     Column("transaction_uid", String(64)),
     Column("outdated", String(16)),  # the destination has, or may have, an old identity: open, settled
+    Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
@@ -198,6 +201,22 @@ commitments = Table(
     Column("due_at", Float, nullable=False),
     Column("answered_at", Float),
     Column("outcome", String(16)),  # committed, failed, expired
+)
+
+# What a radiologist, or the archive for one, made of an object of ours: a rejection note, an edited copy, a verified report.
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),  # node.assessments.AssessmentKind
+    Column("sop_instance_uid", String(64), ForeignKey("objects.sop_instance_uid"), nullable=False),
+    Column("source_uid", String(64), nullable=False),  # SOP Instance UID of what said so
+    Column("source_path", Text, nullable=False),  # relative to the spool
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("reason", String(64), nullable=False, default=""),  # coded: "113001 DCM"
+    UniqueConstraint("sop_instance_uid", "source_uid", "kind"),
+    sqlite_autoincrement=True,
 )
 
 # What a destination said it takes when it was asked last: {"storage": {SOP Class UID: [Transfer Syntax UID, …]},
