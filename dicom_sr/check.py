@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
     Comprehensive3DSRStorage,
@@ -26,7 +27,7 @@ from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
 from dicom_sr.profile import ObjectKind
-from dicom_sr.rendering import RenderedObject, kind_of
+from dicom_sr.rendering import NOTES, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -54,8 +55,13 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def check(
-    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
-) -> None:
+    objects: Sequence[RenderedObject],
+    study: LoadedStudy,
+    result: StudyResult,
+    source: SeriesVolume | None,
+    *,
+    known: Sequence[Dataset] = (),
+) -> int:
     """Refuse a set of objects that is not right.
 
     Parameters
@@ -64,6 +70,13 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    known : sequence of Dataset
+        Headers of instances outside of study and set that it may refer to.
+
+    Returns
+    -------
+    int
+        How many parts of the check the set has passed.
 
     Raises
     ------
@@ -72,7 +85,7 @@ def check(
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source)
+    subject = Subject.of(objects, study, result, source, known)
     if wrong := _run(check_overlay, subject):
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))
@@ -80,6 +93,7 @@ def check(
         problems += _run(part, subject)
     if problems:
         raise ObjectInvalid(f"{len(problems)} problems, first: {problems[0]}", problems=problems)
+    return len(_PARTS) + 2
 
 
 def _run(part: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
@@ -102,7 +116,7 @@ def _set_problems(subject: Subject) -> Iterator[str]:
     not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed:
+        if (kind == "status") != not_assessed and role not in NOTES:
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"

@@ -12,6 +12,7 @@ from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
+from dicom_sr.versions import name_predecessors
 from models.results import Draft, Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ def render(
     """
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
-        return _statuses(result, header, context)
-    if source is None:
+        made = _statuses(result, header, context)
+    elif source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
-    return _results(Scene(result, study, header, source, context))
+    else:
+        made = _results(Scene(result, study, header, source, context))
+    name_predecessors(made, result.replaces, context.earlier)
+    return made
 
 
 def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:

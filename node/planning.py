@@ -283,7 +283,7 @@ def _queue(
     rule, key = verdict.rule, input_key(current)
     earlier = connection.execute(
         select(jobs.c.id, jobs.c.input_key, jobs.c.run, jobs.c.state, jobs.c.superseded_at).where(
-            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name
+            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name, jobs.c.kind == queue.JobKind.RUN
         )
     ).all()
     # A superseded run has an answer to nobody, even where its images are back to what they were.
@@ -349,5 +349,6 @@ def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Sett
         "languages": [settings.node.language],
         "parameters": dict(rule.parameters),
         "report_model": rule.report_model,
+        "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from dicom_sr.checks.subject import Subject, concept
-from dicom_sr.rendering import kind_of
+from dicom_sr.rendering import NOTES, kind_of
 
 _OF_INTEREST, _OBSERVER_UID, _DESCRIPTION = "113000", "121012", "113012"
 
@@ -15,7 +15,7 @@ _OF_INTEREST, _OBSERVER_UID, _DESCRIPTION = "113000", "121012", "113012"
 def check_key_objects(subject: Subject) -> Iterator[str]:
     """TID 2010: title, observer, no purpose of reference; exactly the images that show the findings (PS3.3 A.35.4)."""
     for role, document in subject.objects:
-        if kind_of(role) != "key_objects":
+        if kind_of(role) != "key_objects" or role in NOTES:
             continue
         template = document.get("ContentTemplateSequence")
         if document.get("Modality") != "KO" or not template or template[0].get("TemplateIdentifier") != "2010":

@@ -26,12 +26,16 @@ class Subject:
     ----------
     objects : tuple of (str, FileDataset)
         Role and data set.
+    known : tuple of Dataset
+        Headers of instances outside of the study and the set that may be referred to: objects of earlier runs, and of the
+        study compared with.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
     study: LoadedStudy
     result: StudyResult
     source: SeriesVolume | None
+    known: tuple[Dataset, ...] = ()
 
     @classmethod
     def of(
@@ -40,10 +44,11 @@ class Subject:
         study: LoadedStudy,
         result: StudyResult,
         source: SeriesVolume | None,
+        known: Sequence[Dataset] = (),
     ) -> Subject:
         """Decode ``objects`` from the bytes that will be written."""
         decoded = tuple((rendered.role, dcmread(BytesIO(rendered.encoded))) for rendered in objects)
-        return cls(decoded, study, result, source)
+        return cls(decoded, study, result, source, tuple(known))
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:

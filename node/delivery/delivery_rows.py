@@ -82,7 +82,10 @@ def mark_failed(
     dead: bool,
     not_before: float,
 ) -> DeliveryState:
-    """Mark a delivery failed or dead; withdrawn where its run was superseded meanwhile."""
+    """Mark a delivery failed or dead; withdrawn where its run was superseded, or its object replaced, meanwhile."""
+    if (by := replaced_by(connection, row.id)) is not None:
+        withdraw_replaced(connection, now, row, by=by)
+        return DeliveryState.WITHDRAWN
     if superseded(connection, row.job_id):
         withdraw(connection, now, row, reached=may_be_there(connection, row))
         return DeliveryState.WITHDRAWN
@@ -109,6 +112,22 @@ def superseded(connection: Connection, job_id: int) -> bool:
     """
     statement = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.superseded_at.is_not(None))
     return connection.execute(statement).first() is not None
+
+
+def replaced_by(connection: Connection, delivery_id: int) -> int | None:
+    """Number of the job whose set took the place of a delivery's object; None where it still stands."""
+    statement = select(deliveries.c.replaced_by).where(deliveries.c.id == delivery_id)
+    found = connection.execute(statement).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def withdraw_replaced(connection: Connection, now: float, row: Row[Any], *, by: int) -> None:
+    """End a delivery that another set has taken the place of, without sending it."""
+    message = f"replaced by the result of job {by}"
+    set_values(
+        connection, row.id, state=str(DeliveryState.WITHDRAWN), message=message, not_before=0.0, transaction_uid=None
+    )
+    record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=message, before=row.state)
 
 
 def may_be_there(connection: Connection, row: Row[Any]) -> bool:

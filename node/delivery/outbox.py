@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 from node.archive import ledger, tables
 from node.archive.tables import deliveries
 from node.archive.upsert import insert_missing
+from node.delivery.assessed import assessed
 from node.delivery.commitments import (
     CommitmentAnswer,
     FailureReason,
@@ -38,11 +39,13 @@ from node.delivery.delivery_rows import (
     mark_outdated,
     may_be_there,
     record,
+    replaced_by,
     rows_where,
     set_values,
     superseded,
     with_object,
     withdraw,
+    withdraw_replaced,
 )
 from node.delivery.delivery_states import WAITING, DeliveryState
 from node.errors import FrozenObjectDiffers, UsageError
@@ -195,13 +198,15 @@ def recover(connection: Connection, now: float, destination: str) -> list[int]:
 
 def still_wanted(connection: Connection, delivery: Delivery) -> bool:
     """Whether a claimed delivery may still be sent: ask right before sending."""
-    return not superseded(connection, delivery.job_id)
+    return not superseded(connection, delivery.job_id) and replaced_by(connection, delivery.id) is None
 
 
 def withdraw_claimed(connection: Connection, now: float, delivery_id: int) -> None:
-    """End a delivery that was claimed, and not sent because its run was superseded meanwhile."""
+    """End a delivery that was claimed, and not sent because its run was superseded, or its object replaced, meanwhile."""
     row = locked(connection, delivery_id)
-    if row.state == DeliveryState.SENDING:
+    if row.state == DeliveryState.SENDING and row.replaced_by is not None:
+        withdraw_replaced(connection, now, row, by=row.replaced_by)
+    elif row.state == DeliveryState.SENDING:
         withdraw(connection, now, row, reached=may_be_there(connection, row))
 
 
@@ -288,10 +293,19 @@ def replay(
             raise UsageError(
                 f"delivery {delivery_id} carries an identity that was corrected since; it is not sent again"
             )
+        if rows[0].replaced_by is not None:
+            raise UsageError(f"delivery {delivery_id} was replaced by job {rows[0].replaced_by}; it is not sent again")
+        if assessed(connection, [rows[0].sop_instance_uid]):
+            raise UsageError(
+                f"delivery {delivery_id}: the object was rejected at an archive or edited by a reader; it is not sent "
+                "again. `ainode retry JOB` makes a new result"
+            )
     else:
         lost = [str(state) for state in (DeliveryState.DEAD, DeliveryState.FAILED, DeliveryState.UNKNOWN)]
         rows = rows_where(connection, deliveries.c.destination == destination, deliveries.c.state.in_(lost))
-        rows = [row for row in rows if not superseded(connection, row.job_id)]
+        rows = [row for row in rows if row.replaced_by is None and not superseded(connection, row.job_id)]
+        judged = assessed(connection, [row.sop_instance_uid for row in rows])
+        rows = [row for row in rows if row.sop_instance_uid not in judged]
     for row in rows:
         set_values(
             connection,
@@ -352,11 +366,13 @@ def next_due(connection: Connection, destination: str) -> float | None:
 
 
 def _barred() -> ColumnElement[bool]:
-    """Condition on a statement that joins objects: their study is held, or an image of their run was corrected since."""
+    """Condition on a statement that joins objects: their study is held, an image of their run was corrected since, or
+    another set took their place."""
     study = tables.studies.c.study_uid == tables.objects.c.study_uid
     run = tables.jobs.c.id == tables.objects.c.job_id
     held = exists().where(study, tables.studies.c.held_reason.is_not(None))
-    return held | exists().where(run, tables.jobs.c.superseded_at.is_not(None))
+    corrected = exists().where(run, tables.jobs.c.superseded_at.is_not(None))
+    return held | corrected | deliveries.c.replaced_by.is_not(None)
 
 
 def _freeze_one(connection: Connection, now: float, written: FrozenObject, *, job_id: int, study_uid: str) -> bool:
@@ -397,5 +413,7 @@ def _freeze_one(connection: Connection, now: float, written: FrozenObject, *, jo
 def _unknown(connection: Connection, now: float, row: Row[Any], message: str, *, not_before: float) -> None:
     set_values(connection, row.id, state=str(DeliveryState.UNKNOWN), message=message, not_before=not_before)
     record(connection, now, ledger.Kind.DELIVERY_UNKNOWN, row, message=message)
-    if superseded(connection, row.job_id):
+    if (by := replaced_by(connection, row.id)) is not None:
+        withdraw_replaced(connection, now, row, by=by)
+    elif superseded(connection, row.job_id):
         withdraw(connection, now, row, reached=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, null, select, update
 
 from node.archive import ledger
 from node.archive.tables import jobs
@@ -47,6 +47,18 @@ class JobState(StrEnum):
     FAILED = "failed"
     DEAD = "dead"
     CANCELLED = "cancelled"
+
+
+class JobKind(StrEnum):
+    """What a job does.
+
+    RUN has a model look at a study. RENDER writes the stored result of a run anew, as other objects. RETRACT tells a
+    destination that objects it has were replaced. The latter two run no model, and name the run in ``parent_id``.
+    """
+
+    RUN = "run"
+    RENDER = "render"
+    RETRACT = "retract"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,8 @@ class LeasedJob:
     lease_until: float
     shadow: bool
     specification: dict[str, Any]
+    kind: JobKind = JobKind.RUN
+    parent_id: int | None = None
 
 
 def enqueue(
@@ -90,6 +104,8 @@ def enqueue(
     specification: dict[str, Any],
     shadow: bool,
     run: int = 1,
+    kind: JobKind = JobKind.RUN,
+    parent_id: int | None = None,
 ) -> int | None:
     """File a job and return its number; None where this work was filed before.
 
@@ -115,6 +131,8 @@ def enqueue(
             "created_at": now,
             "shadow": shadow,
             "specification": specification,
+            "kind": str(kind),
+            "parent_id": parent_id,
         },
         unique=list(work),
     )
@@ -131,6 +149,7 @@ def enqueue(
         priority=Priority(priority).name,
         run=run,
         shadow=shadow,
+        **({} if kind is JobKind.RUN else {"task": str(kind), "of": parent_id}),
     )
     return int(job_id)
 
@@ -139,6 +158,9 @@ def lease(
     connection: Connection, now: float, *, owner: str, lease_seconds: float, stat_only: bool = False
 ) -> LeasedJob | None:
     """Take the most urgent job that may start, oldest first; None where there is none.
+
+    Of one study and rule one job runs at a time, in the order of filing: a run names the one it replaces, and what takes
+    a result back goes out after what replaces it.
 
     Parameters
     ----------
@@ -150,7 +172,7 @@ def lease(
         Take nothing but STAT: for the slot that is kept free for it.
     """
     ready = select(jobs).where(
-        jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now, jobs.c.superseded_at.is_(None)
+        jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now, jobs.c.superseded_at.is_(None), ~_follows_a_running()
     )
     if stat_only:
         ready = ready.where(jobs.c.priority == Priority.STAT)
@@ -188,7 +210,16 @@ def lease(
         lease_until=until,
         shadow=row.shadow,
         specification=row.specification,
+        kind=JobKind(row.kind),
+        parent_id=row.parent_id,
     )
+
+
+def _follows_a_running() -> ColumnElement[bool]:
+    """Whether an earlier job of the same study and rule is running."""
+    earlier = jobs.alias("earlier")
+    same = (earlier.c.study_uid == jobs.c.study_uid) & (earlier.c.rule == jobs.c.rule) & (earlier.c.id < jobs.c.id)
+    return exists().where(same, earlier.c.state == JobState.RUNNING)
 
 
 def heartbeat(connection: Connection, now: float, job_id: int, owner: str, *, lease_seconds: float) -> bool:

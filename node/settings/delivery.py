@@ -25,6 +25,7 @@ class ProfileSection(Section):
     character_replacements: dict[str, str] = Field(default_factory=dict)
     per_lesion: bool = False
     maximum_series: int = Field(default=8, ge=1, le=100)
+    superseded: Literal["status", "rejection", "nothing"] = "status"
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
