@@ -99,10 +99,18 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "the set is empty"
     if len(set(roles)) != len(roles):
         yield "two objects have the same role"
-    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed:
+        if not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"
+
+
+def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
+    """Whether a result with that outcome may become such an object. An earlier result can be taken back with any."""
+    if role.startswith("status-superseded"):
+        return True
+    if outcome is Outcome.NOT_ASSESSED:
+        return kind == "status"
+    return kind != "status" or outcome is Outcome.NOTHING_FOUND

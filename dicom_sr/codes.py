@@ -45,6 +45,12 @@ REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
 # Values
+RAN_WITHOUT_FINDINGS = Code(
+    "111241", "DCM", "All algorithms succeeded; without findings"
+)  # this and the next: CID 6047
+REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
+DID_NOT_RUN = Code("111245", "DCM", "No algorithms succeeded; without findings")
+PRESENT = Code("52101004", "SCT", "Present")  # CID 240
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "mL")

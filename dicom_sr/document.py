@@ -30,8 +30,8 @@ def render(
     Parameters
     ----------
     result : StudyResult
-        FOUND gives segmentation, measurements and a draft in each language; NOTHING_FOUND the same without the
-        segmentation; NOT_ASSESSED a status object in each language.
+        FOUND gives whatever the profile wants and the result has; NOTHING_FOUND measurements and drafts that say so, or a
+        status object where the profile wants neither; NOT_ASSESSED a status object in each language.
     study : LoadedStudy
         The study the result belongs to; patient and study attributes are taken over from it.
     context : RenderContext
@@ -43,7 +43,8 @@ def render(
     -------
     list of RenderedObject
         In the order in which they should be sent: what is referred to comes first. Never empty: where a profile wants
-        none of the kinds a result has, the drafts go (or the measurements, when there is no draft).
+        none of the kinds a result has, its status goes where nothing was found, else the drafts (or the measurements,
+        when there is no draft).
 
     Raises
     ------
@@ -54,13 +55,14 @@ def render(
     """
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
-        return _statuses(result, header, context)
+        return statuses(result, header, context)
     if source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
     return _results(Scene(result, study, header, source, context))
 
 
-def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+def statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+    """Status objects of a result that found or assessed nothing, one for each language."""
     drafts: dict[str, Draft | None] = {draft.language: draft for draft in result.drafts}
     return [
         RenderedObject(
@@ -83,9 +85,22 @@ def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
     possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result)}
     asked = [name for name in possible if name in scene.context.profile.objects]
+    if _TELLING & set(asked):
+        # A report that says "nothing found" is the answer; a status beside it would be clutter.
+        asked = [name for name in asked if name != "status"]
     if not asked:
-        asked = ["text" if scene.result.drafts else "measurements"]
+        asked = [_answer_of(scene.result)]
     return {*asked, *(needed for name in asked for needed in possible[name].needs if needed in possible)}
+
+
+_TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf"})
+
+
+def _answer_of(result: StudyResult) -> ObjectKind:
+    """What goes where a profile wants none of the kinds a result has: a study is never left without an answer."""
+    if result.outcome is Outcome.NOTHING_FOUND:
+        return "status"
+    return "text" if result.drafts else "measurements"
 
 
 def _is_found(result: StudyResult) -> bool:
@@ -121,6 +136,10 @@ def _texts(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _statuses(scene: Scene) -> list[RenderedObject]:
+    return statuses(scene.result, scene.header, scene.context)
+
+
 def _has_places(result: StudyResult) -> bool:
     return _is_found(result) and bool(key_images.key_slices(result))
 
@@ -153,5 +172,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("seg", _is_found, _segmentations),
     _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
     _Kind("key_objects", _has_places, _key_objects),
 )

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage
 
 from dicom_sr.checks.subject import Subject, concept, walk
+from dicom_sr.rendering import kind_of
 from models.results import Outcome
 
 _FLAGS = (("VerificationFlag", "UNVERIFIED"), ("PreliminaryFlag", "PRELIMINARY"), ("CompletionFlag", "COMPLETE"))
@@ -17,6 +18,8 @@ _BANNER = "AI DRAFT - NOT REVIEWED BY A PHYSICIAN"
 _STATUS_BANNER = "AI STATUS - NOT A REPORT"
 _GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
 _LANGUAGE, _OBSERVER_UID, _ALGORITHM, _SEGMENT, _SEGMENT_SOURCE = "121049", "121012", "111001", "121191", "121233"
+_FINDING, _IMPRESSION = "121071", "121073"
+_RAN, _DID_NOT_RUN, _SUPERSEDED, _SUPERSEDED_ROLE = "111241", "111245", "121360", "status-superseded"
 _VOLUME, _PRESENCE, _ABSENT = "118565006", "121052", "272519000"
 _RELATIVE_TOLERANCE = 1e-5
 
@@ -117,8 +120,12 @@ def _letters(text: str) -> str:
 
 
 def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str]:
-    texts = [str(entry.get("TextValue", "")) for entry in walk(report) if concept(entry) in ("121071", "121073")]
-    is_status = subject.result.outcome is Outcome.NOT_ASSESSED
+    texts = [
+        str(entry.get("TextValue", ""))
+        for entry in walk(report)
+        if concept(entry) in (_FINDING, _IMPRESSION) and entry.get("ValueType") == "TEXT"
+    ]
+    is_status = kind_of(role) == "status"
     banner = _STATUS_BANNER if is_status else _BANNER
     if len(texts) != 2 or not all(text.startswith(banner) for text in texts):
         yield f"{role}: a text does not begin with the warning"
@@ -126,6 +133,9 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     model = subject.result.model
     if model.digest[:12] not in everything or model.version not in everything:
         yield f"{role}: the text does not name the model"
+    if role.startswith(_SUPERSEDED_ROLE):
+        yield from _conclusion_problems(role, report, _SUPERSEDED)
+        return
     language = next((c for c in report.get("ContentSequence", []) if concept(c) == _LANGUAGE), Dataset())
     spoken = concept(language, "ConceptCodeSequence")
     draft = next((d for d in subject.result.drafts if d.language == spoken), None)
@@ -136,6 +146,25 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
             yield f"{role}: the text is not the draft's in language {spoken}"
     elif not is_status:
         yield f"{role}: no draft is in language {spoken}"
+    if is_status:
+        yield from _status_problems(role, report, everything, subject)
+
+
+def _status_problems(role: str, report: Dataset, everything: str, subject: Subject) -> Iterator[str]:
     refusal = subject.result.refusal
-    if is_status and refusal is not None and refusal.code not in everything:
+    if subject.result.outcome is Outcome.NOTHING_FOUND:
+        yield from _conclusion_problems(role, report, _RAN)
+        return
+    if refusal is not None and refusal.code not in everything:
         yield f"{role}: the reason code is not in the text"
+    yield from _conclusion_problems(role, report, _DID_NOT_RUN)
+
+
+def _conclusion_problems(role: str, report: Dataset, expected: str) -> Iterator[str]:
+    stated = [
+        concept(entry, "ConceptCodeSequence")
+        for entry in walk(report)
+        if concept(entry) == _FINDING and entry.get("ValueType") == "CODE"
+    ]
+    if stated != [expected]:
+        yield f"{role}: its code does not say what happened"
