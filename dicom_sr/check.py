@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import (
     BasicTextSRStorage,
-    Comprehensive3DSRStorage,
     KeyObjectSelectionDocumentStorage,
     SegmentationStorage,
 )
 
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.key_objects import check_key_objects
+from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
@@ -39,11 +39,12 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_codes,
     check_references,
     check_reports,
+    check_measurements,
     check_key_objects,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
-    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),

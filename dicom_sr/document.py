@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_sr import key_images, key_objects, measurement_report, segmentation, status_report, text_report
-from dicom_sr.errors import SourceUnusable
+from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
@@ -51,14 +51,24 @@ def render(
     SourceUnusable
         The study cannot carry the result.
     ObjectInvalid
-        A number of the result is not finite.
+        A number of the result is not finite, or a place in it is outside of the images.
     """
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
         return statuses(result, header, context)
     if source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
+    _require_one_grid(result)
     return _results(Scene(result, study, header, source, context))
+
+
+def _require_one_grid(result: StudyResult) -> None:
+    """Everything with a place counts on the one source the objects refer to."""
+    roles = {mark.role for mark in result.marks}
+    if result.segmentation is not None:
+        roles.add(result.segmentation.role)
+    if len(roles) > 1:
+        raise ObjectInvalid("regions and marks count on different inputs", roles=sorted(roles))
 
 
 def statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
@@ -89,39 +99,32 @@ def _wanted(scene: Scene) -> set[ObjectKind]:
         # A report that says "nothing found" is the answer; a status beside it would be clutter.
         asked = [name for name in asked if name != "status"]
     if not asked:
-        asked = [_answer_of(scene.result)]
+        asked = [_answer_of(scene.result, possible)]
     return {*asked, *(needed for name in asked for needed in possible[name].needs if needed in possible)}
 
 
 _TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf"})
 
 
-def _answer_of(result: StudyResult) -> ObjectKind:
+def _answer_of(result: StudyResult, possible: Iterable[ObjectKind]) -> ObjectKind:
     """What goes where a profile wants none of the kinds a result has: a study is never left without an answer."""
     if result.outcome is Outcome.NOTHING_FOUND:
         return "status"
-    return "text" if result.drafts else "measurements"
+    if result.drafts:
+        return "text"
+    answer = next(iter(possible), None)
+    if answer is None:
+        raise ObjectInvalid("the result says nothing that an object could carry")
+    return answer
 
 
-def _is_found(result: StudyResult) -> bool:
-    return result.outcome is Outcome.FOUND
+def _has_regions(result: StudyResult) -> bool:
+    return result.outcome is Outcome.FOUND and result.segmentation is not None
 
 
 def _segmentations(scene: Scene) -> list[RenderedObject]:
     made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
     return [RenderedObject(segmentation.ROLE, made)]
-
-
-def _measurements(scene: Scene) -> list[RenderedObject]:
-    report = measurement_report.render_measurements(
-        scene.result,
-        scene.header,
-        scene.source,
-        scene.context,
-        segmentation=scene.made_as(segmentation.ROLE),
-        known=scene.known,
-    )
-    return [RenderedObject(measurement_report.ROLE, report)]
 
 
 def _texts(scene: Scene) -> list[RenderedObject]:
@@ -141,7 +144,7 @@ def _statuses(scene: Scene) -> list[RenderedObject]:
 
 
 def _has_places(result: StudyResult) -> bool:
-    return _is_found(result) and bool(key_images.key_slices(result))
+    return result.outcome is Outcome.FOUND and bool(key_images.key_slices(result))
 
 
 def _key_objects(scene: Scene) -> list[RenderedObject]:
@@ -169,8 +172,8 @@ class _Kind:
 
 # In the order in which they are sent: what is referred to comes first.
 _KINDS: tuple[_Kind, ...] = (
-    _Kind("seg", _is_found, _segmentations),
-    _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
+    _Kind("seg", _has_regions, _segmentations),
+    _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
     _Kind("key_objects", _has_places, _key_objects),

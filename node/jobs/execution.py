@@ -172,8 +172,7 @@ def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         return Assessment(study, _refused(model, spec.parameters, refusal), None, None)
     source = None
     if result.outcome is not Outcome.NOT_ASSESSED:
-        role = result.segmentation.role if result.segmentation else model.card.inputs[0].role
-        source = sources[role]
+        source = sources[result.grid_role or model.card.inputs[0].role]
     with timings.step("report"):
         languages = _all_languages(spec)
         drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages)
