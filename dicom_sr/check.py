@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
-    Comprehensive3DSRStorage,
     KeyObjectSelectionDocumentStorage,
     SegmentationStorage,
 )
 
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.key_objects import check_key_objects
+from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
@@ -27,7 +27,7 @@ from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
 from dicom_sr.profile import ObjectKind
-from dicom_sr.rendering import NOTES, RenderedObject, kind_of
+from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_codes,
     check_references,
     check_reports,
+    check_measurements,
     check_key_objects,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
-    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
@@ -113,10 +114,18 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "the set is empty"
     if len(set(roles)) != len(roles):
         yield "two objects have the same role"
-    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed and role not in NOTES:
+        if not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"
+
+
+def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
+    """Whether a result with that outcome may become such an object. An earlier result can be taken back with any."""
+    if role in NOTES or role.startswith(f"{SUPERSEDED}-"):
+        return True
+    if outcome is Outcome.NOT_ASSESSED:
+        return kind == "status"
+    return kind != "status" or outcome is Outcome.NOTHING_FOUND

@@ -45,7 +45,17 @@ REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
 # Values
+RAN_WITHOUT_FINDINGS = Code(
+    "111241", "DCM", "All algorithms succeeded; without findings"
+)  # this and the next: CID 6047
+REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
+DID_NOT_RUN = Code("111245", "DCM", "No algorithms succeeded; without findings")
+PRESENT = Code("52101004", "SCT", "Present")  # CID 240
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
+PROBABILITY = Code("122157", "DCM", "Probability")
+UPPER_UNCERTAINTY = Code("371886008", "SCT", "+, range of upper measurement uncertainty")  # TID 310
+LOWER_UNCERTAINTY = Code("371885007", "SCT", "-, range of lower measurement uncertainty")  # TID 310
+NO_UNITS = Code("1", "UCUM", "no units")
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "mL")
 SUM_OF_VOXELS = Code("126030", "DCM", "Sum of segmented voxel method for volume")  # CID 7474
@@ -63,6 +73,8 @@ DERIVATIONS = frozenset({"373098007", "373099004", "255605001", "56851009", "386
 _PROCEDURES = {  # CID 100: the imaging procedure that is reported on, never the algorithm
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
 }
 _ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 

@@ -107,8 +107,11 @@ def narrative(
     findings: str,
     impression: str,
     illustrations: Sequence[SourceFrame] = (),
+    conclusions: Sequence[codes.Code] = (),
 ) -> Dataset:
     """Root container of TID 2000 with a findings and an impressions section.
+
+    ``conclusions`` say in code what the findings say in words.
 
     The title is (18748-4 LN): with one that is not in a validator's edition of CID 7000 nothing would be validated.
     """
@@ -131,7 +134,10 @@ def narrative(
         )
         for frame in illustrations
     ]
-    content.append(_section(codes.FINDINGS_HEADING, [TextContentItem(codes.FINDING, findings, contains), *images]))
+    coded = [CodeContentItem(codes.FINDING, code, contains) for code in conclusions]
+    content.append(
+        _section(codes.FINDINGS_HEADING, [TextContentItem(codes.FINDING, findings, contains), *coded, *images])
+    )
     content.append(_section(codes.IMPRESSIONS_HEADING, [TextContentItem(codes.IMPRESSION, impression, contains)]))
     root.ContentSequence = content
     return root

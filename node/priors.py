@@ -48,7 +48,7 @@ def find(connection: Connection, job: LeasedJob, settings: Settings) -> Prior | 
     return _prior(connection, run, settings, [n for names in job.specification["destinations"].values() for n in names])
 
 
-def of_run(connection: Connection, run: Row[Any], settings: Settings) -> Prior | None:
+def of_run(connection: Connection, run: Row[Any] | None, settings: Settings) -> Prior | None:
     """What the result of a finished run was compared with; None where it was with nothing, or that is gone."""
     comparison = ((run.result if run is not None else None) or {}).get("comparison")
     if not comparison or not comparison.get("prior_segmentation_uid"):

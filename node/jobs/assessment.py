@@ -84,7 +84,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
     result = replace(result, replaces=replaced(spec.predecessor))
     source, role = None, ""
     if result.outcome is not Outcome.NOT_ASSESSED:
-        role = result.segmentation.role if result.segmentation else model.card.inputs[0].role
+        role = result.grid_role or model.card.inputs[0].role
         source = sources[role]
     prior = None
     if spec.prior is not None and source is not None:

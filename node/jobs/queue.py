@@ -138,6 +138,7 @@ def enqueue(
     )
     if job_id is None:
         return None
+    detail: dict[str, Any] = {} if kind is JobKind.RUN else {"task": str(kind), "of": parent_id}
     ledger.record(
         connection,
         now,
@@ -149,7 +150,7 @@ def enqueue(
         priority=Priority(priority).name,
         run=run,
         shadow=shadow,
-        **({} if kind is JobKind.RUN else {"task": str(kind), "of": parent_id}),
+        **detail,
     )
     return int(job_id)
 

@@ -53,7 +53,7 @@ def retract(spec: JobSpec, retraction: Retraction, registry: Registry, timings: 
                 objects,
                 header,
                 context,
-                result.model,
+                result,
                 as_rejection=profile.superseded == "rejection",
                 moment=retraction.moment,
                 run=retraction.run,
