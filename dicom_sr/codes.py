@@ -44,7 +44,16 @@ ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
 REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
+QUALITATIVE_DIFFERENCE = Code("111049", "DCM", "Qualitative Difference")
+VOLUME_CHANGE = Code("VOLCHG", "99AINODE", "Volume change from prior")
+RELATIVE_VOLUME_CHANGE = Code("VOLRELCHG", "99AINODE", "Relative volume change from prior")
+
 # Values
+NEW_FINDING = Code("129721008", "SCT", "New finding")
+INCREASE_IN_SIZE = Code("15454001", "SCT", "Increase in size")  # this and the next two: CID 6134
+DECREASE_IN_SIZE = Code("19776001", "SCT", "Decrease in size")
+NO_SIGNIFICANT_CHANGE = Code("129723006", "SCT", "No significant changes in the finding")
+PERCENT = Code("%", "UCUM", "Percent")
 RAN_WITHOUT_FINDINGS = Code(
     "111241", "DCM", "All algorithms succeeded; without findings"
 )  # this and the next: CID 6047
@@ -123,6 +132,15 @@ def procedure_reported(modality: str) -> Code:
 def side(laterality: Laterality) -> Code | None:
     """Coded side (CID 244), None where the finding has none or it is not known."""
     return _SIDES.get(laterality)
+
+
+def local_scheme() -> Dataset:
+    """Item of Coding Scheme Identification Sequence (PS3.3 C.12.1.1.7.1) for codes of our own."""
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = VOLUME_CHANGE.scheme_designator
+    scheme.CodingSchemeName = "AI node local codes"
+    scheme.CodingSchemeResponsibleOrganization = "AI node project"
+    return scheme
 
 
 def language(tag: str) -> Code:

@@ -21,6 +21,7 @@ from highdicom.sr import (
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
     SourceImageForSegmentation,
+    TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -65,6 +66,8 @@ def region_group(
     source: SeriesVolume,
     context: RenderContext,
     segmentations: Sequence[Dataset],
+    *,
+    time_point: TimePointContext | None = None,
 ) -> Group:
     """TID 1411 group of a region.
 
@@ -72,6 +75,8 @@ def region_group(
     ----------
     segmentations : sequence of Dataset
         Rendered segmentation objects; the segment with the region's Tracking UID is the one referred to.
+    time_point : TimePointContext or None
+        Where groups of several studies stand beside each other.
 
     Raises
     ------
@@ -89,6 +94,7 @@ def region_group(
             segment_number=number,
             source_images=[SourceImageForSegmentation(*reference) for reference in images_of(used)],
         ),
+        time_point_context=time_point,
         finding_type=codes.from_term(region.finding),
         finding_sites=[_site(region.site, region.laterality)],
         measurements=[measurement(q, model) for q in _quantities(region)],

@@ -17,13 +17,20 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_sr import codes
+from dicom_sr.comparison_groups import (
+    add_change,
+    change_of,
+    current_time_point,
+    prior_group,
+    references_of,
+)
 from dicom_sr.composite import Place, compose
 from dicom_sr.measurement_groups import Group, absence_group, finding_group, mark_group, region_group
 from dicom_sr.provenance import observer
 from dicom_sr.rendering import RenderedObject, kind_of
 from dicom_sr.scene import Scene
 from dicom_sr.structured_report import add_document
-from models.results import Outcome, StudyResult
+from models.results import LesionChange, Outcome, Region, Segmentation, StudyResult
 
 ROLE = "measurements"
 MARKS_ROLE = f"{ROLE}-marks"
@@ -88,13 +95,36 @@ def _region_parts(scene: Scene) -> list[_Part]:
     if mask is None:
         return []
     segmentations = [made.dataset for made in scene.made if kind_of(made.role) == "seg"]
-    groups = [
-        region_group(region, mask, scene.result.model, scene.source, scene.context, segmentations)
-        for region in mask.regions
-    ]
+    groups = [_compared_groups(region, mask, scene, segmentations) for region in mask.regions]
     if not scene.context.profile.per_lesion:
-        return [_Part(ROLE, groups)]
-    return [_Part(f"{ROLE}-{region.number}", [group]) for region, group in zip(mask.regions, groups, strict=True)]
+        return [_Part(ROLE, [*(each for of_region in groups for each in of_region), *_resolved_groups(scene)])]
+    return [_Part(f"{ROLE}-{region.number}", group) for region, group in zip(mask.regions, groups, strict=True)]
+
+
+def _compared_groups(region: Region, mask: Segmentation, scene: Scene, segmentations: Sequence[Dataset]) -> list[Group]:
+    """The region's group, and where it was followed from an earlier study that of then."""
+    result, comparison = scene.result, scene.result.comparison
+    change = change_of(result, region.number)
+    moment = current_time_point(str(scene.header.attributes.StudyDate)) if change is not None else None
+    group = region_group(region, mask, result.model, scene.source, scene.context, segmentations, time_point=moment)
+    if change is None or comparison is None:
+        return [group]
+    add_change(group, change, comparison, result.model)
+    return [group, *_prior_groups([change], scene)]
+
+
+def _resolved_groups(scene: Scene) -> list[Group]:
+    comparison = scene.result.comparison
+    lesions = comparison.lesions if comparison is not None else ()
+    return _prior_groups([each for each in lesions if each.current_number is None], scene)
+
+
+def _prior_groups(changes: Sequence[LesionChange], scene: Scene) -> list[Group]:
+    comparison, prior = scene.result.comparison, scene.context.prior
+    if comparison is None or prior is None:
+        return []
+    made = [prior_group(change, comparison, prior, scene.result.model) for change in changes]
+    return [group for group in made if group is not None]
 
 
 def _report(part: _Part, scene: Scene, instance: int) -> Dataset:
@@ -115,5 +145,8 @@ def _report(part: _Part, scene: Scene, instance: int) -> Dataset:
         models=(scene.result.model,),
     )
     segmentations = [rendered.dataset for rendered in scene.made if kind_of(rendered.role) == "seg"]
-    add_document(made, root=report[0], header=header, known=[*scene.known, *segmentations])
+    if scene.result.comparison is not None and part.role.startswith(ROLE):
+        made.CodingSchemeIdentificationSequence = [codes.local_scheme()]
+    earlier = references_of(part.groups, context.prior)
+    add_document(made, root=report[0], header=header, known=[*scene.known, *segmentations, *earlier])
     return made

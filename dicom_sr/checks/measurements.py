@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
+from dicom_sr.checks.comparison import change_numbers, comparison_problems, is_prior
 from dicom_sr.checks.subject import Subject, concept, walk
 from dicom_sr.rendering import kind_of
 from models.results import Finding, Mark, MarkShape, Outcome, Quantity, Region
@@ -55,6 +56,7 @@ def check_measurements(subject: Subject) -> Iterator[str]:
         else:
             yield from _absence_problems(role, groups)
     yield from _region_problems(regions, subject)
+    yield from comparison_problems(regions, subject)
     for role, given in ((_MARKS, subject.result.marks), (_FINDINGS, subject.result.findings)):
         if given and role not in dict(reports):
             yield f"{role}: the result has them and the set has not"
@@ -167,6 +169,8 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
             yield f"{role}: a TID 1411 group does not refer to its segment and source images"
             continue
         reference = _child(group, _SEGMENT).ReferencedSOPSequence[0]
+        if is_prior(group, subject):
+            continue
         named = (str(reference.ReferencedSOPInstanceUID), int(reference.get("ReferencedSegmentNumber", 0)))
         region, tracking_uid = segments.get(named, (None, ""))
         if region is None:
@@ -175,7 +179,7 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
         measured.append(region.number)
         if _child(group, _TRACKING_UID).get("UID") != tracking_uid:
             yield f"{role}: tracking UID of region {region.number} differs from the segmentation's"
-        if not _same(_stated_numbers(group), _region_numbers(region)):
+        if not _same(_stated_numbers(group), _region_numbers(region) | change_numbers(region, subject.result)):
             yield f"{role}: numbers of region {region.number} differ from the result"
     if sorted(measured) != sorted(region.number for region in mask.regions):
         yield "measurements: not exactly one group for each region"
