@@ -62,7 +62,10 @@ def run_matches(scope: Scope, name: str) -> ColumnElement[bool]:
 def _pause_names_run(run: Any) -> ColumnElement[bool]:
     return or_(
         and_(pauses.c.scope == str(Scope.RULE), pauses.c.name == run.c.rule),
-        and_(pauses.c.scope == str(Scope.MODEL), or_(pauses.c.name == run.c.model_id, pauses.c.name == _report_model(run))),
+        and_(
+            pauses.c.scope == str(Scope.MODEL),
+            or_(pauses.c.name == run.c.model_id, pauses.c.name == _report_model(run)),
+        ),
     )
 
 

@@ -23,7 +23,9 @@ def resume(
     reason: Annotated[str, typer.Option("--reason", help="Stands in the ledger; no patient's name or id.")] = "",
     run_backlog: Annotated[
         bool | None,
-        typer.Option("--run-backlog/--discard-backlog", help="What waited goes on, or never does. Asked for when absent."),
+        typer.Option(
+            "--run-backlog/--discard-backlog", help="What waited goes on, or never does. Asked for when absent."
+        ),
     ] = None,
 ) -> None:
     """Let go on what was paused, with what waited meanwhile or without."""

@@ -36,7 +36,9 @@ def scope_of(settings: Settings, scope: str, name: str, *, may_be_gone: bool = F
         return chosen
     known = _known(settings, chosen)
     if not name or (name not in known and not may_be_gone):
-        raise UsageError(f"there is no {chosen} {name or 'without a name'} (known: {', '.join(sorted(known)) or 'none'})")
+        raise UsageError(
+            f"there is no {chosen} {name or 'without a name'} (known: {', '.join(sorted(known)) or 'none'})"
+        )
     return chosen
 
 
