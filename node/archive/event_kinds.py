@@ -38,6 +38,7 @@ class Kind(StrEnum):
     OBJECT_FROZEN = "object.frozen"
     DELIVERY_SENDING = "delivery.sending"
     DELIVERY_STORED = "delivery.stored"
+    DELIVERY_RETURNED = "delivery.returned"
     DELIVERY_FOUND = "delivery.found"
     DELIVERY_VERIFIED = "delivery.verified"
     DELIVERY_UNVERIFIABLE = "delivery.unverifiable"

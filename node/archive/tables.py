@@ -189,7 +189,8 @@ deliveries = Table(
     # An attempt ended without an answer: the destination is asked whether it has the object before it is sent again.
     Column("in_doubt", Boolean, nullable=False, default=False, server_default=false()),
     Column("proof", String(16)),  # node.delivery.delivery_states.Proven; null: none yet
-    Column("proof_asked", Integer, nullable=False, default=0, server_default="0"),  # questions nobody answered
+    Column("proof_asked", Integer, nullable=False, default=0, server_default="0"),  # commitments nobody answered
+    Column("looked", Integer, nullable=False, default=0, server_default="0"),  # queries that did not find it
     Column("ask_at", Float, nullable=False, default=0.0, server_default="0"),  # when to ask for proof next
     Column("sent_syntax_uid", String(64)),  # transfer syntax it was sent in, where not the frozen one
     UniqueConstraint("sop_instance_uid", "destination"),

@@ -99,6 +99,7 @@ def mark_failed(
         message=message,
         not_before=not_before,
         transaction_uid=None,
+        proof=None,
     )
     kind = ledger.Kind.DELIVERY_DEAD if dead else ledger.Kind.DELIVERY_FAILED
     record(connection, now, kind, row, status=status, message=message, attempt=row.attempts)

@@ -12,6 +12,7 @@ between two readers, and does not write into the middle of a message.
 from __future__ import annotations
 
 import mmap
+import os
 import socket
 import ssl
 import struct
@@ -40,6 +41,9 @@ _IDLE_SECONDS = 0.05
 # What a peer without a limit of its own gets at once (PS3.8 D.1: maximum length 0 is no limit).
 _UNLIMITED_PDU_BYTES = 1 << 20
 _SMALLEST_PDU_BYTES = 512
+_BUFFER_BYTES = 4096
+# What is smaller is read: mapping costs more than it saves.
+_MAPPED_BYTES = 1 << 17
 _LONGEST_COMMAND_BYTES = 65536
 
 _pdu = struct.Struct(">BBLLBB").pack
@@ -102,6 +106,7 @@ class SendingLane:
         provider.turn, provider.quiet, provider.held = threading.Lock(), threading.Condition(), False
         provider.__class__ = _HoldingProvider
         self._provider = cast(_HoldingProvider, provider)
+        self._buffer = bytearray(_BUFFER_BYTES)
 
     def store(self, outgoing: Outgoing, *, context_id: int, message_id: int, seconds: float) -> StoreResponse:
         """Send one object and wait for the response.
@@ -167,7 +172,7 @@ class SendingLane:
         while True:
             if time.monotonic() > until:
                 raise TimeoutError("no response within the time limit")
-            pdu = _read_pdu(wire)
+            pdu = _read_pdu(wire, self._buffer)
             if pdu[0] != _P_DATA:
                 self._pass_on([pdu])
                 raise ConnectionResetError("the peer ended the association")
@@ -198,9 +203,10 @@ class SendingLane:
             self._provider.event_queue.put(event)
 
 
-@contextmanager
-def mapped(path: Path, offset: int) -> Iterator[memoryview]:
-    """A file's bytes from ``offset`` on, without reading them into memory.
+def mapped(path: Path, offset: int) -> memoryview:
+    """A file's bytes from ``offset`` on, without reading a large file into memory.
+
+    It is unmapped with the last reference to it: an error on its way up may still hold one.
 
     Raises
     ------
@@ -208,12 +214,13 @@ def mapped(path: Path, offset: int) -> Iterator[memoryview]:
         It cannot be opened, or is empty.
     """
     try:
-        with path.open("rb") as stream:
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with path.open("rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_size >= _MAPPED_BYTES:
+                return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))[offset:]
+            stream.seek(offset)
+            return memoryview(stream.read())
     except (OSError, ValueError) as error:
         raise SpoolDamaged(f"{path.name}: cannot be read ({error})") from error
-    with content, memoryview(content) as view, view[offset:] as part:
-        yield part
 
 
 def _write(connection: socket.socket, pieces: list[bytes | memoryview], until: float) -> None:
@@ -243,7 +250,25 @@ def _in_time(until: float) -> None:
         raise TimeoutError("the peer takes the object too slowly")
 
 
-def _read_pdu(wire: PeerSocket) -> bytearray:
+def _read_pdu(wire: PeerSocket, buffer: bytearray) -> bytearray:
+    """One PDU. A response mostly comes in one piece, so that one reading does."""
+    connection = wire.socket
+    if connection is None or wire.is_foreign or wire.has_read_ahead:
+        return _in_two_readings(wire)
+    wire.acknowledge_at_once(connection)
+    count = connection.recv_into(buffer)
+    if count >= _HEADER_BYTES:
+        end = _HEADER_BYTES + _pdu_length(buffer[:_HEADER_BYTES])[0]
+        if end <= count and buffer[0] == _P_DATA:
+            if end < count:
+                wire.unread(memoryview(buffer)[end:count])
+            return buffer[:end]
+    if count:
+        wire.unread(memoryview(buffer)[:count])
+    return _in_two_readings(wire)
+
+
+def _in_two_readings(wire: PeerSocket) -> bytearray:
     header = wire.recv(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or wire.is_foreign:
         raise ConnectionResetError("the peer closed the connection")

@@ -18,6 +18,7 @@ from pydicom.errors import InvalidDicomError
 from pynetdicom.dsutils import split_dataset
 
 from models.errors import NodeError, Transient
+from node.archive.header_scan import scan_instance
 from node.archive.part10 import read_file_meta
 from node.dicom.association import MAXIMUM_CONTEXTS, ClientAssociation, Peer, Proposal
 from node.dicom.sending_lane import Outgoing, mapped
@@ -26,6 +27,9 @@ from node.errors import NoPresentationContext, PeerBusy, PeerRejectedObject, Spo
 
 # Slowest link on which an object still counts as moving: the time limit grows by a second for each of these.
 TRANSFER_FLOOR_BYTES_PER_SECOND = 125_000
+
+# SOP Class and SOP Instance UID stand at the beginning of a data set.
+_FIRST_BYTES = 2048
 
 # PS3.4 table B.2-1 and PS3.7 annex C. Warnings mean stored, coerced.
 _WARNINGS = {
@@ -125,11 +129,21 @@ def read_object_file(path: Path, *, by_data_set: bool = False) -> ObjectFile:
         raise SpoolDamaged(f"{path.name}: is no DICOM file with file meta information (PS3.10 7.1)") from error
     sop_class_uid, sop_instance_uid, transfer_syntax_uid, offset = facts
     if by_data_set:
-        named = _named_by_data_set(path)
+        named = _named_at_the_beginning(path, offset, transfer_syntax_uid) or _named_by_data_set(path)
         sop_class_uid, sop_instance_uid = named[0] or sop_class_uid, named[1] or sop_instance_uid
     if not all(0 < len(value) <= 64 for value in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
         raise SpoolDamaged(f"{path.name}: SOP class, SOP instance or transfer syntax is missing in its file meta")
     return ObjectFile(path, sop_class_uid, sop_instance_uid, transfer_syntax_uid, size, offset)
+
+
+def _named_at_the_beginning(path: Path, offset: int, transfer_syntax_uid: str) -> tuple[str, str] | None:
+    """As :func:`_named_by_data_set`, from the first elements; None where they are odd in any way."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(offset)
+            return scan_instance(stream.read(_FIRST_BYTES), transfer_syntax_uid)
+    except OSError:
+        return None
 
 
 def _named_by_data_set(path: Path) -> tuple[str, str]:
@@ -192,8 +206,7 @@ def send_object(
         if context_id is None:
             continue
         if syntax == file.transfer_syntax_uid:
-            with mapped(file.path, file.dataset_offset) as dataset:
-                return _stored(association, file, dataset, context_id, number)
+            return _stored(association, file, mapped(file.path, file.dataset_offset), context_id, number)
         content = transcoded(file.path, syntax)
         reply = _stored(association, file, memoryview(content), context_id, number)
         return replace(reply, transfer_syntax_uid=syntax, digest=hashlib.sha256(content).hexdigest())
@@ -306,17 +319,20 @@ def send_paths(
     return summary
 
 
-def batches(files: Sequence[ObjectFile], *, reserved_contexts: int = 0) -> Iterator[list[ObjectFile]]:
+def batches(
+    files: Sequence[ObjectFile], *, reserved_contexts: int = 0, transcode: bool = False
+) -> Iterator[list[ObjectFile]]:
     """Split files so that each part's contexts fit into one association, keeping their order."""
     limit = MAXIMUM_CONTEXTS - reserved_contexts
     batch: list[ObjectFile] = []
     used: set[Proposal] = set()
     for file in files:
-        if file.proposal not in used and len(used) == limit:
+        needed = used.union(file.proposals(transcode=transcode))
+        if batch and len(needed) > limit:
             yield batch
-            batch, used = [], set()
+            batch, needed = [], set(file.proposals(transcode=transcode))
         batch.append(file)
-        used.add(file.proposal)
+        used = needed
     if batch:
         yield batch
 

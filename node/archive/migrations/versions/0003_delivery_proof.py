@@ -22,6 +22,7 @@ def upgrade() -> None:
     op.add_column("deliveries", sa.Column("in_doubt", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("deliveries", sa.Column("proof", sa.String(length=16), nullable=True))
     op.add_column("deliveries", sa.Column("proof_asked", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("deliveries", sa.Column("looked", sa.Integer(), server_default="0", nullable=False))
     op.add_column("deliveries", sa.Column("ask_at", sa.Float(), server_default="0", nullable=False))
     op.add_column("deliveries", sa.Column("sent_syntax_uid", sa.String(length=64), nullable=True))
     op.create_table(
