@@ -90,6 +90,8 @@ instances = Table(
     Column("calling_ae_title", String(16), nullable=False, default=""),
     Column("called_ae_title", String(16), nullable=False, default=""),
     Column("ours", Boolean, nullable=False, default=False),  # produced by this node: filed, nothing run
+    # Somebody edited an object of this node: its Contributing Equipment names us, its General Equipment does not.
+    Column("derived", Boolean, nullable=False, default=False, server_default=false()),
     Column("modality", String(16), nullable=False, default=""),
     Column("patient_id", Text, nullable=False, default=""),
     Column("issuer_of_patient_id", Text, nullable=False, default=""),
@@ -164,6 +166,7 @@ objects = Table(
     Column("digest", String(64), nullable=False),  # SHA-256 of the whole file
     Column("size", BigInteger, nullable=False),
     Column("frozen_at", Float, nullable=False),
+    Column("removed_at", Float),  # when retention removed the local copy; every destination was proven to have it
     Index(None, "job_id"),
     Index(None, "study_uid"),
 )
@@ -186,6 +189,13 @@ deliveries = Table(
     Column("transaction_uid", String(64)),
     Column("outdated", String(16)),  # the destination has, or may have, an old identity: open, settled
     Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
+    # An attempt ended without an answer: the destination is asked whether it has the object before it is sent again.
+    Column("in_doubt", Boolean, nullable=False, default=False, server_default=false()),
+    Column("proof", String(16)),  # node.delivery.delivery_states.Proven; null: none yet
+    Column("proof_asked", Integer, nullable=False, default=0, server_default="0"),  # commitments nobody answered
+    Column("looked", Integer, nullable=False, default=0, server_default="0"),  # queries that did not find it
+    Column("ask_at", Float, nullable=False, default=0.0, server_default="0"),  # when to ask for proof next
+    Column("sent_syntax_uid", String(64)),  # transfer syntax it was sent in, where not the frozen one
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
@@ -227,6 +237,17 @@ capabilities = Table(
     Column("destination", String(64), primary_key=True),
     Column("asked_at", Float, nullable=False),
     Column("table", JSON, nullable=False),
+)
+
+# What an operator has stopped; a row goes when it is resumed, the ledger keeps both.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # node.pauses.Scope: model, rule, destination, all
+    Column("name", String(128), primary_key=True),  # empty for "all"
+    Column("reason", Text, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("since", Float, nullable=False),
 )
 
 ledger = Table(
