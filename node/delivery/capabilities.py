@@ -30,7 +30,8 @@ class Capabilities:
     charset : str or None
         Character set the destination shows, where somebody knows.
     refused : frozenset of str
-        SOP Class UIDs whose presentation context it refused since it was asked.
+        What it refused a presentation context for since it was asked: a SOP Class UID, or where it was compressed one and,
+        after a space, a Transfer Syntax UID.
     """
 
     asked_at: float = 0.0
@@ -40,7 +41,7 @@ class Capabilities:
 
     def takes(self, sop_class_uid: str, transfer_syntax_uid: str | None = None) -> bool:
         """Whether objects of a class can go there: not where it said no; what it was never asked for may be tried."""
-        if sop_class_uid in self.refused:
+        if sop_class_uid in self.refused or f"{sop_class_uid} {transfer_syntax_uid}" in self.refused:
             return False
         if not self.storage:
             return True
@@ -82,10 +83,10 @@ def of(connection: Connection, destination: str) -> Capabilities:
     )
 
 
-def refuse(connection: Connection, destination: str, sop_class_uids: Sequence[str]) -> bool:
-    """Note that a destination refused the presentation contexts of these classes; True where that is news."""
+def refuse(connection: Connection, destination: str, what: Sequence[str]) -> bool:
+    """Note what a destination refused presentation contexts for, as in :attr:`Capabilities.refused`; True where it is news."""
     known = of(connection, destination)
-    refused = sorted(known.refused | set(sop_class_uids))
+    refused = sorted(known.refused | set(what))
     if set(refused) == known.refused:
         return False
     table = {

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from models.errors import NodeError
 from node.archive.engine import Store
-from node.delivery import outbox
+from node.delivery import alternatives, outbox
 from node.delivery.gate import Gate
 from node.delivery.outbox import Delivery, Verdict
 from node.delivery.proof import Proof
 from node.delivery.proofs import Unproven, next_question
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.storage_scu import ObjectFile, StoreReply, batches, proposals_of, read_object_file, send_object
+from node.doorbell import DISPATCHER, ring
 from node.errors import (
     NoPresentationContext,
     NoResponse,
@@ -30,6 +31,7 @@ from node.errors import (
     TranscodingFailed,
 )
 from node.settings import Settings
+from node.status import run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Courier:
         self._destination = settings.destination[name]
         self._peer = Peer.of(self._destination, settings.node.ae_title)
         self._folder = settings.data_dir / "outbox"
+        self._bells = run_folder(settings.data_dir)
         self._gate = gate
         self._proof = proof
         self._clock = clock
@@ -190,6 +193,7 @@ class Courier:
         try:
             with ClientAssociation(self._peer, proposals, handlers=self._proof.handlers) as association:
                 self._reached()
+                self._offer_alternatives(association, pending)
                 stored = self._send_all(association, proposals, pending, left)
                 self._proof.prove(association, [Unproven(delivery, 0) for delivery in stored])
         except PeerUnreachable as error:
@@ -197,6 +201,7 @@ class Courier:
             for delivery in pending.values():
                 self._try_later(delivery, error, counted=False)
         except NoPresentationContext as error:
+            self._offer_alternatives(None, pending)
             for delivery in pending.values():
                 self._give_up(delivery, error)
         except NoResponse as error:
@@ -211,6 +216,37 @@ class Courier:
             for delivery in pending.values():
                 self._give_back(delivery, STOPPING, 0.0)
         return left
+
+    def _offer_alternatives(self, association: ClientAssociation | None, pending: dict[ObjectFile, Delivery]) -> None:
+        """Have another set made where the peer does not take an object of one; ``pending`` loses that whole set.
+
+        Parameters
+        ----------
+        association : ClientAssociation or None
+            None where not one context was accepted.
+        """
+        refused = [
+            delivery
+            for file, delivery in pending.items()
+            if association is None
+            or not any(
+                association.accepts(each.abstract_syntax, syntax)
+                for each in file.proposals(transcode=True)
+                for syntax in each.transfer_syntaxes
+            )
+        ]
+        if not refused:
+            return
+        with self._store.write() as connection:
+            withdrawn = alternatives.file(connection, self._clock(), self.name, refused)
+            for file, delivery in list(pending.items()):
+                if delivery.job_id in withdrawn:
+                    outbox.withdraw_claimed(connection, self._clock(), delivery.id)
+                    del pending[file]
+        if withdrawn:
+            classes = ", ".join(sorted({each.sop_class_uid for each in refused}))
+            logger.warning("%s: does not take %s; another set is made from the stored result", self.name, classes)
+            ring(self._bells, DISPATCHER)
 
     def _send_all(
         self,

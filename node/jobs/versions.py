@@ -184,7 +184,8 @@ def _standing(job: LeasedJob, destinations: Sequence[str]) -> list[ColumnElement
     )
     return [
         deliveries.c.destination.in_(list(destinations)),
-        deliveries.c.replaced_by.is_(None),
+        # What was withdrawn for an alternative set may still have got there.
+        deliveries.c.replaced_by.is_(None) | (deliveries.c.replaced_by == job.id),
         objects.c.job_id.in_(makers),
     ]
 
