@@ -99,6 +99,7 @@ _LANGUAGES = {"en": "English", "ja": "Japanese"}
 _ADDITIONS = {
     ("SCT", "55641003"): "infarct",
     ("UCUM", "mL"): "ml",
+    ("UMLS", "C2348792"): "time point",
     ("RFC5646", "en"): "english",
     ("RFC5646", "en-US"): "english (united states)",
     ("RFC5646", "ja"): "japanese",

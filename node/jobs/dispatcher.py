@@ -39,7 +39,6 @@ from node.jobs.specification import (
     Failure,
     JobSpec,
     ResultBundle,
-    Retraction,
     StoredFile,
     WrittenObject,
 )
@@ -204,7 +203,11 @@ class Dispatcher:
             return beat.lost or self._stopping.is_set()
 
         try:
-            bundle = self._executor.run(self._spec(job, folder), abandoned=abandoned)
+            spec = self._spec(job, folder)
+            if spec.retraction is not None and not spec.retraction.objects:
+                bundle = ResultBundle(outcome="nothing_to_retract")
+            else:
+                bundle = self._executor.run(spec, abandoned=abandoned)
         except RunAbandoned:
             if self._stopping.is_set() and not beat.lost:
                 self._give_back(job)
@@ -263,9 +266,9 @@ class Dispatcher:
 
     def _history(self, job: LeasedJob) -> dict[str, Any]:
         """What the job has to know of earlier results."""
-        if (retraction := job.specification.get("retraction")) is not None:
-            return {"retraction": Retraction.model_validate(retraction)}
         with self._store.read() as connection:
+            if job.kind is JobKind.RETRACT:
+                return {"retraction": versions.still_to_retract(connection, job)}
             if job.kind is JobKind.RENDER:
                 return self._told_before(connection, job)
             return {

@@ -107,6 +107,7 @@ def enqueue(
     run: int = 1,
     kind: JobKind = JobKind.RUN,
     parent_id: int | None = None,
+    not_before: float | None = None,
 ) -> int | None:
     """File a job and return its number; None where this work was filed before.
 
@@ -116,6 +117,10 @@ def enqueue(
         Hex SHA-256 over the study's instances.
     run : int
         From 1; higher for a run that supersedes an earlier one.
+    parent_id : int or None
+        The run whose result a job of another kind writes anew or takes back.
+    not_before : float or None
+        Seconds since the epoch; None means at once.
     """
     work = {"study_uid": study_uid, "rule": rule, "input_key": input_key, "run": run}
     job_id = insert_missing(
@@ -128,7 +133,7 @@ def enqueue(
             "state": str(JobState.QUEUED),
             "attempts": 0,
             "maximum_attempts": maximum_attempts,
-            "not_before": now,
+            "not_before": now if not_before is None else not_before,
             "created_at": now,
             "shadow": shadow,
             "specification": specification,

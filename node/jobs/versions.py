@@ -20,12 +20,14 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 from dicom_sr.identity import NodeIdentity
 from node.archive import ledger
 from node.archive.tables import deliveries, instances, jobs, objects
-from node.delivery.delivery_rows import may_be_there, record, rows_where, set_values, withdraw_replaced
+from node.delivery.delivery_rows import may_be_there, record, rows_where, set_values, with_object, withdraw_replaced
 from node.delivery.delivery_states import SENT, WAITING, DeliveryState
 from node.jobs import queue
 from node.jobs.queue import JobKind, JobState, LeasedJob
-from node.jobs.specification import ObjectReference, Predecessor, WrittenObject
+from node.jobs.specification import ObjectReference, Predecessor, Retraction, WrittenObject
 
+_SETTLING_SECONDS = 1.0
+"""Until a note is written, so that what was on the wire has arrived or not."""
 _TELLING = ("text", "status")
 _OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
 
@@ -154,9 +156,27 @@ def file_retractions(
             run=job.run,
             kind=JobKind.RETRACT,
             parent_id=job.id,
+            not_before=now + _SETTLING_SECONDS,
         )
         filed += [number] if number is not None else []
     return filed
+
+
+def still_to_retract(connection: Connection, job: LeasedJob) -> Retraction:
+    """What a note is about: of the objects it was filed for, those that its destinations have, or may have."""
+    retraction = Retraction.model_validate(job.specification["retraction"])
+    names = [name for those in job.specification["destinations"].values() for name in those]
+    uids = [each.sop_instance_uid for each in retraction.objects]
+    # Nothing is locked: this only looks.
+    chosen = with_object().where(deliveries.c.destination.in_(names), deliveries.c.sop_instance_uid.in_(uids))
+    rows = connection.execute(chosen).all()
+    there = {row.sop_instance_uid for row in rows if _has_or_may_have(connection, row)}
+    objects_there = [each for each in retraction.objects if each.sop_instance_uid in there]
+    return retraction.model_copy(update={"objects": objects_there})
+
+
+def _has_or_may_have(connection: Connection, row: Row[Any]) -> bool:
+    return row.state == DeliveryState.SENDING or row.state in SENT or may_be_there(connection, row)
 
 
 def wall_clock(seconds: float, timezone_offset: str) -> str:
@@ -203,7 +223,7 @@ def _standing_objects(connection: Connection, job: LeasedJob, destinations: Sequ
 
 def _replace_one(connection: Connection, now: float, row: Row[Any], *, by: int) -> bool:
     """Mark a delivery as replaced, withdraw it where it waits, and say whether the destination may have the object."""
-    reached = row.state == DeliveryState.SENDING or row.state in SENT or may_be_there(connection, row)
+    reached = _has_or_may_have(connection, row)
     set_values(connection, row.id, replaced_by=by)
     if row.state in WAITING:
         withdraw_replaced(connection, now, row, by=by)
