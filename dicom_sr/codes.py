@@ -45,8 +45,7 @@ REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
 QUALITATIVE_DIFFERENCE = Code("111049", "DCM", "Qualitative Difference")
-VOLUME_CHANGE = Code("VOLCHG", "99AINODE", "Volume change from prior")
-RELATIVE_VOLUME_CHANGE = Code("VOLRELCHG", "99AINODE", "Relative volume change from prior")
+DIFFERENCE_IN_SIZE = Code("442714003", "SCT", "Difference in size")
 
 # Values
 NEW_FINDING = Code("129721008", "SCT", "New finding")
@@ -133,15 +132,6 @@ def procedure_reported(modality: str) -> Code:
 def side(laterality: Laterality) -> Code | None:
     """Coded side (CID 244), None where the finding has none or it is not known."""
     return _SIDES.get(laterality)
-
-
-def local_scheme() -> Dataset:
-    """Item of Coding Scheme Identification Sequence (PS3.3 C.12.1.1.7.1) for codes of our own."""
-    scheme = Dataset()
-    scheme.CodingSchemeDesignator = VOLUME_CHANGE.scheme_designator
-    scheme.CodingSchemeName = "AI node local codes"
-    scheme.CodingSchemeResponsibleOrganization = "AI node project"
-    return scheme
 
 
 def language(tag: str) -> Code:

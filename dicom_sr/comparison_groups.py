@@ -1,8 +1,9 @@
 """Comparison with an earlier study in a TID 1500 report: the change on the group of now, and a group of then beside it.
 
-Both groups have one Tracking UID and a time point (TID 1502): "current" and "prior", each with its study date. No standard
-code means a change of volume, so both numbers have codes of our own, identified in the object (PS3.3 C.12.1.1.7.1); the
-qualitative difference is coded by CID 6134. Time Point Order is left out: validators take it for a measurement.
+Both groups have one Tracking UID and a time point (TID 1502): "current" and "prior", each with its study date. The change is
+a difference in size, in mL and in per cent of the earlier volume. TID 1411 has no row for a qualitative difference
+(CID 6134); it modifies the number it judges (TID 1419 row 6): the difference, or of a new lesion the volume.
+Time Point Order is left out: validators take it for a measurement.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from highdicom.sr import (
+    CodeContentItem,
     ContentSequence,
     FindingSite,
-    QualitativeEvaluation,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForSegmentation,
     TimePointContext,
     TrackingIdentifier,
@@ -50,7 +52,7 @@ def current_time_point(study_date: str) -> TimePointContext:
 
 
 def add_change(group: Group, change: LesionChange, comparison: Comparison, model: ModelReference) -> None:
-    """Add to a region's group how it compares: absolute and relative change of volume, and the coded difference."""
+    """Add to a region's group by how much it differs, in mL and in per cent of the earlier volume, and the coded difference."""
     content = ContentSequence()
     notes = {
         "compared_with_study": comparison.prior_study_uid,
@@ -58,9 +60,19 @@ def add_change(group: Group, change: LesionChange, comparison: Comparison, model
     }
     for quantity in changes(change):
         content.extend(measurement(quantity, model, notes))
-    if (difference := _DIFFERENCES.get(change.change)) is not None:
-        content.extend(QualitativeEvaluation(name=codes.QUALITATIVE_DIFFERENCE, value=difference))
     group[0].ContentSequence.extend(content)
+    if (difference := _DIFFERENCES.get(change.change)) is not None:
+        number = next(iter(content), None) or _volume_of(group)
+        modifier = CodeContentItem(codes.QUALITATIVE_DIFFERENCE, difference, RelationshipTypeValues.HAS_CONCEPT_MOD)
+        number.ContentSequence.append(modifier)
+
+
+def _volume_of(group: Group) -> Dataset:
+    return next(
+        entry
+        for entry in group[0].ContentSequence
+        if entry.ValueType == "NUM" and entry.ConceptNameCodeSequence[0].CodeValue == codes.VOLUME.value
+    )
 
 
 def changes(change: LesionChange) -> list[Quantity]:
@@ -69,8 +81,8 @@ def changes(change: LesionChange) -> list[Quantity]:
         return []
     difference = change.current_ml - change.prior_ml
     return [
-        Quantity(_term(codes.VOLUME_CHANGE), difference, _term(codes.MILLILITRE)),
-        Quantity(_term(codes.RELATIVE_VOLUME_CHANGE), 100.0 * difference / change.prior_ml, _term(codes.PERCENT)),
+        Quantity(_term(codes.DIFFERENCE_IN_SIZE), difference, _term(codes.MILLILITRE)),
+        Quantity(_term(codes.DIFFERENCE_IN_SIZE), 100.0 * difference / change.prior_ml, _term(codes.PERCENT)),
     ]
 
 

@@ -145,8 +145,6 @@ def _report(part: _Part, scene: Scene, instance: int) -> Dataset:
         models=(scene.result.model,),
     )
     segmentations = [rendered.dataset for rendered in scene.made if kind_of(rendered.role) == "seg"]
-    if scene.result.comparison is not None and part.role.startswith(ROLE):
-        made.CodingSchemeIdentificationSequence = [codes.local_scheme()]
     earlier = references_of(part.groups, context.prior)
     add_document(made, root=report[0], header=header, known=[*scene.known, *segmentations, *earlier])
     return made

@@ -11,7 +11,8 @@ from dicom_sr.checks.subject import Subject, concept
 from models.results import Change, LesionChange, Region, StudyResult
 
 _SEGMENT, _TRACKING_UID, _TIME_POINT, _DIFFERENCE, _VOLUME = "121191", "112040", "C2348792", "111049", "118565006"
-_CHANGE, _RELATIVE = ("VOLCHG", "mL", ""), ("VOLRELCHG", "%", "")
+_CHANGE, _RELATIVE = ("442714003", "mL", ""), ("442714003", "%", "")
+_TRACKING_ID = "112039"
 _CODES = {
     Change.NEW: "129721008",
     Change.LARGER: "15454001",
@@ -51,7 +52,9 @@ def comparison_problems(groups: Sequence[tuple[str, Dataset]], subject: Subject)
             if _text(group, _TIME_POINT) != "prior":
                 yield f"{role}: an earlier group is not marked as prior"
             continue
-        yield from _current_problems(role, group, subject)
+        if _text(group, _TIME_POINT) not in ("", "current"):
+            yield f"{role}: a group of now is marked as another time point"
+        yield from _difference_problems(role, group, subject)
     followed = {each.prior_number: each for each in comparison.lesions if each.prior_number and each.tracking.uid}
     if comparison.prior_segmentation_uid and set(stated) - set(followed):
         yield "measurements: an earlier group belongs to no lesion of the comparison"
@@ -60,21 +63,26 @@ def comparison_problems(groups: Sequence[tuple[str, Dataset]], subject: Subject)
             yield from _prior_problems(role, group, followed[number])
 
 
-def _current_problems(role: str, group: Dataset, subject: Subject) -> Iterator[str]:
-    tracked = _uid(group)
-    lesions = subject.result.comparison.lesions if subject.result.comparison is not None else ()
-    change = next((each for each in lesions if each.tracking.uid and each.tracking.uid == tracked), None)
-    expected = Change.NEW if change is None else change.change
-    given = [
+def _difference_problems(role: str, group: Dataset, subject: Subject) -> Iterator[str]:
+    """The coded difference, on a number of the group."""
+    comparison, mask = subject.result.comparison, subject.result.segmentation
+    assert comparison is not None
+    lesions = {each.current_number: each for each in comparison.lesions}
+    numbers = {region.label: region.number for region in (mask.regions if mask is not None else ())}
+    followed = next((each for each in comparison.lesions if each.tracking.uid == _uid(group)), None)
+    # A lesion that was not there has an identity of its own, and is known by its name. Of lesions that parted only the
+    # largest is followed; of its companions nothing is stated.
+    change = followed or lesions.get(numbers.get(_text(group, _TRACKING_ID)))
+    expected = [_CODES[change.change]] if change is not None and change.change in _CODES else []
+    stated = [
         concept(entry, "ConceptCodeSequence")
-        for entry in group.get("ContentSequence", [])
+        for number in group.get("ContentSequence", [])
+        if number.get("ValueType") == "NUM"
+        for entry in number.get("ContentSequence", [])
         if concept(entry) == _DIFFERENCE
     ]
-    # Of lesions that parted only the largest is followed; its companions state nothing.
-    if given and given != [_CODES.get(expected)]:
+    if stated != expected:
         yield f"{role}: the coded difference is not the comparison's"
-    if _text(group, _TIME_POINT) not in ("", "current"):
-        yield f"{role}: a group of now is marked as another time point"
 
 
 def _prior_problems(role: str, group: Dataset, change: LesionChange) -> Iterator[str]:
