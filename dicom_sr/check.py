@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import (
     BasicTextSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     SegmentationStorage,
 )
@@ -20,6 +21,7 @@ from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
@@ -41,12 +43,14 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_reports,
     check_measurements,
     check_key_objects,
+    check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
     "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
 }
 """SOP classes each kind of object may have."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import key_images, key_objects, measurement_report, segmentation, status_report, text_report
+from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -176,5 +176,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
+    _Kind("presentation", _has_places, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),
 )
