@@ -17,6 +17,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
@@ -27,7 +28,7 @@ from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
-from dicom_sr.profile import ObjectKind
+from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
+    check_characters,
     check_context,
     check_provenance,
     check_codes,
@@ -59,7 +61,12 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def check(
-    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
+    objects: Sequence[RenderedObject],
+    study: LoadedStudy,
+    result: StudyResult,
+    source: SeriesVolume | None,
+    *,
+    profile: Profile | None = None,
 ) -> None:
     """Refuse a set of objects that is not right.
 
@@ -69,6 +76,8 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    profile : Profile or None
+        What it was rendered for; None is the default profile.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def check(
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source)
+    subject = Subject.of(objects, study, result, source, profile=profile or Profile())
     if wrong := _run(check_overlay, subject):
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))

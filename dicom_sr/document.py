@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
+from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -52,7 +53,18 @@ def render(
         The study cannot carry the result.
     ObjectInvalid
         A number of the result is not finite, or a place in it is outside of the images.
+    CharacterUnencodable
+        A text cannot be written in the profile's character set.
     """
+    made = _rendered(result, study, context, source)
+    for rendered in made:
+        fit(rendered.dataset, context.profile)
+    return made
+
+
+def _rendered(
+    result: StudyResult, study: LoadedStudy, context: RenderContext, source: SeriesVolume | None
+) -> list[RenderedObject]:
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
         return statuses(result, header, context)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage
 
+from dicom_sr.checks.characters import carried
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES
 from dicom_sr.checks.subject import Subject, concept, walk
 from dicom_sr.rendering import kind_of
@@ -73,9 +74,8 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     spoken = concept(language, "ConceptCodeSequence")
     draft = next((d for d in subject.result.drafts if d.language == spoken), None)
     if draft is not None:
-        if _letters(draft.findings) not in _letters(everything) or _letters(draft.impression) not in _letters(
-            texts[-1]
-        ):
+        findings, impression = (_letters(carried(part, subject.profile)) for part in (draft.findings, draft.impression))
+        if findings not in _letters(everything) or impression not in _letters(texts[-1]):
             yield f"{role}: the text is not the draft's in language {spoken}"
     elif not is_status:
         yield f"{role}: no draft is in language {spoken}"
