@@ -63,6 +63,10 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     banner = _STATUS_BANNER if is_status else _BANNER
     if len(texts) != 2 or not all(text.startswith(banner) for text in texts):
         yield f"{role}: a text does not begin with the warning"
+    if subject.profile.text_dialect == "flat" and any(
+        "ContentSequence" in c for c in report.get("ContentSequence", [])
+    ):
+        yield f"{role}: the flat dialect has one level"
     everything = "\n".join(texts)
     model = subject.result.model
     if model.digest[:12] not in everything or model.version not in everything:
