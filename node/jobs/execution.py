@@ -241,6 +241,8 @@ def _object_set(
         if isinstance(error, CharacterUnencodable):
             # The status names the patient too: in Unicode, whatever the destination prefers.
             profile = profile.model_copy(update={"character_set": "utf-8"})
+            if assessment.result.outcome is Outcome.NOT_ASSESSED:
+                result = assessment.result  # the first reason is the one to know
         return _rendered_set(spec, replace(assessment, source=None), result, name, profile, timings)
 
 
