@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
     SegmentationStorage,
 )
 
+from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
-from dicom_sr.profile import ObjectKind
+from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
+    check_characters,
     check_context,
     check_provenance,
     check_codes,
@@ -42,12 +46,14 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_reports,
     check_measurements,
     check_key_objects,
+    check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
     "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
 }
 """SOP classes each kind of object may have."""
@@ -61,6 +67,7 @@ def check(
     result: StudyResult,
     source: SeriesVolume | None,
     *,
+    profile: Profile | None = None,
     known: Sequence[Dataset] = (),
 ) -> int:
     """Refuse a set of objects that is not right.
@@ -71,6 +78,8 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    profile : Profile or None
+        What it was rendered for; None is the default profile.
     known : sequence of Dataset
         Headers of instances outside of study and set that it may refer to.
 
@@ -86,7 +95,7 @@ def check(
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source, known)
+    subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
     if wrong := _run(check_overlay, subject):
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import key_images, key_objects, measurement_report, segmentation, status_report, text_report
+from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
+from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -53,7 +54,18 @@ def render(
         The study cannot carry the result.
     ObjectInvalid
         A number of the result is not finite, or a place in it is outside of the images.
+    CharacterUnencodable
+        A text cannot be written in the profile's character set.
     """
+    made = _rendered(result, study, context, source)
+    for rendered in made:
+        fit(rendered.dataset, context.profile)
+    return made
+
+
+def _rendered(
+    result: StudyResult, study: LoadedStudy, context: RenderContext, source: SeriesVolume | None
+) -> list[RenderedObject]:
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
         made = statuses(result, header, context)
@@ -180,5 +192,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
+    _Kind("presentation", _has_places, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),
 )

@@ -15,7 +15,8 @@ from models.results import Mark, MarkShape
 Points = npt.NDArray[np.float64]
 
 _HALF = 0.5
-_CORNERS = {MarkShape.POINT: (1, 1), MarkShape.BOX: (2, 2), MarkShape.POLYGON: (3, 2**31)}
+# An FL of Explicit VR holds 65534 bytes (PS3.5 7.1.2): 8191 points, one of them the first again.
+_CORNERS = {MarkShape.POINT: (1, 1), MarkShape.BOX: (2, 2), MarkShape.POLYGON: (3, 8190)}
 
 
 def to_graphic(points_yx: npt.ArrayLike) -> Points:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_sr.checks.comparison import change_numbers, comparison_problems, is_prior
+from dicom_sr.checks.places import place_problems, points_of
 from dicom_sr.checks.subject import Subject, concept, walk
 from dicom_sr.rendering import kind_of
-from models.results import Finding, Mark, MarkShape, Outcome, Quantity, Region
+from models.results import Finding, Outcome, Quantity, Region
 
 MEASUREMENT_CLASSES = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage})
 
@@ -23,7 +23,6 @@ _PROBABILITY, _VOLUME, _UPPER, _LOWER = "122157", "118565006", "371886008", "371
 _HOW = ("370129005", "121401")  # Measurement Method, Derivation
 _SUM_OF_VOXELS = "126030"
 _TOLERANCE = 1e-5
-_PIXEL_TOLERANCE = 1e-2
 _MARKS, _FINDINGS = "measurements-marks", "measurements-findings"
 
 Numbers = dict[tuple[str, str, str], tuple[float, float, float]]
@@ -229,7 +228,9 @@ def _mark_problems(role: str, groups: list[Dataset], subject: Subject) -> Iterat
         if _image(group) != (frame.sop_instance_uid, frame.frame_number):
             yield f"{role}: mark {n} is not on its image"
         if _template(group) == "1410":
-            yield from (f"{role}: mark {n} {words}" for words in _place_problems(group, mark, rows, columns))
+            region = _child(group, _IMAGE_REGION)
+            graphic = str(region.get("GraphicType")), points_of(region.get("GraphicData", []))
+            yield from (f"{role}: mark {n} {words}" for words in place_problems(*graphic, mark, rows, columns))
         if not _same(_stated_numbers(group), _given_numbers(mark.quantities) | _finding_numbers(mark.finding)):
             yield f"{role}: numbers of mark {n} differ from the result"
         yield from _verdict_problems(f"{role}: mark {n}", group, mark.finding)
@@ -244,39 +245,6 @@ def _image(group: Dataset) -> tuple[str, int | None]:
             number = reference.get("ReferencedFrameNumber")
             return str(reference.ReferencedSOPInstanceUID), None if number is None else int(number)
     return "", None
-
-
-def _place_problems(group: Dataset, mark: Mark, rows: int, columns: int) -> Iterator[str]:
-    region = _child(group, _IMAGE_REGION)
-    data: list[float] = [float(v) for v in region.get("GraphicData", [])]
-    points = list(zip(data[::2], data[1::2], strict=True))
-    if region.get("GraphicType") != ("POINT" if mark.shape is MarkShape.POINT else "POLYLINE"):
-        yield "has another graphic type than its shape"
-        return
-    if not all(0 <= x <= columns and 0 <= y <= rows for x, y in points):
-        yield "lies outside its image"
-    if mark.shape is not MarkShape.POINT:
-        if len(points) < 4 or points[0] != points[-1]:
-            yield "is not closed"
-            return
-        points = points[:-1]
-    if not _same_place(points, _expected_points(mark, rows, columns)):
-        yield "is not where the result has it"
-
-
-def _expected_points(mark: Mark, rows: int, columns: int) -> list[tuple[float, float]]:
-    """Corners as column and row from the corner of the image, cut at its edge."""
-    cut = [(min(max(x + 0.5, 0.0), columns), min(max(y + 0.5, 0.0), rows)) for y, x in mark.points_yx]
-    if mark.shape is not MarkShape.BOX:
-        return cut
-    (xs, ys) = zip(*cut, strict=True)
-    return [(min(xs), min(ys)), (max(xs), min(ys)), (max(xs), max(ys)), (min(xs), max(ys))]
-
-
-def _same_place(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
-    return len(ours) == len(theirs) and all(
-        abs(a - b) <= _PIXEL_TOLERANCE for p, q in zip(ours, theirs, strict=True) for a, b in zip(p, q, strict=True)
-    )
 
 
 # Findings

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage
 
+from dicom_sr.checks.characters import carried
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES
 from dicom_sr.checks.subject import Subject, concept, walk
 from dicom_sr.rendering import kind_of
@@ -62,6 +63,10 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     banner = _STATUS_BANNER if is_status else _BANNER
     if len(texts) != 2 or not all(text.startswith(banner) for text in texts):
         yield f"{role}: a text does not begin with the warning"
+    if subject.profile.text_dialect == "flat" and any(
+        "ContentSequence" in c for c in report.get("ContentSequence", [])
+    ):
+        yield f"{role}: the flat dialect has one level"
     everything = "\n".join(texts)
     model = subject.result.model
     if model.digest[:12] not in everything or model.version not in everything:
@@ -73,9 +78,8 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     spoken = concept(language, "ConceptCodeSequence")
     draft = next((d for d in subject.result.drafts if d.language == spoken), None)
     if draft is not None:
-        if _letters(draft.findings) not in _letters(everything) or _letters(draft.impression) not in _letters(
-            texts[-1]
-        ):
+        findings, impression = (_letters(carried(part, subject.profile)) for part in (draft.findings, draft.impression))
+        if findings not in _letters(everything) or impression not in _letters(texts[-1]):
             yield f"{role}: the text is not the draft's in language {spoken}"
     elif not is_status:
         yield f"{role}: no draft is in language {spoken}"

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.errors import ResultError
+from dicom_sr.errors import CharacterUnencodable, ResultError
 from dicom_sr.moment import latest
 from dicom_sr.rendering import EarlierObject, RenderContext, RenderedObject
 from dicom_sr.uids import work_key
@@ -173,6 +173,11 @@ def _object_set(
             refusal=reason,
             evidence={**assessment.result.evidence, "refusal": {"code": error.code, "message": error.message}},
         )
+        if isinstance(error, CharacterUnencodable):
+            # The status names the patient too: in Unicode, whatever the destination prefers.
+            profile = profile.model_copy(update={"character_set": "utf-8"})
+            if assessment.result.outcome is Outcome.NOT_ASSESSED:
+                result = assessment.result  # the first reason is the one to know
         status = _rendered_set(spec, replace(assessment, source=None, prior=None), result, name, profile, timings)
         failed = {"passed": False, "code": error.code, "problems": error.detail.get("problems", [error.message])[:20]}
         return replace(status, verdict={**failed, "instead": status.verdict})
@@ -201,7 +206,14 @@ def _rendered_set(
     with timings.step("render"):
         objects = render(result, assessment.study, context, assessment.source)
     with timings.step("check"):
-        parts = check(objects, assessment.study, result, assessment.source, known=_known(context, assessment))
+        parts = check(
+            objects,
+            assessment.study,
+            result,
+            assessment.source,
+            profile=context.profile,
+            known=_known(context, assessment),
+        )
     with timings.step("write"):
         folder = spec.output_dir / name
         folder.mkdir()
