@@ -19,6 +19,7 @@ from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
+from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import Outcome, StudyResult
@@ -35,7 +36,7 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_reports,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
-    "seg": frozenset({SegmentationStorage}),
+    "seg": frozenset({SegmentationStorage, LABEL_MAP_SEGMENTATION}),
     "measurements": frozenset({Comprehensive3DSRStorage}),
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
@@ -64,7 +65,10 @@ def check(
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source)
+    try:
+        subject = Subject.of(objects, study, result, source)
+    except _MALFORMED as error:
+        raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
     if wrong := _run(check_overlay, subject):
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))

@@ -93,8 +93,7 @@ def _is_found(result: StudyResult) -> bool:
 
 
 def _segmentations(scene: Scene) -> list[RenderedObject]:
-    made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
-    return [RenderedObject(segmentation.ROLE, made)]
+    return segmentation.render_segmentations(scene)
 
 
 def _measurements(scene: Scene) -> list[RenderedObject]:
@@ -103,7 +102,7 @@ def _measurements(scene: Scene) -> list[RenderedObject]:
         scene.header,
         scene.source,
         scene.context,
-        segmentation=scene.made_as(segmentation.ROLE),
+        segments=segmentation.segments_of(scene.made, scene.result),
         known=scene.known,
     )
     return [RenderedObject(measurement_report.ROLE, report)]
