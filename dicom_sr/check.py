@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
 
 from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.contours import check_contours
+from dicom_sr.checks.maps import check_maps
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
@@ -27,6 +35,7 @@ from models.results import Outcome, StudyResult
 if TYPE_CHECKING:
     from dicom_sr.series import LoadedStudy, SeriesVolume
 
+_OVERLAYS: tuple[Callable[[Subject], Iterator[str]], ...] = (check_overlay, check_maps, check_contours)
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
     check_context,
@@ -40,6 +49,8 @@ _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "measurements": frozenset({Comprehensive3DSRStorage}),
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "parametric_map": frozenset({ParametricMapStorage}),
+    "rtstruct": frozenset({RTStructureSetStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -61,7 +72,7 @@ def check(
     Raises
     ------
     OverlayMismatch
-        The segmentation, read back, is not the mask on the source's planes.
+        A segmentation, a map or contours, read back, are not the result on the source's planes.
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
@@ -69,7 +80,7 @@ def check(
         subject = Subject.of(objects, study, result, source)
     except _MALFORMED as error:
         raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
-    if wrong := _run(check_overlay, subject):
+    if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))
     for part in _PARTS:

@@ -35,6 +35,9 @@ REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
 # Values
+PROBABILITY = Code("122157", "DCM", "Probability")
+QUANTITY = Code("246205007", "SCT", "Quantity")
+NO_UNITS = Code("1", "UCUM", "no units")
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "mL")

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import measurement_report, segmentation, status_report, text_report
+from dicom_sr import (
+    measurement_report,
+    parametric_map,
+    segmentation,
+    status_report,
+    structure_set,
+    text_report,
+)
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -120,6 +127,14 @@ def _texts(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _maps(scene: Scene) -> list[RenderedObject]:
+    return parametric_map.render_parametric_maps(scene)
+
+
+def _structure_sets(scene: Scene) -> list[RenderedObject]:
+    return [structure_set.render_structure_set(scene)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """One kind of object an assessed result can become.
@@ -143,4 +158,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("seg", _is_found, _segmentations),
     _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps),
+    _Kind("rtstruct", _is_found, _structure_sets),
 )

@@ -24,8 +24,7 @@ def add_source(made: Dataset, header: SourceHeader, source: SeriesVolume) -> Non
     SourceUnusable
         The source has no Frame of Reference.
     """
-    made.FrameOfReferenceUID = required_frame_of_reference(source)
-    made.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator", "") or ""
+    add_frame_of_reference(made, source)
     if header.body_part:
         made.BodyPartExamined = header.body_part
     requests = [_request_attributes(entry) for entry in header.requests]
@@ -38,17 +37,18 @@ def add_source(made: Dataset, header: SourceHeader, source: SeriesVolume) -> Non
     made.ReferencedSeriesSequence = [series]
 
 
-def required_frame_of_reference(source: SeriesVolume) -> str:
-    """Frame of Reference UID of the source.
+def add_frame_of_reference(made: Dataset, source: SeriesVolume) -> None:
+    """Frame of Reference module (PS3.3 C.7.4.1): the space of the source.
 
     Raises
     ------
     SourceUnusable
-        It has none: nothing can be said to lie on its images.
+        The source has none: nothing can be said to lie on its images.
     """
     if not source.frame_of_reference_uid:
         raise SourceUnusable("the source series has no Frame of Reference UID", attribute="FrameOfReferenceUID")
-    return source.frame_of_reference_uid
+    made.FrameOfReferenceUID = source.frame_of_reference_uid
+    made.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator", "") or ""
 
 
 def add_derived_image(made: Dataset, shape_yx: tuple[int, ...], source_header: Dataset) -> None:
