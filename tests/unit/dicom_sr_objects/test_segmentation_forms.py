@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from dicom_sr.check import check
+from dicom_sr.errors import ObjectInvalid
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.label_frames import binary, extents
 from dicom_sr.rendering import RenderedObject
@@ -117,6 +118,17 @@ def test_a_fraction_in_a_region_is_never_zero(case: Case) -> None:
     result = replace(result, segmentation=replace(result.segmentation, probability_zyx=unsure))
     (rendered,) = segmentations(case, result, segmentation="fractional")
     assert np.unique(np.frombuffer(rendered.dataset.PixelData, np.uint8)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [-0.01, 1.01, np.nan])
+def test_what_is_no_probability_is_refused(wrong: float, case: Case) -> None:
+    result = with_pixels(case)
+    assert result.segmentation is not None
+    assert result.segmentation.probability_zyx is not None
+    probability = result.segmentation.probability_zyx.copy()
+    probability[0, 0, 0] = wrong
+    with pytest.raises(ObjectInvalid):
+        segmentations(case, replace(result, segmentation=replace(result.segmentation, probability_zyx=probability)))
 
 
 @pytest.mark.parametrize("form", FORMS)
