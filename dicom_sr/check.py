@@ -15,12 +15,16 @@ from pydicom.uid import (
     BasicTextSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
     SegmentationStorage,
 )
 
 from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.contours import check_contours
 from dicom_sr.checks.key_objects import check_key_objects
+from dicom_sr.checks.maps import check_maps
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.presentation import check_presentation
@@ -29,6 +33,7 @@ from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
+from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
@@ -36,6 +41,7 @@ from models.results import Outcome, StudyResult
 if TYPE_CHECKING:
     from dicom_sr.series import LoadedStudy, SeriesVolume
 
+_OVERLAYS: tuple[Callable[[Subject], Iterator[str]], ...] = (check_overlay, check_maps, check_contours)
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
     check_characters,
@@ -49,12 +55,14 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
-    "seg": frozenset({SegmentationStorage}),
+    "seg": frozenset({SegmentationStorage, LABEL_MAP_SEGMENTATION}),
     "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
     "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
+    "parametric_map": frozenset({ParametricMapStorage}),
+    "rtstruct": frozenset({RTStructureSetStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -91,19 +99,22 @@ def check(
     Raises
     ------
     OverlayMismatch
-        The segmentation, read back, is not the mask on the source's planes.
+        A segmentation, a map or contours, read back, are not the result on the source's planes.
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
-    if wrong := _run(check_overlay, subject):
+    try:
+        subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
+    except _MALFORMED as error:
+        raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
+    if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))
     for part in _PARTS:
         problems += _run(part, subject)
     if problems:
         raise ObjectInvalid(f"{len(problems)} problems, first: {problems[0]}", problems=problems)
-    return len(_PARTS) + 2
+    return len(_PARTS) + len(_OVERLAYS) + 1
 
 
 def _run(part: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:

@@ -59,6 +59,7 @@ RAN_WITHOUT_FINDINGS = Code(
 REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
 DID_NOT_RUN = Code("111245", "DCM", "No algorithms succeeded; without findings")
 PRESENT = Code("52101004", "SCT", "Present")  # CID 240
+QUANTITY = Code("246205007", "SCT", "Quantity")
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 PROBABILITY = Code("122157", "DCM", "Probability")
 UPPER_UNCERTAINTY = Code("371886008", "SCT", "+, range of upper measurement uncertainty")  # TID 310
@@ -72,6 +73,7 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CI
 # Purposes and derivations
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
+BACKGROUND = Code("125040", "DCM", "Background")  # the rest of a label map, CID 7151
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")  # CID 7203
 SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 

@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
+from dicom_sr import (
+    key_images,
+    key_objects,
+    measurement_report,
+    parametric_map,
+    presentation,
+    segmentation,
+    status_report,
+    structure_set,
+    text_report,
+)
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
@@ -139,8 +149,7 @@ def _has_regions(result: StudyResult) -> bool:
 
 
 def _segmentations(scene: Scene) -> list[RenderedObject]:
-    made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
-    return [RenderedObject(segmentation.ROLE, made)]
+    return segmentation.render_segmentations(scene)
 
 
 def _texts(scene: Scene) -> list[RenderedObject]:
@@ -166,6 +175,14 @@ def _has_places(result: StudyResult) -> bool:
 def _key_objects(scene: Scene) -> list[RenderedObject]:
     made = key_images.render_key_images(scene.result, scene.header, scene.source, scene.context)
     return [RenderedObject(key_objects.ROLE, made)]
+
+
+def _maps(scene: Scene) -> list[RenderedObject]:
+    return parametric_map.render_parametric_maps(scene)
+
+
+def _structure_sets(scene: Scene) -> list[RenderedObject]:
+    return [structure_set.render_structure_set(scene)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +211,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
     _Kind("presentation", _has_places, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),
+    _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps),
+    _Kind("rtstruct", _has_regions, _structure_sets),
 )

@@ -18,6 +18,8 @@ from models.results import Change, Comparison, LesionChange, Outcome, Region, St
 from models.stored_result import Grid
 from models.volume import Volume
 
+_Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
 __all__ = ["Followed", "NotComparable", "compare"]
 
 TOLERANCE = 0.2
@@ -127,9 +129,7 @@ class _Group:
     then: list[Region]
 
 
-def _earlier_labels(
-    volume: Volume, frame_of_reference_uid: str, earlier: Followed
-) -> tuple[npt.NDArray[np.uint8], float]:
+def _earlier_labels(volume: Volume, frame_of_reference_uid: str, earlier: Followed) -> tuple[_Labels, float]:
     """The earlier mask on the grid of now, and how far apart lesions may lie that are one, in mm."""
     assert earlier.result.segmentation is not None
     mask = earlier.result.segmentation.mask_zyx
@@ -150,25 +150,25 @@ def _earlier_labels(
 
 
 def _resampled(
-    mask: npt.NDArray[np.uint8],
+    mask: _Labels,
     affine: npt.NDArray[np.float64],
     volume: Volume,
     to_earlier: npt.NDArray[np.float64],
-) -> npt.NDArray[np.uint8]:
+) -> _Labels:
     """Nearest earlier label of every voxel of now; 0 outside."""
     shape = volume.array_zyx.shape
     # Voxel of now → millimetres now → millimetres then → voxel of then, all in (column, row, slice).
     chain = np.linalg.inv(affine) @ to_earlier @ volume.affine_lps
     flip = np.eye(4)[[2, 1, 0, 3]]
     chain_zyx = flip @ chain @ flip
-    resampled: npt.NDArray[np.uint8] = ndimage.affine_transform(
+    resampled: _Labels = ndimage.affine_transform(
         mask, chain_zyx[:3, :3], chain_zyx[:3, 3], output_shape=shape, order=0, mode="constant", cval=0
     )
     return resampled
 
 
 def _inside(
-    mask: npt.NDArray[np.uint8],
+    mask: _Labels,
     affine: npt.NDArray[np.float64],
     volume: Volume,
     to_earlier: npt.NDArray[np.float64],
@@ -185,7 +185,7 @@ def _inside(
 def _groups(
     result: StudyResult,
     volume: Volume,
-    labels: npt.NDArray[np.uint8],
+    labels: _Labels,
     reach_mm: float,
     now: Sequence[Region],
     then: Sequence[Region],
@@ -214,9 +214,7 @@ def _groups(
     return groups + [_Group([], [region]) for region in left_then]
 
 
-def _overlaps(
-    mask: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], volume: Volume, reach_mm: float
-) -> dict[tuple[int, int], int]:
+def _overlaps(mask: _Labels, labels: _Labels, volume: Volume, reach_mm: float) -> dict[tuple[int, int], int]:
     """(number now, number then) → voxels of the earlier lesion within reach of the one of now."""
     found: dict[tuple[int, int], int] = {}
     for number in (int(n) for n in np.unique(mask) if n):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
-from dicom_sr.profile import Profile
-from dicom_sr.rendering import RenderedObject
+from dicom_sr.checks.frames import FrameGroups, take_frames
+from dicom_sr.profile import ObjectKind, Profile
+from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import StudyResult
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Subject:
     Attributes
     ----------
     objects : tuple of (str, FileDataset)
-        Role and data set.
+        Role and data set. Of per-frame functional groups it has each different macro once.
     profile : Profile
         What the set was rendered for.
     files : tuple of (str, bytes)
@@ -34,6 +35,8 @@ class Subject:
     known : tuple of Dataset
         Headers of instances outside of the study and the set that may be referred to: objects of earlier runs, and of the
         study compared with.
+    frames : dict
+        Role → functional groups of each frame; empty for objects without frames.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
@@ -43,6 +46,7 @@ class Subject:
     profile: Profile = field(default_factory=Profile)
     files: tuple[tuple[str, bytes], ...] = ()
     known: tuple[Dataset, ...] = ()
+    frames: dict[str, tuple[FrameGroups, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -58,7 +62,8 @@ class Subject:
         """Decode ``objects`` from the bytes that will be written."""
         files = tuple((rendered.role, rendered.encoded) for rendered in objects)
         decoded = tuple((role, dcmread(BytesIO(content))) for role, content in files)
-        return cls(decoded, study, result, source, profile, files, tuple(known))
+        frames = {role: take_frames(dataset) for role, dataset in decoded}
+        return cls(decoded, study, result, source, profile, files, tuple(known), frames)
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:
@@ -73,6 +78,18 @@ class Subject:
     def role(self, role: str) -> FileDataset | None:
         """The object with that role."""
         return next((dataset for name, dataset in self.objects if name == role), None)
+
+    def of_kind(self, kind: ObjectKind) -> list[tuple[str, FileDataset]]:
+        """Role and data set of every object of a kind."""
+        return [(role, dataset) for role, dataset in self.objects if kind_of(role) == kind]
+
+    def segment_regions(self, role: str) -> dict[int, int]:
+        """Segment Number → region number in the segmentation with that role: all of them, or the one it is named after."""
+        _, dash, number = role.partition("-")
+        if dash:
+            return {1: int(number)}
+        segmentation = self.result.segmentation
+        return {region.number: region.number for region in segmentation.regions} if segmentation is not None else {}
 
     @property
     def reports(self) -> Iterator[tuple[str, FileDataset]]:
