@@ -22,6 +22,7 @@ from node.dicom.association import Peer
 from node.dicom.pacs import TestPacs
 from node.dicom.storage_scu import send_paths
 from node.settings import load
+from tests.network import tool_server
 from tests.node_process import NodeProcess
 from tests.peers import free_port
 
@@ -208,3 +209,69 @@ def test_a_follow_up_is_compared_and_keeps_the_identity_of_the_lesion(scene: Sce
     assert job.result["not_compared"] == "identity_doubtful" and "comparison" not in job.result
     told = texts(scene.objects(job.id)["text-en"])
     assert "It was not compared: the patient identity" in told and "FOLLOW" not in scene.node.log()
+
+
+LABEL_MAP = '[profile.default]\nsegmentation = "labelmap"\nsegmentation_syntax = "rle"'
+
+
+@pytest.mark.peer
+def test_a_destination_that_refuses_label_maps_gets_bits_without_another_run(tmp_path: Path) -> None:
+    # DCMTK's storescp does not know Label Map Segmentation Storage, and so accepts no context for it.
+    port, received = free_port(), tmp_path / "received"
+    received.mkdir()
+    with tool_server("storescp", "-od", received, port, port=port):
+        node = NodeProcess(tmp_path / "node", {"dcmtk": ("DCMTK", port)}, extra=LABEL_MAP)
+        node.start()
+        store = open_store(load(node.config))
+        try:
+            study = phantom(tmp_path / "study", 76)
+            peer = Peer(ae_title="AINODE", host="127.0.0.1", port=node.port, calling_ae_title="MODALITY")
+            assert send_paths(peer, study.files).complete
+            rows = _delivered(store, node, study.study_uid, {"run", "render"})
+            jobs = {row.kind: row for row in _jobs(store, study.study_uid)}
+            assert "model" in jobs["run"].result["timings"] and "model" not in jobs["render"].result["timings"]
+            assert jobs["render"].parent_id == jobs["run"].id
+            kept = [row for row in rows if row.state != "withdrawn"]
+            assert {row.job_id for row in kept} == {jobs["render"].id} and {row.role for row in kept} == {
+                "seg",
+                "measurements",
+                "text-en",
+            }
+            found = [dcmread(path) for path in received.iterdir()]
+            assert {each.SOPInstanceUID for each in found} == {row.sop_instance_uid for row in kept}
+            (seg,) = [each for each in found if each.Modality == "SEG"]
+            (report,) = [each for each in found if concept(each) == "126000"]
+            assert seg.SegmentationType == "BINARY" and seg.SeriesNumber == 9000
+            assert seg.SOPInstanceUID in [
+                each.ReferencedSOPInstanceUID for each in walk(report) if "ReferencedSegmentNumber" in each
+            ]
+            # It is remembered: the next study is written as bits at once.
+            second = phantom(tmp_path / "second", 77)
+            assert send_paths(peer, second.files).complete
+            rows = _delivered(store, node, second.study_uid, {"run"})
+            assert {row.sop_class_uid for row in rows if row.role == "seg"} == {"1.2.840.10008.5.1.4.1.1.66.4"}
+            assert "does not take" in node.log()
+        finally:
+            store.close()
+            node.stop()
+
+
+def _jobs(store: Any, study_uid: str) -> list[Any]:
+    with store.read() as connection:
+        statement = select(tables.jobs).where(tables.jobs.c.study_uid == study_uid).order_by(tables.jobs.c.id)
+        return list(connection.execute(statement))
+
+
+def _delivered(store: Any, node: NodeProcess, study_uid: str, kinds: set[str]) -> list[Any]:
+    """Wait until these kinds of jobs are done and whatever is not withdrawn is stored."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        jobs = _jobs(store, study_uid)
+        with store.read() as connection:
+            rows = outbox.list_deliveries(connection, study_uid=study_uid)
+        if {row.kind for row in jobs} == kinds and {row.state for row in jobs} == {"done"}:
+            stored = [row for row in rows if row.state == "stored"]
+            if stored and all(row.state in ("stored", "withdrawn") for row in rows):
+                return rows
+        time.sleep(0.05)
+    raise AssertionError(f"{[(r.kind, r.state) for r in jobs]} {[(r.role, r.state) for r in rows]}\n{node.log()[-3000:]}")
