@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,23 +120,45 @@ def _results(scene: Scene) -> list[RenderedObject]:
 def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
     possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result)}
-    asked = [name for name in possible if name in scene.context.profile.objects]
+    profile = scene.context.profile
+    if not profile.text_documents:
+        possible = {name: kind for name, kind in possible.items() if name not in _TEXT_DOCUMENTS}
+    asked = [name for name in possible if name in profile.objects]
     if _TELLING & set(asked):
         # A report that says "nothing found" is the answer; a status beside it would be clutter.
         asked = [name for name in asked if name != "status"]
     if not asked:
-        asked = [_answer_of(scene.result, possible)]
-    return {*asked, *(needed for name in asked for needed in possible[name].needs if needed in possible)}
+        asked = [_answer_of(scene.result, possible, texts=profile.text_documents)]
+    return _within_budget(asked, possible, profile.maximum_series)
 
 
+def _within_budget(asked: Iterable[ObjectKind], possible: Mapping[ObjectKind, _Kind], budget: int) -> set[ObjectKind]:
+    """The most important of the kinds asked for, each with what it refers to, as long as their series fit.
+
+    Each kind has a series of its own, so a study gets as many series as kinds. The most important one goes in any case.
+    """
+    chosen: set[ObjectKind] = set()
+    for name in sorted(asked, key=_IMPORTANCE.index):
+        more = chosen | {name, *(needed for needed in possible[name].needs if needed in possible)}
+        if len(more) <= budget or not chosen:
+            chosen = more
+    return chosen
+
+
+_IMPORTANCE: tuple[ObjectKind, ...] = (
+    *("seg", "measurements", "status", "text", "summary", "presentation", "secondary_capture", "pdf"),
+    *("key_objects", "parametric_map", "rtstruct"),
+)
+"""Most important first: the overlay and its numbers, then words, then pictures of them, then what few systems read."""
+_TEXT_DOCUMENTS: frozenset[ObjectKind] = frozenset({"text", "pdf"})
 _TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf"})
 
 
-def _answer_of(result: StudyResult, possible: Iterable[ObjectKind]) -> ObjectKind:
+def _answer_of(result: StudyResult, possible: Iterable[ObjectKind], *, texts: bool) -> ObjectKind:
     """What goes where a profile wants none of the kinds a result has: a study is never left without an answer."""
     if result.outcome is Outcome.NOTHING_FOUND:
         return "status"
-    if result.drafts:
+    if result.drafts and texts:
         return "text"
     answer = next(iter(possible), None)
     if answer is None:

@@ -25,8 +25,14 @@ class ProfileSection(Section):
     character_set: Literal["utf-8", "iso-2022-jp"] = "utf-8"
     character_replacements: dict[str, str] = Field(default_factory=dict)
     per_lesion: bool = False
-    maximum_series: int = Field(default=8, ge=1, le=100)
+    maximum_series: int = Field(default=2, ge=1, le=100)
+    text_documents: Literal["unknown", "shown_as_draft", "become_the_report"] = "unknown"
     superseded: Literal["status", "rejection", "nothing"] = "status"
+
+    @property
+    def kept_back(self) -> list[str]:
+        """Kinds asked for that do not go out, because nobody has said that they are only shown."""
+        return [] if self.text_documents == "shown_as_draft" else [k for k in self.objects if k in ("text", "pdf")]
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
@@ -43,6 +49,7 @@ class ProfileSection(Section):
             character_replacements=tuple(sorted(self.character_replacements.items())),
             per_lesion=self.per_lesion,
             maximum_series=self.maximum_series,
+            text_documents=self.text_documents == "shown_as_draft",
         )
 
 

@@ -28,7 +28,8 @@ from tests.peers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\nsuperseded = "rejection"'
+TEXTS = 'text_documents = "shown_as_draft"\nmaximum_series = 3'
+PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\nsuperseded = "rejection"\n' + TEXTS
 
 
 class Scene:
@@ -211,7 +212,7 @@ def test_a_follow_up_is_compared_and_keeps_the_identity_of_the_lesion(scene: Sce
     assert "It was not compared: the patient identity" in told and "FOLLOW" not in scene.node.log()
 
 
-LABEL_MAP = '[profile.default]\nsegmentation = "labelmap"\nsegmentation_syntax = "rle"'
+LABEL_MAP = '[profile.default]\nsegmentation = "labelmap"\nsegmentation_syntax = "rle"\n' + TEXTS
 
 
 @pytest.mark.peer
@@ -274,4 +275,6 @@ def _delivered(store: Any, node: NodeProcess, study_uid: str, kinds: set[str]) -
             if stored and all(row.state in ("stored", "withdrawn") for row in rows):
                 return rows
         time.sleep(0.05)
-    raise AssertionError(f"{[(r.kind, r.state) for r in jobs]} {[(r.role, r.state) for r in rows]}\n{node.log()[-3000:]}")
+    raise AssertionError(
+        f"{[(r.kind, r.state) for r in jobs]} {[(r.role, r.state) for r in rows]}\n{node.log()[-3000:]}"
+    )
