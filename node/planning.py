@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, true
 
-from node import arrival, correction, routing
+from node import arrival, assessments, correction, routing
 from node.archive import copies, index, ledger
 from node.archive.tables import associations, instances, jobs
 from node.arrival import AssociationEnded, Corrected, Decision, InstanceStored, Instant, Phase, Released, State, Tick
@@ -254,7 +254,10 @@ def _decided(
     )
     if held is not None:
         return []
-    current = index.instances_of_study(connection, study.study_uid)
+    judged = assessments.sources(connection, study.study_uid)
+    current = [
+        row for row in index.instances_of_study(connection, study.study_uid) if row.sop_instance_uid not in judged
+    ]
     if not current:
         # Every image has moved to another study.
         return []

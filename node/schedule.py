@@ -12,7 +12,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
-from node import correction, doorbell, log, planning
+from node import assessments, correction, doorbell, log, planning
 from node.archive import index, ledger, pauses
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
@@ -32,6 +32,8 @@ _LEASE_SWEEP_SECONDS = 2.0
 _SEAL_SECONDS = 2.0
 _SUMMARY_SECONDS = 2.0
 _COMMITMENT_SECONDS = 10.0
+_ASSESSMENT_SECONDS = 10.0
+_LATE_ROWS = 200
 _TIDY_SECONDS = 3600.0
 _PART_AGE_SECONDS = 3600.0
 _WORK_AGE_SECONDS = 24 * 3600.0
@@ -69,6 +71,7 @@ class Scheduler:
         self._settings = settings
         self._store = store
         self._clock = MonotonicClock()
+        self._assessed = 0
         self._bells = run_folder(settings.data_dir)
         self._spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
 
@@ -109,7 +112,10 @@ class Scheduler:
         return next_in
 
     def step(self, study_uid: str) -> planning.Planned:
-        """One transaction over one study."""
+        """One transaction over one study; before it, what came back of our own results is looked at."""
+        assessed = assessments.note(self._store, time.time(), study_uid, self._settings.data_dir)
+        if assessed:
+            log.say(_LOG, 30, "results were assessed, see `ainode assessments`", study=study_uid, objects=assessed)
         with self._store.write() as connection:
             planned = planning.step(connection, time.time(), self._clock.now(), study_uid, self._settings)
         if planned.held is not None:
@@ -131,6 +137,18 @@ class Scheduler:
         report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox")
         if report.seen:
             log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
+
+    def assess(self) -> None:
+        """Look at what came back of our own results where nothing else wakes their study: copies of our own objects."""
+        with self._store.read() as connection:
+            newest = connection.execute(select(func.max(instances.c.id))).scalar_one() or 0
+            # On PostgreSQL a smaller number may become visible later.
+            recent = instances.c.id > self._assessed - _LATE_ROWS
+            came = select(instances.c.study_uid).where(instances.c.ours, recent).distinct()
+            returned = list(connection.execute(came).scalars())
+        for study_uid in returned:
+            assessments.note(self._store, time.time(), study_uid, self._settings.data_dir)
+        self._assessed = newest
 
     def sweep_leases(self) -> None:
         """Give back jobs whose dispatcher is gone; wake dispatchers where a job's pause is over."""
@@ -231,6 +249,7 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
         (scheduler.seal, _SEAL_SECONDS),
         (scheduler.summarise, _SUMMARY_SECONDS),
         (scheduler.expire_commitments, _COMMITMENT_SECONDS),
+        (scheduler.assess, _ASSESSMENT_SECONDS),
         (scheduler.tidy, _TIDY_SECONDS),
         (scheduler.remove_delivered, _TIDY_SECONDS),
     ):

@@ -204,6 +204,22 @@ def _refused(fact: Fact) -> list[str]:
     ]
 
 
+def _replaced(fact: Fact) -> list[str]:
+    detail = fact.detail
+    there = "; it is there, or may be" if detail.get("reached") else "; it never went there"
+    what = f"{detail.get('role') or 'object'} {fact.sop_instance_uid}"
+    return [f"replaced by job {detail.get('by')} at {detail.get('destination', '?')}: {what}{there}"]
+
+
+def _checked(fact: Fact) -> list[str]:
+    detail = fact.detail
+    if detail.get("passed"):
+        made = f"{detail.get('objects')} object(s), {detail.get('parts')} parts"
+        return [f"job {fact.job_id}: objects for profile {detail.get('profile')} passed their check ({made})"]
+    problems = detail.get("problems") or []
+    return [f"job {fact.job_id}: objects for profile {detail.get('profile')} FAILED their check", *problems[:5]]
+
+
 def _delivery(words: str) -> Callable[[Fact], list[str]]:
     def lines(fact: Fact) -> list[str]:
         detail = fact.detail
@@ -269,6 +285,16 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.DELIVERY_REPLAYED: _delivery("queued again for"),
     Kind.DELIVERY_WITHDRAWN: _delivery("withdrawn, never to be sent to"),
     Kind.DELIVERY_OUTDATED: _outdated,
+    Kind.DELIVERY_REPLACED: _replaced,
+    Kind.RESULT_ASSESSED: lambda fact: [
+        f"a reader has {fact.detail.get('assessment')} {fact.detail.get('role') or 'object'} {fact.sop_instance_uid}; "
+        "it is not sent again",
+        *_facts(fact.detail, "assessment", "role"),
+    ],
+    Kind.OBJECT_CHECKED: _checked,
+    Kind.DESTINATION_REFUSED: lambda fact: [
+        f"{fact.detail.get('destination')} takes no {', '.join(fact.detail.get('refused', []))}"
+    ],
     Kind.DELIVERY_SETTLED: _delivery("old identity settled at"),
     Kind.COMMITMENT_REQUESTED: _delivery("commitment requested from"),
     Kind.COMMITMENT_ANSWERED: _delivery("commitment answered by"),

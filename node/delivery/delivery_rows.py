@@ -13,6 +13,7 @@ from node.delivery.delivery_states import DeliveryState, Outdated
 from node.errors import NotStored
 
 SUPERSEDED = "superseded by a correction"
+ASSESSED = "rejected or edited by a reader"
 DISCARDED = "discarded by an operator after a pause"
 
 
@@ -133,6 +134,14 @@ def withdraw_replaced(connection: Connection, now: float, row: Row[Any], *, by: 
         connection, row.id, state=str(DeliveryState.WITHDRAWN), message=message, not_before=0.0, transaction_uid=None
     )
     record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=message, before=row.state)
+
+
+def withdraw_assessed(connection: Connection, now: float, row: Row[Any]) -> None:
+    """End a delivery of an object that a reader has rejected or edited meanwhile."""
+    set_values(
+        connection, row.id, state=str(DeliveryState.WITHDRAWN), message=ASSESSED, not_before=0.0, transaction_uid=None
+    )
+    record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=ASSESSED, before=row.state)
 
 
 def may_be_there(connection: Connection, row: Row[Any]) -> bool:

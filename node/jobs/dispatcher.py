@@ -7,6 +7,8 @@ or has ended and never runs again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -297,6 +299,7 @@ class Dispatcher:
             **bundle.summary,
             "evidence": bundle.evidence,
             "timings": bundle.timings,
+            "configuration": _configuration_digest(job),
             **({} if stored is None else {"stored": stored.model_dump(mode="json")}),
         }
         with self._store.write() as connection:
@@ -415,6 +418,12 @@ def _reason(job: LeasedJob, failure: Failure) -> Failure:
         remedy=AttemptsExhausted.remedy,
         detail=failure.detail,
     )
+
+
+def _configuration_digest(job: LeasedJob) -> str:
+    """Hex SHA-256 of everything that was configured for a job; what it took is its input key."""
+    configured = {name: value for name, value in job.specification.items() if name != "files"}
+    return hashlib.sha256(json.dumps(configured, sort_keys=True).encode()).hexdigest()
 
 
 def _answer(objects: Sequence[WrittenObject]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from node.archive.tables import jobs
 from node.archive.upsert import insert_missing
 from node.errors import AttemptsExhausted, LeaseLost, NotStored, UsageError
 
+_PROVENANCE = ("work_key", "configuration", "model", "model_version", "model_digest", "provider")
+
 
 class Priority(IntEnum):
     """Order of starting; smaller first."""
@@ -254,6 +256,11 @@ def finish(connection: Connection, now: float, job_id: int, owner: str, *, resul
     row = _held(connection, job_id, owner)
     _end(connection, now, row, JobState.DONE, result=result)
     facts = {"attempt": row.attempts, "outcome": result.get("outcome"), "timings": result.get("timings")}
+    # What the result was made of and with, in the chained record: inputs, configuration, work, stored result, model.
+    facts["input_key"] = row.input_key
+    facts |= {name: result[name] for name in _PROVENANCE if result.get(name)}
+    if stored := result.get("stored"):
+        facts["stored"] = stored["digest"]
     _record(connection, now, ledger.Kind.JOB_FINISHED, row, **facts)
 
 

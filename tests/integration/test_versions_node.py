@@ -138,7 +138,28 @@ def test_late_images_give_a_second_set_that_takes_the_place_of_the_first(scene: 
     refused = scene.node.cli("replay", str(old))
     assert refused.returncode != 0 and "was replaced by job" in refused.stderr
     story = scene.node.cli("why", study.study_uid).stdout
-    assert "replaced" in story and "check" in story
+    assert f"replaced by job {second.id} at pacs" in story and "passed their check" in story
+    # A reader rejects the first set, too: that is noted, starts nothing, and only somebody who asks gets a new run.
+    rejection.SOPInstanceUID = rejection.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+    rejection.SeriesInstanceUID = "2.25.4712"
+    rejection.save_as(tmp_path / "rejection.dcm")
+    scene.send(tmp_path / "rejection.dcm")
+    deadline = time.monotonic() + 30
+    while len(scene.node.json("assessments")) < len(uids) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assessed = scene.node.json("assessments")
+    assert {each["sop_instance_uid"] for each in assessed} == uids
+    assert {(each["assessment"], each["reason"], each["from"]) for each in assessed} == {
+        ("rejected", "113001 DCM", "MODALITY")
+    }
+    time.sleep(2.0)
+    assert len(scene.wait_for_jobs(study.study_uid, "run", "run", "retract")) == 3
+    assert scene.node.cli("retry", str(second.id)).returncode != 0, "its result stands"
+    again = scene.node.cli("retry", str(first.id))
+    assert again.returncode == 0 and "a new run" in again.stdout
+    third = scene.wait_for_jobs(study.study_uid, "run", "run", "retract", "run", "retract")[3]
+    assert third.run == 3 and third.result["replaces"]["run"] == 2 and third.input_key == second.input_key
+    assert scene.pacs.conflicts == []
 
 
 def _in(dataset: Dataset, item: Dataset) -> bool:
