@@ -63,7 +63,7 @@ def _state(role: str, shown: Sequence[_Shown], scene: Scene, instance: int) -> D
         sop_class_uid=GrayscaleSoftcopyPresentationStateStorage,
         modality="PR",
         role=role,
-        place=Place(ROLE, 5, instance, "AI: outlines, not reviewed"),
+        place=Place(ROLE, 6, instance, "AI: outlines, not reviewed"),
         header=header,
         context=scene.context,
         models=(result.model,),
