@@ -8,12 +8,11 @@ the outlines gets the mask back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 Ring = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -65,18 +64,14 @@ def outlines(mask_yx: Mask) -> list[Polygon]:
         return []
     top, left = box[0].start, box[1].start
     framed = np.pad(inside[box], 1)
-    parts, count = ndimage.label(framed)
-    outers: list[Ring | None] = [None] * (count + 1)
-    holes: list[list[Ring]] = [[] for _ in range(count + 1)]
     shift = np.array([top - 1.5, left - 1.5])
-    for ring in _rings(framed):
-        row, column = min(ring)  # the pixel below right of the highest, then leftmost corner lies in the ring
-        corners = _clockwise(np.array(ring, float)) + shift
-        if part := int(parts[row, column]):
-            outers[part] = corners
-        else:
-            holes[int(parts[row - 1, column])].append(corners[::-1])
-    return [Polygon(outer, tuple(holes[n])) for n, outer in enumerate(outers) if outer is not None]
+    rings = [_clockwise(np.array(ring)) for ring in _rings(framed)]
+    # Each begins with its highest, then leftmost corner: the pixel below right of it lies within.
+    outers = sorted((n for n, ring in enumerate(rings) if framed[tuple(ring[0])]), key=lambda n: tuple(rings[n][0]))
+    holes: dict[int, list[Ring]] = {n: [] for n in outers}
+    for hole, part in _parts(rings, holes, framed.shape).items():
+        holes[part].append(rings[hole][::-1] + shift)
+    return [Polygon(rings[n] + shift, tuple(holes[n])) for n in outers]
 
 
 def keyhole(polygon: Polygon) -> Ring:
@@ -114,6 +109,26 @@ def filled(rings: Iterable[Ring], shape: tuple[int, int]) -> Mask:
         at = x0[edge] + (rows - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
         np.add.at(crossings, (rows, np.clip(np.floor(at).astype(int) + 1, 0, shape[1])), 1)
     return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+def _parts(rings: list[npt.NDArray[np.int64]], outers: Collection[int], shape: tuple[int, ...]) -> dict[int, int]:
+    """The outer ring of the part each hole is in, both as places in the list.
+
+    The pixels above a hole belong to its part, and to the left they go on to an edge of its outer ring, or of a hole that
+    reaches higher up and was looked at before.
+    """
+    owner = np.full(shape, -1)
+    for n, ring in enumerate(rings):
+        for (y0, x0), (y1, x1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            if x0 == x1:
+                owner[min(y0, y1) : max(y0, y1), x0] = n
+    found: dict[int, int] = {}
+    for hole in sorted(set(range(len(rings))) - set(outers), key=lambda n: tuple(rings[n][0])):
+        row, column = rings[hole][0]
+        edges = owner[row - 1, : column + 1]
+        nearest = int(edges[np.flatnonzero(edges >= 0)[-1]])
+        found[hole] = found.get(nearest, nearest)
+    return found
 
 
 def _box(inside: Mask) -> tuple[slice, slice] | None:
@@ -172,10 +187,10 @@ def _followed(y: list[int], x: list[int], across: list[int], along: list[int]) -
     return rings
 
 
-def _clockwise(ring: Ring) -> Ring:
+def _clockwise(ring: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Clockwise on a screen, where rows grow downwards, beginning at its highest, then leftmost corner."""
     y, x = ring.T
-    area = float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    area = int(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
     turned = ring if area > 0 else ring[::-1]
     return np.roll(turned, -int(np.lexsort((turned[:, 1], turned[:, 0]))[0]), axis=0)
 

@@ -53,12 +53,12 @@ def binary(mask_zyx: LabelMask, frames: Sequence[Extent]) -> bytes:
     if pixels % 8:
         return _unaligned(mask_zyx, frames)
     size = pixels // 8
-    content = np.zeros(len(frames) * size + (len(frames) * size) % 2, np.uint8)
-    for n, frame in enumerate(frames):
+    nothing, parts = memoryview(bytes(size)), []
+    for frame in frames:
         begin, end = frame.first // 8, -(-frame.last // 8)
         bits = mask_zyx[frame.slice_index].reshape(-1)[begin * 8 : end * 8] == frame.label
-        content[n * size + begin : n * size + end] = np.packbits(bits, bitorder="little")
-    return content.tobytes()
+        parts += [nothing[:begin], np.packbits(bits, bitorder="little").data, nothing[end:]]
+    return b"".join([*parts, bytes(size * len(frames) % 2)])
 
 
 def _unaligned(mask_zyx: LabelMask, frames: Sequence[Extent]) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.bench import inference, objects, receiving, report, sending, whole_node
+from tests.bench import inference, objects, receiving, report, segmentations, sending, whole_node
 from tests.bench.figures import Row
 from tests.bench.stage import FULL, MEMORY, QUICK, ROOT, BenchmarkFailed, Stage, place_of
 
@@ -27,6 +27,9 @@ MEASUREMENTS = {
     "send.ct": sending.ct,
     "send.mr": sending.mr,
     "seg.stroke": objects.segmentation,
+    "seg.binary": segmentations.native,
+    "seg.labelmap": segmentations.label_map,
+    "seg.whole_process": segmentations.whole_process,
     "volume.stroke": objects.volume,
     "latency.last_image_to_committed": whole_node.last_image_to_committed,
     "model.infarct": inference.infarct,

@@ -44,7 +44,24 @@ def infer(repeats: str, *shape_zyx: str) -> dict[str, float | list[float]]:
     return {"cpu": taken, "peak_rss_mib": peak_kib / 1024}
 
 
-PARTS: dict[str, Callable[..., object]] = {"send": send, "infer": infer}
+def segment(series: str, mask: str, out: str, how: str) -> int:
+    """Write a segmentation of a series and a mask, ``plain`` or with digests and check as the node does; its size."""
+    import numpy as np
+
+    from dicom_sr.check import check
+    from dicom_sr.document import render
+    from dicom_sr.write import write_objects
+    from tests.bench.many_segments import context, load, load_plainly
+
+    study, source, result = (load_plainly if how == "plain" else load)(Path(series), np.load(mask))
+    objects = render(result, study, context(), source)
+    if how != "plain":
+        check(objects, study, result, source)
+    (written,) = write_objects(objects, Path(out))
+    return written.size
+
+
+PARTS: dict[str, Callable[..., object]] = {"send": send, "infer": infer, "segment": segment}
 
 if __name__ == "__main__":
     print(json.dumps(PARTS[sys.argv[1]](*sys.argv[2:])))

@@ -57,7 +57,9 @@ def test_page_is_renewed_between_its_marks(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.serial
 @pytest.mark.peer
-@pytest.mark.parametrize("prefix", ["receive.ct_1assoc_default", "send.mr", "volume", "latency"])
+@pytest.mark.parametrize(
+    "prefix", ["receive.ct_1assoc_default", "send.mr", "seg.binary", "seg.whole", "volume", "latency"]
+)
 def test_quick_run(prefix: str, tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     command = [
