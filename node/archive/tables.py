@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -144,6 +144,8 @@ jobs = Table(
     Column("error_code", String(16)),
     Column("message", Text),
     Column("superseded_at", Float),  # an image it took was corrected: nothing of it leaves any more
+    Column("kind", String(16), nullable=False, default="run", server_default="run"),  # node.jobs.queue.JobKind
+    Column("parent_id", BigInteger),  # the run whose result it writes anew, or takes back
     UniqueConstraint("study_uid", "rule", "input_key", "run"),
     Index(None, "state", "priority", "id"),
     sqlite_autoincrement=True,
@@ -193,6 +195,7 @@ deliveries = Table(
     Column("looked", Integer, nullable=False, default=0, server_default="0"),  # queries that did not find it
     Column("ask_at", Float, nullable=False, default=0.0, server_default="0"),  # when to ask for proof next
     Column("sent_syntax_uid", String(64)),  # transfer syntax it was sent in, where not the frozen one
+    Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
@@ -214,11 +217,37 @@ commitments = Table(
 pauses = Table(
     "pauses",
     metadata,
-    Column("scope", String(16), primary_key=True),  # node.pauses.Scope: model, rule, destination, all
+    Column("scope", String(16), primary_key=True),  # node.archive.pauses.Scope: model, rule, destination, all
     Column("name", String(128), primary_key=True),  # empty for "all"
     Column("reason", Text, nullable=False),
     Column("by", String(64), nullable=False),
     Column("since", Float, nullable=False),
+)
+
+# What a radiologist, or the archive for one, made of an object of ours: a rejection note, an edited copy, a verified report.
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),  # node.assessments.AssessmentKind
+    Column("sop_instance_uid", String(64), ForeignKey("objects.sop_instance_uid"), nullable=False),
+    Column("source_uid", String(64), nullable=False),  # SOP Instance UID of what said so
+    Column("source_path", Text, nullable=False),  # relative to the spool
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("reason", String(64), nullable=False, default=""),  # coded: "113001 DCM"
+    UniqueConstraint("sop_instance_uid", "source_uid", "kind"),
+    sqlite_autoincrement=True,
+)
+
+# What a destination said it takes when it was asked last: {"storage": {SOP Class UID: [Transfer Syntax UID, …]},
+# "charset": …, "refused": [SOP Class UID, …]}.
+capabilities = Table(
+    "capabilities",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("table", JSON, nullable=False),
 )
 
 ledger = Table(
