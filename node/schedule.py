@@ -22,6 +22,7 @@ from node.boot import MonotonicClock
 from node.delivery import delivered, outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
+from node.own_equipment import OwnEquipment
 from node.settings import Settings
 from node.status import publish, run_folder
 
@@ -128,7 +129,8 @@ class Scheduler:
         with self._store.read() as connection:
             if connection.execute(select(instances.c.id).limit(1)).first() is not None:
                 return
-        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox")
+        own = OwnEquipment.of(self._settings)
+        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox", own=own)
         if report.seen:
             log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
 
