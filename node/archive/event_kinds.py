@@ -50,6 +50,7 @@ class Kind(StrEnum):
     DELIVERY_WITHDRAWN = "delivery.withdrawn"
     DELIVERY_OUTDATED = "delivery.outdated"
     DELIVERY_SETTLED = "delivery.settled"
+    DESTINATION_VERIFIED = "destination.verified"
     COMMITMENT_REQUESTED = "commitment.requested"
     COMMITMENT_ANSWERED = "commitment.answered"
     COMMITMENT_EXPIRED = "commitment.expired"
