@@ -18,6 +18,7 @@ import ssl
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,14 +77,21 @@ class _HoldingProvider(DULServiceProvider):
     turn: threading.Lock
     quiet: threading.Condition
     held: bool
+    passed_on: deque[bytearray]
 
     def _is_transport_event(self) -> bool:
+        if self.passed_on:
+            # In this thread, as if it had read it: two events at once would confuse the state machine.
+            decoded, event = self._decode_pdu(self.passed_on.popleft())
+            self.event_queue.put(event)
+            self._recv_pdu.put(decoded)
+            return True
         with self.turn:
             if not self.held:
                 return super()._is_transport_event()
         with self.quiet:
             # Instead of a look a thousand times a second; whatever it has to write is not kept waiting for long.
-            self.quiet.wait_for(lambda: not self.held, _IDLE_SECONDS)
+            self.quiet.wait_for(lambda: not self.held or self.passed_on, _IDLE_SECONDS)
         return False
 
     def _send(self, pdu: Any) -> None:
@@ -104,6 +112,7 @@ class SendingLane:
         self._association = association
         provider: Any = association.dul
         provider.turn, provider.quiet, provider.held = threading.Lock(), threading.Condition(), False
+        provider.passed_on = deque()
         provider.__class__ = _HoldingProvider
         self._provider = cast(_HoldingProvider, provider)
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -197,10 +206,9 @@ class SendingLane:
                 pdus = []
 
     def _pass_on(self, pdus: Sequence[bytearray]) -> None:
-        for pdu in pdus:
-            decoded, event = self._provider._decode_pdu(pdu)
-            self._provider._recv_pdu.put(decoded)
-            self._provider.event_queue.put(event)
+        with self._provider.quiet:
+            self._provider.passed_on.extend(pdus)
+            self._provider.quiet.notify_all()
 
 
 def mapped(path: Path, offset: int) -> memoryview:

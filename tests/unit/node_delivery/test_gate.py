@@ -66,7 +66,7 @@ def test_a_backlog_leaves_at_the_rate_and_the_rest_at_once() -> None:
     sent = 0
     for second in range(60):
         allowed = limited.allowance(now + second, 16)
-        limited.used(allowed, wanted=16 if not allowed else allowed)
+        limited.used(allowed, wanted=allowed or 16)
         sent += allowed
     assert 60 <= sent <= 66
     # Fewer wanted to leave than might have: the backlog is gone, and nothing is limited any more.
