@@ -24,6 +24,7 @@ from node.errors import StoreUnavailable
 from node.jobs import queue
 from node.own_equipment import OwnEquipment
 from node.settings import Settings
+from node.settings.window import closed_until
 from node.status import publish, run_folder
 
 _LOG = log.logger("scheduler")
@@ -217,8 +218,14 @@ class Scheduler:
             "destinations": destinations,
             "proofs": proofs,
             "paused": paused,
+            "downtime": self._downtime(time.time()),
         }
         publish(self._settings.data_dir, summary)
+
+    def _downtime(self, now: float) -> dict[str, float]:
+        """Destinations in planned downtime → when it ends."""
+        ends = {name: closed_until(each.downtime, now) for name, each in self._settings.destination.items()}
+        return {name: end for name, end in ends.items() if end is not None}
 
 
 def _timers(scheduler: Scheduler) -> BackgroundScheduler:
