@@ -74,6 +74,7 @@ __all__ = [
     "recover",
     "replay",
     "resolve_commitment",
+    "still_wanted",
     "stored",
     "unknown",
     "verdict",
@@ -144,6 +145,11 @@ def recover(connection: Connection, now: float, destination: str, *, among: Coll
     return [row.id for row in rows]
 
 
+def still_wanted(connection: Connection, delivery: Delivery) -> bool:
+    """Whether no correction came since a delivery was claimed."""
+    return not superseded(connection, delivery.job_id)
+
+
 class Verdict(StrEnum):
     """Whether a claimed delivery may leave."""
 
@@ -154,7 +160,7 @@ class Verdict(StrEnum):
 
 def verdict(connection: Connection, delivery: Delivery) -> Verdict:
     """Whether a claimed delivery may still be sent: ask right before sending."""
-    if superseded(connection, delivery.job_id):
+    if not still_wanted(connection, delivery):
         return Verdict.SUPERSEDED
     return Verdict.PAUSED if paused_among(connection, [delivery.id]) else Verdict.WANTED
 
