@@ -222,11 +222,14 @@ def mapped(path: Path, offset: int) -> memoryview:
         It cannot be opened, or is empty.
     """
     try:
-        with path.open("rb", buffering=0) as stream:
-            if os.fstat(stream.fileno()).st_size >= _MAPPED_BYTES:
-                return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))[offset:]
-            stream.seek(offset)
-            return memoryview(stream.read())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size >= _MAPPED_BYTES:
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))[offset:]
+            return memoryview(os.pread(descriptor, size - offset, offset))
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         raise SpoolDamaged(f"{path.name}: cannot be read ({error})") from error
 
