@@ -25,6 +25,7 @@ from node.dicom.commitment import (
     Reference,
     answer_handler,
     information,
+    request_commitment,
 )
 from node.dicom.pacs import TestPacs
 from node.dicom.storage_scu import proposals_of, read_object_file, send_object
@@ -157,3 +158,33 @@ def test_a_peer_that_never_answers_costs_its_time_limit(tmp_path: Path) -> None:
         finally:
             done.set()
     assert time.monotonic() - started < 10
+
+
+def test_a_release_waits_for_the_answer_to_a_report(tmp_path: Path) -> None:
+    """An archive whose commitment answer is not acknowledged would wait for it, and answer others late."""
+    acknowledged: list[int] = []
+
+    class Noting(TestPacs):
+        def _send(self, connection: Association, dataset: Dataset, event_type: int) -> None:
+            super()._send(connection, dataset, event_type)
+            acknowledged.append(event_type)
+
+    came = threading.Event()
+
+    def take(answer: CommitmentAnswer) -> int:
+        came.set()
+        time.sleep(0.3)  # recorded slowly, and noticed at once
+        return SUCCESS
+
+    file = read_object_file(instance(tmp_path / "in"))
+    with Noting(tmp_path / "pacs").running() as address:
+        with ClientAssociation(
+            peer(*address), [file.proposal, COMMITMENT_PROPOSAL], handlers=[answer_handler(take)]
+        ) as association:
+            send_object(association, file)
+            request_commitment(association, "2.25.6", [Reference(file.sop_class_uid, file.sop_instance_uid)])
+            assert came.wait(5)
+        until = time.monotonic() + 5
+        while not acknowledged and time.monotonic() < until:
+            time.sleep(0.01)
+    assert acknowledged == [1]
