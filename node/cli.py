@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("db", "Upgrade, back up and restore the database."),
     "process": ("process", "Analyse DICOM files offline: files in, result objects out, no network."),
     "send": ("send", "Send DICOM files to a destination."),
-    "verify-peer": ("verify_peer", "Find out what a destination accepts."),
+    "verify-peer": ("verify_peer", "Find out what a destination accepts and does with an object."),
     "pacs": ("pacs", "Run a small test PACS: store, query, storage commitment."),
     "status": ("status", "Ask the running node how it is."),
     "jobs": ("jobs", "List runs."),

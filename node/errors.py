@@ -140,7 +140,7 @@ class NoPresentationContext(PeerError):
 class NoResponse(Transient, PeerError):
     code = "PEER-005"
     summary = "No status came back: the object may or may not have been stored."
-    remedy = "No action: the same bytes are sent again with the same UID."
+    remedy = "No action: the destination is asked whether it has it; if not, the same bytes are sent again with the same UID."
 
 
 class CommitmentFailed(PeerError):

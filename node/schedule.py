@@ -22,7 +22,9 @@ from node.boot import MonotonicClock
 from node.delivery import delivered, outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
+from node.own_equipment import OwnEquipment
 from node.settings import Settings
+from node.settings.window import closed_until
 from node.status import publish, run_folder
 
 _LOG = log.logger("scheduler")
@@ -134,7 +136,8 @@ class Scheduler:
         with self._store.read() as connection:
             if connection.execute(select(instances.c.id).limit(1)).first() is not None:
                 return
-        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox")
+        own = OwnEquipment.of(self._settings)
+        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox", own=own)
         if report.seen:
             log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
 
@@ -233,8 +236,14 @@ class Scheduler:
             "destinations": destinations,
             "proofs": proofs,
             "paused": paused,
+            "downtime": self._downtime(time.time()),
         }
         publish(self._settings.data_dir, summary)
+
+    def _downtime(self, now: float) -> dict[str, float]:
+        """Destinations in planned downtime → when it ends."""
+        ends = {name: closed_until(each.downtime, now) for name, each in self._settings.destination.items()}
+        return {name: end for name, end in ends.items() if end is not None}
 
 
 def _timers(scheduler: Scheduler) -> BackgroundScheduler:

@@ -54,6 +54,7 @@ class Kind(StrEnum):
     DELIVERY_SETTLED = "delivery.settled"
     DELIVERY_REPLACED = "delivery.replaced"
     DESTINATION_REFUSED = "destination.refused"
+    DESTINATION_VERIFIED = "destination.verified"
     COMMITMENT_REQUESTED = "commitment.requested"
     COMMITMENT_ANSWERED = "commitment.answered"
     COMMITMENT_EXPIRED = "commitment.expired"

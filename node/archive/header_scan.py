@@ -63,7 +63,10 @@ _WANTED: dict[str, tuple[int, bytes]] = {
     "SequenceName": (0x00180024, b"SH"),
     "MagneticFieldStrength": (0x00180087, b"DS"),
     "ProtocolName": (0x00181030, b"LO"),
+    "DeviceSerialNumber": (0x00181000, b"LO"),
+    "DeviceUID": (0x00181002, b"UI"),
     "DiffusionBValue": (0x00189087, b"FD"),
+    "ContributingEquipmentSequence": (0x0018A001, b"SQ"),
     "StudyInstanceUID": (0x0020000D, b"UI"),
     "SeriesInstanceUID": (0x0020000E, b"UI"),
     "NumberOfFrames": (0x00280008, b"IS"),
@@ -286,6 +289,31 @@ class _ScannedValues(HeaderValues):
         if self._scan.explicit and vr != expected:
             raise _Odd
         return [code for begin, end in self._scan.items(start, length) for code in self._codes_of_item(begin, end)]
+
+    def in_items(self, key: str, keywords: tuple[str, ...]) -> list[list[str]]:
+        tag, expected = _WANTED[key]
+        if tag not in self._scan.found:
+            return []
+        vr, start, length = self._scan.found[tag]
+        if self._scan.explicit and vr != expected:
+            raise _Odd
+        wanted = {_WANTED[keyword][0]: _WANTED[keyword] for keyword in keywords}
+        return [self._of_item(begin, end, wanted) for begin, end in self._scan.items(start, length)]
+
+    def _of_item(self, position: int, end: int, wanted: dict[int, tuple[int, bytes]]) -> list[str]:
+        texts = dict.fromkeys(wanted, "")
+        previous = 0
+        while position < end:
+            tag, vr, start, length = self._scan.element(position)
+            if tag <= previous or tag == _CHARACTER_SET:
+                raise _Odd
+            previous = tag
+            if tag in wanted:
+                texts[tag] = "\\".join(clean_texts(self._decoded(vr, wanted[tag][1], start, length)))
+            position = start + length if length != _UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
+        if position != end:
+            raise _Odd
+        return list(texts.values())
 
     def _codes_of_item(self, position: int, end: int) -> list[str]:
         codes: list[str] = []

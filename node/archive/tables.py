@@ -188,7 +188,6 @@ deliveries = Table(
     Column("proven_at", Float),
     Column("transaction_uid", String(64)),
     Column("outdated", String(16)),  # the destination has, or may have, an old identity: open, settled
-    Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
     # An attempt ended without an answer: the destination is asked whether it has the object before it is sent again.
     Column("in_doubt", Boolean, nullable=False, default=False, server_default=false()),
     Column("proof", String(16)),  # node.delivery.delivery_states.Proven; null: none yet
@@ -196,6 +195,7 @@ deliveries = Table(
     Column("looked", Integer, nullable=False, default=0, server_default="0"),  # queries that did not find it
     Column("ask_at", Float, nullable=False, default=0.0, server_default="0"),  # when to ask for proof next
     Column("sent_syntax_uid", String(64)),  # transfer syntax it was sent in, where not the frozen one
+    Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
@@ -211,6 +211,17 @@ commitments = Table(
     Column("due_at", Float, nullable=False),
     Column("answered_at", Float),
     Column("outcome", String(16)),  # committed, failed, expired
+)
+
+# What an operator has stopped; a row goes when it is resumed, the ledger keeps both.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # node.archive.pauses.Scope: model, rule, destination, all
+    Column("name", String(128), primary_key=True),  # empty for "all"
+    Column("reason", Text, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("since", Float, nullable=False),
 )
 
 # What a radiologist, or the archive for one, made of an object of ours: a rejection note, an edited copy, a verified report.
@@ -237,17 +248,6 @@ capabilities = Table(
     Column("destination", String(64), primary_key=True),
     Column("asked_at", Float, nullable=False),
     Column("table", JSON, nullable=False),
-)
-
-# What an operator has stopped; a row goes when it is resumed, the ledger keeps both.
-pauses = Table(
-    "pauses",
-    metadata,
-    Column("scope", String(16), primary_key=True),  # node.pauses.Scope: model, rule, destination, all
-    Column("name", String(128), primary_key=True),  # empty for "all"
-    Column("reason", Text, nullable=False),
-    Column("by", String(64), nullable=False),
-    Column("since", Float, nullable=False),
 )
 
 ledger = Table(

@@ -82,4 +82,6 @@ def _lines(report: dict[str, Any]) -> list[str]:
         proofs = summary.get("proofs", {}).get(name, {})
         known = "".join(f", {count} {_PROOFS[proof]}" for proof, count in proofs.items() if proof in _PROOFS)
         lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()) + known)
+    for name, end in summary.get("downtime", {}).items():
+        lines.append(f"{name}: planned downtime until {time.strftime('%Y-%m-%d %H:%M', time.localtime(end))}")
     return lines

@@ -76,6 +76,7 @@ __all__ = [
     "recover",
     "replay",
     "resolve_commitment",
+    "still_wanted",
     "stored",
     "unknown",
     "verdict",
@@ -146,6 +147,11 @@ def recover(connection: Connection, now: float, destination: str, *, among: Coll
     return [row.id for row in rows]
 
 
+def still_wanted(connection: Connection, delivery: Delivery) -> bool:
+    """Whether since a delivery was claimed no correction came, and no other set took its place."""
+    return not superseded(connection, delivery.job_id) and replaced_by(connection, delivery.id) is None
+
+
 class Verdict(StrEnum):
     """Whether a claimed delivery may leave."""
 
@@ -156,7 +162,7 @@ class Verdict(StrEnum):
 
 def verdict(connection: Connection, delivery: Delivery) -> Verdict:
     """Whether a claimed delivery may still be sent: ask right before sending."""
-    if superseded(connection, delivery.job_id) or replaced_by(connection, delivery.id) is not None:
+    if not still_wanted(connection, delivery):
         return Verdict.SUPERSEDED
     return Verdict.PAUSED if paused_among(connection, [delivery.id]) else Verdict.WANTED
 

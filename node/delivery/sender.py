@@ -44,6 +44,8 @@ class Sender:
         self._settings = settings
         self._store = store
         self._clock = clock
+        self._gates: list[Gate] = []
+        self._paused: set[tuple[str, str]] = set()
         self._couriers = [courier for name in sorted(settings.destination) for courier in self._of(name)]
 
     def run(self, stop_event: threading.Event) -> None:
@@ -77,6 +79,7 @@ class Sender:
         destination, delivery = self._settings.destination[name], self._settings.delivery
         breaker = Breaker(failures=delivery.breaker_failures, pause_seconds=delivery.breaker_seconds)
         gate = Gate(breaker, downtime=destination.downtime, catch_up_per_minute=destination.catch_up_per_minute)
+        self._gates.append(gate)
         proof = Proof(self._store, name, destination, clock=self._clock)
         return [
             Courier(self._settings, self._store, name, gate=gate, proof=proof, clock=self._clock)
@@ -107,6 +110,7 @@ class Sender:
                 next_poll = now + POLL_SECONDS
                 rung = self._expire() or rung
             if rung:
+                self._note_resumed()
                 self.wake()
 
     def _stop_paused(self) -> None:
@@ -122,6 +126,19 @@ class Sender:
             return
         for courier in self._couriers if paused else ():
             courier.cut(paused)
+
+    def _note_resumed(self) -> None:
+        """What waited for the end of a pause is a backlog, and leaves at the rate of one."""
+        try:
+            with self._store.read() as connection:
+                paused = {(row.scope, row.name) for row in pauses.active(connection)}
+        except StoreUnavailable as error:
+            logger.error("pauses could not be looked for: %s", error)
+            return
+        if self._paused - paused:
+            for gate in self._gates:
+                gate.hold_back()
+        self._paused = paused
 
     def _expire(self) -> bool:
         """Give up on overdue commitment answers; True when there were some, which are then asked for again."""

@@ -24,7 +24,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_sr.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.dicom.connection import PeerSocket, adopt, hard_close, parked, prepare_library
+from node.dicom.connection import PeerSocket, adopt, finish_answers, hard_close, parked, prepare_library
 from node.dicom.sending_lane import ConnectionLost, Outgoing, SendingLane
 from node.dicom.store_command import StoreResponse
 from node.dicom.tls import client_context
@@ -181,8 +181,11 @@ class ClientAssociation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         association = self._established
-        with self._stack, self._limit(association, _RELEASE_SECONDS + _GRACE_SECONDS):
+        if self._lane is not None:
+            self._lane.let_go()
+        with self._stack, self._limit(association, 2 * _RELEASE_SECONDS + _GRACE_SECONDS):
             if association.is_established and kind is None:
+                finish_answers(association, _RELEASE_SECONDS)
                 association.acse_timeout = _RELEASE_SECONDS
                 association.release()
             elif association.is_established:
@@ -231,6 +234,8 @@ class ClientAssociation:
         association = self._established
         if not association.is_established:
             raise NoResponse(f"{self.peer}: the association ended before the request was sent")
+        if self._lane is not None:
+            self._lane.let_go()
         limit = self.peer.response_timeout_seconds + additional_seconds
         association.dimse_timeout = limit
         with self._limit(association, limit + _GRACE_SECONDS):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import cast
+from typing import Any, cast
 
 from pynetdicom import AE, _config
 from pynetdicom import timer as library_timer
@@ -238,7 +238,27 @@ class _ParkedAssociation(Association):
 
     pynetdicom serves an N-EVENT-REPORT in a thread of its own, which ends by declaring the reactor running; the
     next ``send_*`` or ``release`` would then wait for a pause that never comes.
+
+    Attributes
+    ----------
+    serving : int
+        Requests of the peer that are being answered.
+    served : threading.Condition
+        Guards it.
     """
+
+    serving: int
+    served: threading.Condition
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        with self.served:
+            self.serving += 1
+        try:
+            super()._serve_request(msg, context_id)
+        finally:
+            with self.served:
+                self.serving -= 1
+                self.served.notify_all()
 
     @property
     def _is_paused(self) -> bool:
@@ -247,6 +267,16 @@ class _ParkedAssociation(Association):
     @_is_paused.setter
     def _is_paused(self, value: bool) -> None:
         return
+
+
+def finish_answers(association: Association, seconds: float) -> None:
+    """Wait until what the peer asked over a parked association has been answered: a release would come before it.
+
+    A peer whose N-EVENT-REPORT is not answered waits for it, and reports again.
+    """
+    if isinstance(association, _ParkedAssociation):
+        with association.served:
+            association.served.wait_for(lambda: not association.serving, seconds)
 
 
 @contextmanager
@@ -261,6 +291,8 @@ def parked(association: Association) -> Iterator[None]:
     waited = 0.0
     while not event.parked.wait(0.02) and association.is_alive() and waited < _PARK_SECONDS:
         waited += 0.02
+    held: Any = association
+    held.serving, held.served = 0, threading.Condition()
     association.__class__ = _ParkedAssociation
     try:
         yield
