@@ -36,6 +36,8 @@ class LaneSocket(PeerSocket):
     start: int
     end: int
     _wake: int
+    _number: int
+    _poll: select.poll
     _guard: threading.Lock
 
     @classmethod
@@ -47,6 +49,11 @@ class LaneSocket(PeerSocket):
         wrapper.start = wrapper.end = 0
         wrapper._guard = threading.Lock()
         wrapper._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # poll, because select() fails in a process with more than 1024 open files.
+        wrapper._number = wrapper.socket.fileno()
+        wrapper._poll = select.poll()
+        wrapper._poll.register(wrapper._number, select.POLLIN)
+        wrapper._poll.register(wrapper._wake, select.POLLIN)
         adopted: LaneSocket = wrapper
         return adopted
 
@@ -61,20 +68,15 @@ class LaneSocket(PeerSocket):
             return False
         if _pending(connection):
             return True
-        number = connection.fileno()
-        if number < 0:  # closed by another thread
+        if connection.fileno() != self._number:  # closed by another thread
             self.event_queue.put("Evt17")
             return False
         # An event to be handled, or a closing connection, is not kept waiting.
         at_once = not self.event_queue.empty() or self.assoc.dul.state_machine.current_state == _CLOSING
-        # poll, because select() fails in a process with more than 1024 open files.
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        events = poll.poll(0 if at_once else TICK_SECONDS * 1000)
+        events = self._poll.poll(0 if at_once else TICK_SECONDS * 1000)
         if any(which == self._wake for which, _ in events):
             os.eventfd_read(self._wake)
-        return any(which == number for which, _ in events)
+        return any(which == self._number for which, _ in events)
 
     def wake(self) -> None:
         """End the waiting in :attr:`ready`; from any thread."""

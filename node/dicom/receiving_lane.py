@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable
 from typing import cast
@@ -43,6 +44,7 @@ _PDU_HEADER_BYTES = _FRAGMENT_HEADER_BYTES = 6
 # A C-STORE-RQ has some 250 bytes; what is longer is odd.
 _LONGEST_COMMAND_BYTES = 4096
 _COMMAND, _LAST = 0x01, 0x02
+_heads = struct.Struct(">BBIIBB").unpack_from
 
 FileInstance = Callable[[IncomingDataSet, StoreRequest], Answer]
 """Files a completely received instance; used up, whatever the answer."""
@@ -104,10 +106,18 @@ class ReceivingLane:
         return bool(self._association.dimse.msg_queue.qsize() or self._association.dul.to_user_queue.qsize())
 
     def take(self) -> bool:
-        """Take the next message if it is the lane's; False leaves it, or what else comes, to pynetdicom."""
+        """Take messages as long as they are the lane's; False leaves the next, or what else comes, to pynetdicom."""
         upper_layer = self._association.dul
         if upper_layer.state_machine.current_state != _ESTABLISHED or self._reception.message is not None:
             return False
+        while self._take_one():
+            if not self._next_is_near():
+                return True
+        return False
+
+    def _take_one(self) -> bool:
+        """Take the next message; False where it is not the lane's."""
+        upper_layer = self._association.dul
         self.busy = True
         try:
             request = self._request()
@@ -127,6 +137,16 @@ class ReceivingLane:
             upper_layer._idle_timer.restart()
             self.busy = False
         return True
+
+    def _next_is_near(self) -> bool:
+        """Wait a moment for the next message; False where pynetdicom has something to do, or nothing came.
+
+        pynetdicom's own turn gives the processor away each time, which costs as much as receiving a small image.
+        """
+        upper_layer = self._association.dul
+        if not upper_layer.event_queue.empty() or upper_layer.to_provider_queue.qsize() or upper_layer._kill_thread:
+            return False
+        return self._wire.ready
 
     def _request(self) -> StoreRequest | None:
         """The request next in the buffer, read over; None, and nothing read over, where something else is next."""
@@ -193,19 +213,34 @@ class ReceivingLane:
             elif self._pdu_left:
                 fragment_left, last = self._data_fragment(context_id)
             else:
-                self._next_pdu()
+                fragment_left, last = self._next_pdu(context_id) or (0, False)
         incoming.write(view[begin:put])
         if self._pdu_left:
             raise _Violation("a PDU goes on behind the last fragment of a data set")
 
-    def _next_pdu(self) -> None:
-        """Read over the header of the next PDU of a data set."""
+    def _next_pdu(self, context_id: int) -> tuple[int, bool] | None:
+        """Read over the header of the next PDU of a data set, and of its fragment where there is but one.
+
+        Returns
+        -------
+        tuple or None
+            As :meth:`_data_fragment`; None where the fragment's header is yet to be read.
+        """
         wire = self._wire
+        if wire.end - wire.start >= _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES:
+            kind, _, whole, length, context, control = _heads(wire.view, wire.start)
+            # As nearly every PDU is; all others, wrong ones too, are looked at step by step.
+            if kind == _P_DATA and whole == length + 4 <= wire.maximum_bytes and length >= 2:
+                if context == context_id and not control & _COMMAND:
+                    wire.start += _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES
+                    self._pdu_left = 0
+                    return length - 2, bool(control & _LAST)
         if wire.view[wire.start] != _P_DATA:
             # An abort, most likely: the data set is given up and pynetdicom hears what comes.
             raise _Interrupted
         self._pdu_left = self._pdu_length(wire.start)
         wire.start += _PDU_HEADER_BYTES
+        return None
 
     def _data_fragment(self, context_id: int) -> tuple[int, bool]:
         """Read over the header of a data fragment; return how much follows and whether it is the last."""
@@ -260,6 +295,7 @@ def contract_violations() -> list[str]:
         (association.dimse, "message"),
         (association.dul, "_run_loop_delay"),
         (association.dul, "_idle_timer"),
+        (association.dul, "_kill_thread"),
         (association.dul, "event_queue"),
         (association.dul, "to_provider_queue"),
         (association.dul, "to_user_queue"),

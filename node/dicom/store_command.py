@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
-_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_SOP_UIDS = (_SOP_CLASS_UID, _SOP_INSTANCE_UID)
+_C_STORE_RQ, _NO_DATA_SET = b"\x01\x00", b"\x01\x01"
+_C_STORE_RSP, _WITHOUT_DATA_SET = 0x8001, 0x0101
 _COMMAND_LAST = 0x03
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
@@ -54,16 +56,21 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
         position += length
     if position != len(command):
         return None
-    numbers = [values.get(element, b"") for element in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE)]
-    if any(len(number) != 2 for number in numbers):
+    try:
+        field, message_id, data_set_type = values[_FIELD], values[_MESSAGE_ID], values[_DATA_SET_TYPE]
+        sop_class_uid, sop_instance_uid = (values[element].rstrip(b"\0 ") for element in _SOP_UIDS)
+    except KeyError:
         return None
-    field, message_id, data_set_type = (int.from_bytes(number, "little") for number in numbers)
+    if not len(field) == len(message_id) == len(data_set_type) == 2:
+        return None
     if field != _C_STORE_RQ or data_set_type == _NO_DATA_SET or _RESPONDED_TO in values:
         return None
-    uids = [values.get(element, b"").rstrip(b"\0 ") for element in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)]
-    if any(len(uid) > _LONGEST_UID or not _UID.fullmatch(uid) for uid in uids):
-        return None
-    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"))
+    for uid in (sop_class_uid, sop_instance_uid):
+        if len(uid) > _LONGEST_UID or not _UID.fullmatch(uid):
+            return None
+    return StoreRequest(
+        context_id, int.from_bytes(message_id, "little"), sop_class_uid.decode("ascii"), sop_instance_uid.decode("ascii")
+    )
 
 
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:
@@ -78,7 +85,7 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
         _uid(_SOP_CLASS_UID, request.sop_class_uid)
         + _short(0, _FIELD, 2, _C_STORE_RSP)
         + _short(0, _RESPONDED_TO, 2, request.message_id)
-        + _short(0, _DATA_SET_TYPE, 2, _NO_DATA_SET)
+        + _short(0, _DATA_SET_TYPE, 2, _WITHOUT_DATA_SET)
         + _short(0, _STATUS, 2, status)
         + (_text(_ERROR_COMMENT, comment) if comment else b"")
         + _uid(_SOP_INSTANCE_UID, request.sop_instance_uid)
