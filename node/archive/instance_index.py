@@ -99,7 +99,7 @@ def record_instance(
     ObjectRejected
         A UID is none.
     """
-    _check_uids(header)
+    check_uids(header)
     ours = made_here or bool(connection.execute(_IS_OURS, {"uid": header.sop_instance_uid}).scalar_one())
     if not ours:
         # First, because the row lock it takes makes copies of one instance follow each other on PostgreSQL.
@@ -170,7 +170,7 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
         A UID of one of them is none; nothing is entered.
     """
     for arrival in arrivals:
-        _check_uids(arrival.header)
+        check_uids(arrival.header)
     times = Counter(arrival.header.sop_instance_uid for arrival in arrivals)
     ours = set(connection.execute(_OURS_AMONG, {"uids": sorted(times)}).scalars())
     _wake_studies(connection, [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in ours])
@@ -179,10 +179,10 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
     known |= {uid for uid, count in times.items() if count > 1}
     fresh = [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in known]
     if fresh:
-        rows = [_row(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
+        rows = [instance_values(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
         insert_all_missing(connection, instances, rows, unique=["sop_instance_uid", "digest"])
         ledger.record_all(
-            connection, [_entry(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
+            connection, [ledger_values(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
         )
     # A copy of what is there may be a correction: those are few, and looked at one by one.
     return [
@@ -224,7 +224,8 @@ def indexed_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
     return set(connection.execute(select(instances.c.path).where(instances.c.path.in_(list(paths)))).scalars())
 
 
-def _check_uids(header: InstanceHeader) -> None:
+def check_uids(header: InstanceHeader) -> None:
+    """Raise ObjectRejected where a UID that the index is by is none."""
     for uid, what in (
         (header.sop_instance_uid, "SOP Instance UID"),
         (header.sop_class_uid, "SOP Class UID"),
@@ -242,7 +243,8 @@ def _adopt(connection: Connection, sop_instance_uid: str, digest: str, associati
     connection.execute(update(instances).where(nobodys).values(association_id=association_id))
 
 
-def _row(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
+def instance_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
+    """Row of an instance of which there is no copy yet."""
     return {
         **_identity(arrival.header),
         "transfer_syntax_uid": arrival.header.transfer_syntax_uid,
@@ -258,7 +260,8 @@ def _row(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
     }
 
 
-def _entry(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
+def ledger_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
+    """Ledger row of an instance of which there is no copy yet."""
     identifiers = {"study_uid": arrival.header.study_uid, "sop_instance_uid": arrival.header.sop_instance_uid}
     detail = {
         "digest": arrival.digest,
@@ -276,15 +279,18 @@ def _event(recorded: Recorded) -> str:
 
 
 def _wake_studies(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Once for each study, patient and order, the first and the last time; in one order, so that nobody deadlocks."""
+    for arrival in those_that_wake(arrivals):
+        _wake_study(connection, arrival.at, arrival.header)
+
+
+def those_that_wake(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """For each study, patient and order the first and the last; in one order, so that nobody deadlocks."""
     together: dict[tuple[str, str, str], list[Arrival]] = {}
     for arrival in arrivals:
         header = arrival.header
         together.setdefault((header.study_uid, header.patient_id, header.accession_number), []).append(arrival)
-    first_come = sorted(together.values(), key=lambda group: group[0].header.study_uid)
-    for group in first_come:
-        for arrival in group if len(group) == 1 else (group[0], group[-1]):
-            _wake_study(connection, arrival.at, arrival.header)
+    groups = sorted(together.values(), key=lambda group: group[0].header.study_uid)
+    return [arrival for group in groups for arrival in (group if len(group) == 1 else (group[0], group[-1]))]
 
 
 def _identity(header: InstanceHeader) -> dict[str, Any]:
@@ -300,24 +306,27 @@ def _identity(header: InstanceHeader) -> dict[str, Any]:
 
 
 def _wake_study(connection: Connection, now: float, header: InstanceHeader) -> None:
-    connection.execute(
-        _waking_statement(connection.dialect.name),
-        {
-            "study_uid": header.study_uid,
-            "state": str(StudyState.WAITING),
-            "first_at": now,
-            "last_at": now,
-            "evaluated_at": 0.0,
-            "due_at": now,
-            "arrival": {},
-            "patient_id": header.patient_id,
-            "accession_number": header.accession_number,
-        },
-    )
+    connection.execute(waking_statement(connection.dialect.name), study_values(now, header))
+
+
+def study_values(now: float, header: InstanceHeader) -> dict[str, Any]:
+    """Values for :func:`waking_statement`."""
+    return {
+        "study_uid": header.study_uid,
+        "state": str(StudyState.WAITING),
+        "first_at": now,
+        "last_at": now,
+        "evaluated_at": 0.0,
+        "due_at": now,
+        "arrival": {},
+        "patient_id": header.patient_id,
+        "accession_number": header.accession_number,
+    }
 
 
 @lru_cache(maxsize=2)
-def _waking_statement(dialect: str) -> Any:
+def waking_statement(dialect: str) -> Any:
+    """Enter a study, or wake the one that is there."""
     statement = insert_statement(dialect, studies)
     new = statement.excluded
     filled = {

@@ -72,7 +72,7 @@ class Folders:
     def ensure(self, relative: str) -> None:
         """As :meth:`make` with syncing; cheap where the folder is known."""
         try:
-            if all((level, os.stat(level).st_ino) in self._synced for level in self._levels(relative)):
+            if all((level, _inode(level)) in self._synced for level in self._levels(relative)):
                 return
         except FileNotFoundError:
             pass  # not yet there, or removed: made now
@@ -84,12 +84,16 @@ class Folders:
         return [f"{self.root}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
 
     def _sync_entry(self, folder: str) -> None:
-        known = (folder, os.stat(folder).st_ino)
+        known = (folder, _inode(folder))
         if known not in self._synced:
             sync_file(Path(folder).parent)
             if len(self._synced) > 10_000:
                 self._synced.clear()
             self._synced.add(known)
+
+
+def _inode(folder: str) -> int:
+    return os.stat(folder).st_ino  # noqa: PTH116 - asked for every instance; a path object costs more than the answer
 
 
 def link_into_place(
@@ -122,17 +126,17 @@ def link_into_place(
         No name was free.
     """
     parent, _, wanted = relative.rpartition("/")
-    stem, suffix = os.path.splitext(wanted)
+    stem, _, suffix = wanted.rpartition(".")
     neighbours = 0
     for _ in range(_ATTEMPTS):
-        name = f"{stem}-{neighbours}{suffix}" if neighbours else wanted
+        name = f"{stem}-{neighbours}.{suffix}" if neighbours else wanted
         target = f"{folders.root}/{parent}/{name}"
         try:
             if sync:
                 folders.ensure(parent)
             os.link(source, target)
         except FileNotFoundError:
-            if not os.path.exists(source):
+            if not Path(source).exists():
                 raise
             folders.make(parent, sync=sync)  # new, or somebody removed the empty folder in between
             continue

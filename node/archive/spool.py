@@ -282,7 +282,7 @@ class Part:
 
     def _remove(self) -> None:
         try:
-            os.unlink(self._name)
+            os.unlink(self._name)  # noqa: PTH108 - see __init__
         except FileNotFoundError:  # swept away, or discarded before
             return
 

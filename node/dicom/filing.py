@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from models.errors import NodeError
 from node.archive import index
-from node.archive.batch_writer import BatchWriter, Opened
+from node.archive.batch_writer import BatchWriter
 from node.archive.engine import Store
+from node.archive.entry import Opened
+from node.archive.group_commit import GroupCommit
 from node.archive.headers import InstanceHeader
 from node.archive.index import Arrival, Ending
 from node.archive.placing import checked_uid
@@ -72,7 +74,8 @@ class Filing:
     def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
         self._store = store
         self._bells = settings.data_dir / "run"
-        # In mode "association" one writer syncs and indexes for all; in mode "instance" each has its own transaction.
+        # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
+        self._commits = GroupCommit(store)
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
 
     def start(self) -> None:
@@ -143,42 +146,17 @@ class Filing:
             calling_ae_title=session.calling_ae_title,
             called_ae_title=session.called_ae_title,
         )
+        opened = Opened(
+            session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
+        )
         if writer is None:
-            self._index(arrival, session)
+            self._commits.add(arrival, None if session.recorded else opened)
             self._ring()
         else:
-            writer.add(
-                arrival,
-                Opened(
-                    session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
-                ),
-            )
+            writer.add(arrival, opened)
         session.recorded = True
         if header.unreadable:
             logger.warning("instance %s: unreadable %s", header.sop_instance_uid, ", ".join(header.unreadable))
-
-    def _index(self, arrival: Arrival, session: Session) -> None:
-        with self._store.write() as connection:
-            if not session.recorded:
-                index.open_association(
-                    connection,
-                    session.opened_at,
-                    association_id=session.id,
-                    calling_ae_title=session.calling_ae_title,
-                    called_ae_title=session.called_ae_title,
-                    address=session.address,
-                )
-            index.record_instance(
-                connection,
-                arrival.at,
-                header=arrival.header,
-                path=arrival.path,
-                digest=arrival.digest,
-                size=arrival.size,
-                association_id=arrival.association_id,
-                calling_ae_title=arrival.calling_ae_title,
-                called_ae_title=arrival.called_ae_title,
-            )
 
     def _ring(self) -> None:
         ring(self._bells, SCHEDULER)

@@ -230,11 +230,11 @@ class ReceivingLane:
         if wire.end - wire.start >= _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES:
             kind, _, whole, length, context, control = _heads(wire.view, wire.start)
             # As nearly every PDU is; all others, wrong ones too, are looked at step by step.
-            if kind == _P_DATA and whole == length + 4 <= wire.maximum_bytes and length >= 2:
-                if context == context_id and not control & _COMMAND:
-                    wire.start += _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES
-                    self._pdu_left = 0
-                    return length - 2, bool(control & _LAST)
+            plain = kind == _P_DATA and whole == length + 4 <= wire.maximum_bytes and length >= 2
+            if plain and context == context_id and not control & _COMMAND:
+                wire.start += _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES
+                self._pdu_left = 0
+                return length - 2, bool(control & _LAST)
         if wire.view[wire.start] != _P_DATA:
             # An abort, most likely: the data set is given up and pynetdicom hears what comes.
             raise _Interrupted

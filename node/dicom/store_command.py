@@ -69,7 +69,10 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
         if len(uid) > _LONGEST_UID or not _UID.fullmatch(uid):
             return None
     return StoreRequest(
-        context_id, int.from_bytes(message_id, "little"), sop_class_uid.decode("ascii"), sop_instance_uid.decode("ascii")
+        context_id,
+        int.from_bytes(message_id, "little"),
+        sop_class_uid.decode("ascii"),
+        sop_instance_uid.decode("ascii"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from node.dicom.association import ClientAssociation, Proposal
 from node.dicom.storage_scp import run_receiver
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
 from node.doorbell import SCHEDULER, Doorbell
-from node.errors import PeerBusy, PeerRejectedObject, StoreUnavailable
+from node.errors import PeerBusy, PeerRejectedObject
 from tests.network import LABEL_MAP_SEG, MR, Node, instance, node_settings, run_tool, running_node, uid, wait_for
 
 pytestmark = pytest.mark.usefixtures("lane")
@@ -205,21 +206,18 @@ def test_full_disk_is_a700_and_recovers_without_restart(tmp_path: Path, monkeypa
         assert len(node.files()) == 1
 
 
-def test_store_unavailable_is_never_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_unavailable_is_never_success(tmp_path: Path) -> None:
     file = instance(tmp_path / "in")
-    with running_node(tmp_path) as node:
-        real = node.store.write
-
-        def locked() -> None:
-            raise StoreUnavailable("locked for the test")
-
-        monkeypatch.setattr(node.store, "write", locked)
+    with running_node(tmp_path, store={"busy_timeout_seconds": 0.3}) as node:
+        other = sqlite3.connect(node.settings.data_dir / "node.db", isolation_level=None)
         with ClientAssociation(node.peer(), [Proposal(MR, ("1.2.840.10008.1.2.1",))]) as association:
+            other.execute("BEGIN IMMEDIATE")
             with pytest.raises(PeerBusy) as caught:
                 send_object(association, read_object_file(file))
             assert caught.value.detail["status"] == 0xA700
-            monkeypatch.setattr(node.store, "write", real)
+            other.execute("ROLLBACK")
             assert send_object(association, read_object_file(file)).status == 0x0000
+        other.close()
         assert len(node.files()) == 1
         assert len(node.rows(tables.instances)) == 1
 
