@@ -44,8 +44,8 @@ class Size:
     shapes_zyx: tuple[tuple[int, int, int], ...]
 
 
-FULL = Size(3, {"ct": 100, "mr": 300}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)))
-QUICK = Size(1, {"ct": 4, "mr": 8}, 3, 5, 1, ((28, 64, 64),))
+FULL = Size(3, {"ct": 100, "mr": 300, "cr": 8}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)))
+QUICK = Size(1, {"ct": 4, "mr": 8, "cr": 4}, 3, 5, 1, ((28, 64, 64),))
 
 
 @dataclass
