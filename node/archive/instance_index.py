@@ -75,6 +75,8 @@ def record_instance(
     association_id: str | None,
     calling_ae_title: str,
     called_ae_title: str,
+    move_originator: str = "",
+    move_originator_message_id: int | None = None,
     made_here: bool = False,
 ) -> Recorded:
     """Enter a file of the spool, and wake its study.
@@ -91,6 +93,8 @@ def record_instance(
         Bytes of the file.
     association_id : str or None
         None when the file was found by a rescan.
+    move_originator, move_originator_message_id : str, int or None
+        AE title and Message ID of the C-MOVE request that caused it (PS3.7 9.1.1.1); empty where there was none.
     made_here : bool
         The caller knows that this node made the object, though the database has forgotten it.
 
@@ -130,6 +134,7 @@ def record_instance(
     if ours and before:
         recorded = Recorded.DUPLICATE if inserted is None else Recorded.CONFLICT
     details: dict[str, Any] = {"changed": changed} if changed else {}
+    details.update(_moved(move_originator, move_originator_message_id))
     ledger.record(
         connection,
         now,
@@ -159,6 +164,8 @@ class Arrival:
     association_id: str
     calling_ae_title: str
     called_ae_title: str
+    move_originator: str = ""
+    move_originator_message_id: int | None = None
 
 
 def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> list[Recorded]:
@@ -202,6 +209,8 @@ def _record_again(connection: Connection, arrival: Arrival) -> Recorded:
         association_id=arrival.association_id,
         calling_ae_title=arrival.calling_ae_title,
         called_ae_title=arrival.called_ae_title,
+        move_originator=arrival.move_originator,
+        move_originator_message_id=arrival.move_originator_message_id,
     )
 
 
@@ -270,8 +279,13 @@ def ledger_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
         "calling_ae_title": arrival.calling_ae_title,
         "called_ae_title": arrival.called_ae_title,
         "ours": ours,
+        **_moved(arrival.move_originator, arrival.move_originator_message_id),
     }
     return ledger.entry(arrival.at, _event(Recorded.NEW), identifiers, detail)
+
+
+def _moved(originator: str, message_id: int | None) -> dict[str, Any]:
+    return {"move_originator": originator[:AE_TITLE_LENGTH], "move_message_id": message_id} if originator else {}
 
 
 def _event(recorded: Recorded) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.errors import NodeError
 from node.archive import index
@@ -60,6 +61,13 @@ class Answer:
     comment: str = ""
 
 
+class _Moved(NamedTuple):
+    """The C-MOVE request that caused an instance to be sent; no originator where there was none."""
+
+    originator: str
+    message_id: int | None
+
+
 class Filing:
     """Files what one receiver process receives. Safe to share between threads.
 
@@ -88,18 +96,28 @@ class Filing:
         if self._writer is not None:
             self._writer.stop(_SETTLE_SECONDS)
 
-    def file(self, incoming: IncomingDataSet, *, sop_class_uid: str, sop_instance_uid: str, session: Session) -> Answer:
+    def file(
+        self,
+        incoming: IncomingDataSet,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        session: Session,
+        move_originator: str = "",
+        move_originator_message_id: int | None = None,
+    ) -> Answer:
         """Check, place, index and record one instance, and ring for it.
 
         Parameters
         ----------
         incoming : IncomingDataSet
             Completely received; used up.
-        sop_class_uid, sop_instance_uid : str
+        sop_class_uid, sop_instance_uid, move_originator, move_originator_message_id
             Of the C-STORE request.
         """
+        moved = _Moved(move_originator, move_originator_message_id)
         try:
-            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session)
+            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session, moved)
         except _Mismatch as error:
             return _failure(DOES_NOT_MATCH, error)
         except ObjectRejected as error:
@@ -131,7 +149,7 @@ class Filing:
                 self._writer.forget(session.id)
         self._ring()
 
-    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session) -> None:
+    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session, moved: _Moved) -> None:
         header = part.header()
         _check_against_request(header, sop_class_uid, sop_instance_uid)
         digest = part.hash.hexdigest()
@@ -145,6 +163,8 @@ class Filing:
             association_id=session.id,
             calling_ae_title=session.calling_ae_title,
             called_ae_title=session.called_ae_title,
+            move_originator=moved.originator,
+            move_originator_message_id=moved.message_id,
         )
         opened = Opened(
             session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at

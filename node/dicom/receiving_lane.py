@@ -1,10 +1,10 @@
 """The receiving lane: C-STORE data goes from the connection into its file in the association's own thread.
 
-pynetdicom keeps negotiation, echo, release and every other service. It hands each PDU through queues, threads and data
+pynetdicom keeps negotiation, release and every other service. It hands each PDU through queues, threads and data
 sets, which costs ten times what the work itself does. Where an association is established and a plain C-STORE request
 comes next, the lane takes the whole message instead: fragments are moved together in the buffer they were read into,
-hashed and written from there, and answered with a few bytes made by hand. Nothing of a data set is held longer, and
-whatever is not a plain request is left in the buffer, untouched, for pynetdicom.
+hashed and written from there, and answered with a few bytes made by hand. A plain C-ECHO is answered likewise. Nothing
+of a data set is held longer, and whatever is not a plain request is left in the buffer, untouched, for pynetdicom.
 
 The lane also waits where pynetdicom's two threads look around a thousand times a second.
 
@@ -25,12 +25,13 @@ import pynetdicom
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
 from node.dicom.filing import Answer
 from node.dicom.incoming import IncomingDataSet, StreamingProvider
 from node.dicom.lane_socket import TICK_SECONDS, LaneSocket, TellingQueue
-from node.dicom.store_command import StoreRequest, read_store_request, store_response
+from node.dicom.store_command import EchoRequest, StoreRequest, echo_response, read_request, store_response
 from node.errors import ObjectRejected
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,10 @@ class ReceivingLane:
             request = self._request()
             if request is None:
                 return False
-            self._store(request)
+            if isinstance(request, EchoRequest):
+                self._wire.send(echo_response(request))
+            else:
+                self._store(request)
         except _Interrupted:
             return False
         except (_Violation, ObjectRejected) as error:
@@ -148,7 +152,7 @@ class ReceivingLane:
             return False
         return self._wire.ready
 
-    def _request(self) -> StoreRequest | None:
+    def _request(self) -> StoreRequest | EchoRequest | None:
         """The request next in the buffer, read over; None, and nothing read over, where something else is next."""
         wire = self._wire
         wire.need(1)
@@ -163,8 +167,13 @@ class ReceivingLane:
         whole = _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES + length
         wire.need(whole)
         command = bytes(wire.view[wire.start + whole - length : wire.start + whole])
-        request = read_store_request(command, context_id)
-        if request is None or context_id not in self._association._accepted_cx:
+        request = read_request(command, context_id)
+        context = self._association._accepted_cx.get(context_id)
+        if request is None or context is None:
+            return None
+        if isinstance(request, EchoRequest) and not (
+            context.abstract_syntax == Verification and self._pdu_left == _FRAGMENT_HEADER_BYTES + length
+        ):
             return None
         wire.start += whole
         self._pdu_left -= _FRAGMENT_HEADER_BYTES + length

@@ -149,6 +149,8 @@ class Receiver:
                     sop_class_uid=request.sop_class_uid,
                     sop_instance_uid=request.sop_instance_uid,
                     session=cast(Session, reception.session),
+                    move_originator=request.move_originator,
+                    move_originator_message_id=request.move_originator_message_id,
                 )
 
             reception.lane = ReceivingLane(association, file_instance)
@@ -195,6 +197,8 @@ class Receiver:
             sop_class_uid=str(request.AffectedSOPClassUID),
             sop_instance_uid=str(request.AffectedSOPInstanceUID),
             session=cast(Session, _reception(event.assoc).session),
+            move_originator=str(request.MoveOriginatorApplicationEntityTitle or "").strip(),
+            move_originator_message_id=request.MoveOriginatorMessageID,
         )
         if answer.status == SUCCESS:
             return SUCCESS

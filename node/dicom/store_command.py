@@ -1,4 +1,4 @@
-"""C-STORE-RQ read and C-STORE-RSP written without a library's data sets (PS3.7 9.3.1, PS3.8 9.3.5 and annex E).
+"""C-STORE and C-ECHO requests read and answered without a library's data sets (PS3.7 9.3.1 and 9.3.5, PS3.8 annex E).
 
 Only requests without any oddity are recognised here; every other message is somebody else's.
 """
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
-_SOP_UIDS = (_SOP_CLASS_UID, _SOP_INSTANCE_UID)
-_C_STORE_RQ, _NO_DATA_SET = b"\x01\x00", b"\x01\x01"
-_C_STORE_RSP, _WITHOUT_DATA_SET = 0x8001, 0x0101
+_C_STORE_RQ, _C_ECHO_RQ, _NO_DATA_SET = b"\x01\x00", b"\x30\x00", b"\x01\x01"
+_C_STORE_RSP, _C_ECHO_RSP, _WITHOUT_DATA_SET = 0x8001, 0x8030, 0x0101
+_VERIFICATION = b"1.2.840.10008.1.1"
+_MOVE_ORIGINATOR, _MOVE_MESSAGE_ID = 0x1030, 0x1031
 _COMMAND_LAST = 0x03
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
@@ -27,15 +28,25 @@ _pdu = struct.Struct(">BBLLBB").pack
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE-RQ that is followed by a data set."""
+    """A C-STORE-RQ that is followed by a data set; ``move_originator`` is empty where no C-MOVE caused it."""
 
     context_id: int
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
+    move_originator: str = ""
+    move_originator_message_id: int | None = None
 
 
-def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
+@dataclass(frozen=True, slots=True)
+class EchoRequest:
+    """A C-ECHO-RQ."""
+
+    context_id: int
+    message_id: int
+
+
+def read_request(command: bytes, context_id: int) -> StoreRequest | EchoRequest | None:
     """The request that a complete command set encodes; None where it is another message, or odd in any way.
 
     Parameters
@@ -45,6 +56,37 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     context_id : int
         Presentation context it came on.
     """
+    values = _elements(command)
+    if values is None or _RESPONDED_TO in values:
+        return None
+    try:
+        field, message_id, data_set_type = values[_FIELD], values[_MESSAGE_ID], values[_DATA_SET_TYPE]
+        sop_class_uid = values[_SOP_CLASS_UID].rstrip(b"\0 ")
+    except KeyError:
+        return None
+    if not len(field) == len(message_id) == len(data_set_type) == 2:
+        return None
+    number = int.from_bytes(message_id, "little")
+    if field == _C_ECHO_RQ and data_set_type == _NO_DATA_SET and sop_class_uid == _VERIFICATION:
+        return EchoRequest(context_id, number)
+    sop_instance_uid = values.get(_SOP_INSTANCE_UID, b"").rstrip(b"\0 ")
+    if field != _C_STORE_RQ or data_set_type == _NO_DATA_SET:
+        return None
+    if not (_is_uid(sop_class_uid) and _is_uid(sop_instance_uid)):
+        return None
+    moved_by = values.get(_MOVE_MESSAGE_ID, b"")
+    return StoreRequest(
+        context_id,
+        number,
+        sop_class_uid.decode("ascii"),
+        sop_instance_uid.decode("ascii"),
+        values.get(_MOVE_ORIGINATOR, b"").decode("ascii", "replace").strip("\0 "),
+        int.from_bytes(moved_by, "little") if len(moved_by) == 2 else None,
+    )
+
+
+def _elements(command: bytes) -> dict[int, bytes] | None:
+    """Values by element number; None where the bytes are no command set."""
     values: dict[int, bytes] = {}
     position = 0
     while position + 8 <= len(command):
@@ -54,26 +96,23 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
             return None
         values[element] = command[position : position + length]
         position += length
-    if position != len(command):
-        return None
-    try:
-        field, message_id, data_set_type = values[_FIELD], values[_MESSAGE_ID], values[_DATA_SET_TYPE]
-        sop_class_uid, sop_instance_uid = (values[element].rstrip(b"\0 ") for element in _SOP_UIDS)
-    except KeyError:
-        return None
-    if not len(field) == len(message_id) == len(data_set_type) == 2:
-        return None
-    if field != _C_STORE_RQ or data_set_type == _NO_DATA_SET or _RESPONDED_TO in values:
-        return None
-    for uid in (sop_class_uid, sop_instance_uid):
-        if len(uid) > _LONGEST_UID or not _UID.fullmatch(uid):
-            return None
-    return StoreRequest(
-        context_id,
-        int.from_bytes(message_id, "little"),
-        sop_class_uid.decode("ascii"),
-        sop_instance_uid.decode("ascii"),
+    return values if position == len(command) else None
+
+
+def _is_uid(value: bytes) -> bool:
+    return len(value) <= _LONGEST_UID and bool(_UID.fullmatch(value))
+
+
+def echo_response(request: EchoRequest) -> bytes:
+    """The C-ECHO-RSP with status 0x0000, as one P-DATA-TF PDU."""
+    body = (
+        _uid(_SOP_CLASS_UID, _VERIFICATION.decode("ascii"))
+        + _short(0, _FIELD, 2, _C_ECHO_RSP)
+        + _short(0, _RESPONDED_TO, 2, request.message_id)
+        + _short(0, _DATA_SET_TYPE, 2, _WITHOUT_DATA_SET)
+        + _short(0, _STATUS, 2, 0x0000)
     )
+    return _in_a_pdu(body, request.context_id)
 
 
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:
@@ -93,8 +132,13 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
         + (_text(_ERROR_COMMENT, comment) if comment else b"")
         + _uid(_SOP_INSTANCE_UID, request.sop_instance_uid)
     )
+    return _in_a_pdu(body, request.context_id)
+
+
+def _in_a_pdu(body: bytes, context_id: int) -> bytes:
+    """Elements of a command set, their group length before them, in one fragment."""
     command = _head(0, 0, 4) + struct.pack("<I", len(body)) + body
-    return _pdu(0x04, 0, len(command) + 6, len(command) + 2, request.context_id, _COMMAND_LAST) + command
+    return _pdu(0x04, 0, len(command) + 6, len(command) + 2, context_id, _COMMAND_LAST) + command
 
 
 def _uid(element: int, value: str) -> bytes:

@@ -24,6 +24,7 @@ from node.dicom.storage_scp import run_receiver
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
 from node.doorbell import SCHEDULER, Doorbell
 from node.errors import PeerBusy, PeerRejectedObject
+from node.why import tell
 from tests.network import LABEL_MAP_SEG, MR, Node, instance, node_settings, run_tool, running_node, uid, wait_for
 
 pytestmark = pytest.mark.usefixtures("lane")
@@ -60,6 +61,23 @@ def test_the_file_says_who_sent_it(tmp_path: Path) -> None:
         meta = dcmread(stored).file_meta
         assert meta.SendingApplicationEntityTitle == "MODALITY"
         assert meta.ReceivingApplicationEntityTitle == "STROKE"
+
+
+def test_who_had_it_moved_is_kept(tmp_path: Path) -> None:
+    """Move Originator AE title and Message ID (PS3.7 9.1.1.1), and none where nobody asked for the image."""
+    with running_node(tmp_path) as node:
+        entity = AE("ARCHIVE")
+        entity.add_requested_context(MR, ExplicitVRLittleEndian)
+        association = entity.associate(node.host, node.port, ae_title="AINODE")
+        for number, asked in enumerate([{"originator_aet": "AINODE", "originator_id": 17}, {}]):
+            status = association.send_c_store(instance(tmp_path / "in", number), **asked)
+            assert status.Status == 0x0000
+        association.release()
+        first, second = node.ledger("instance.received")
+        assert (first.detail["move_originator"], first.detail["move_message_id"]) == ("AINODE", 17)
+        assert "move_originator" not in second.detail
+        with node.store.read() as connection:
+            assert "1 image(s) received from ARCHIVE, moved for AINODE" in tell(connection, uid("s"))
 
 
 def test_same_bytes_again_is_success_and_nothing_new(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from pydicom.uid import CTImageStorage
-from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.dicom.store_command import StoreRequest, read_store_request, store_response
+from node.dicom.store_command import EchoRequest, StoreRequest, echo_response, read_request, store_response
 
 REQUEST = StoreRequest(5, 4711, str(CTImageStorage), "1.2.3.44.5")
 
@@ -34,9 +36,24 @@ def encoded_request(**changes: object) -> bytes:
 
 
 def test_a_library_s_request_is_read() -> None:
-    assert read_store_request(encoded_request(), 5) == REQUEST
+    assert read_request(encoded_request(), 5) == REQUEST
     moved = encoded_request(MoveOriginatorApplicationEntityTitle="PACS", MoveOriginatorMessageID=3)
-    assert read_store_request(moved, 5) == REQUEST
+    assert read_request(moved, 5) == replace(REQUEST, move_originator="PACS", move_originator_message_id=3)
+
+
+def test_an_echo_is_read_and_its_answer_is_read_by_a_library() -> None:
+    primitive = C_ECHO()
+    primitive.MessageID, primitive.AffectedSOPClassUID = 9, Verification
+    message = C_ECHO_RQ()
+    message.primitive_to_message(primitive)
+    ((_, content),) = next(iter(message.encode_msg(1, 0))).presentation_data_value_list
+    assert read_request(bytes(content[1:]), 1) == EchoRequest(1, 9)
+    pdu = P_DATA_TF()
+    pdu.decode(echo_response(EchoRequest(1, 9)))
+    answer = C_ECHO_RSP()
+    assert answer.decode_msg(pdu.to_primitive())
+    told = answer.message_to_primitive()
+    assert (told.MessageIDBeingRespondedTo, told.Status, told.AffectedSOPClassUID) == (9, 0x0000, Verification)
 
 
 @pytest.mark.parametrize(("status", "comment"), [(0x0000, ""), (0xA700, "odd"), (0xC000, "what happened, été")])
@@ -77,7 +94,7 @@ def test_a_library_reads_the_response(status: int, comment: str) -> None:
 )
 def test_what_is_odd_is_left_alone(odd: bytes) -> None:
     assert odd != encoded_request()
-    assert read_store_request(odd, 5) is None
+    assert read_request(odd, 5) is None
 
 
 def test_no_bytes_break_it() -> None:
@@ -87,5 +104,5 @@ def test_no_bytes_break_it() -> None:
         changed = bytearray(good)
         for _ in range(dice.randint(1, 4)):
             changed[dice.randrange(len(changed))] = dice.randrange(256)
-        found = read_store_request(bytes(changed), 5)
-        assert found is None or len(found.sop_instance_uid) <= 64
+        found = read_request(bytes(changed), 5)
+        assert not isinstance(found, StoreRequest) or len(found.sop_instance_uid) <= 64
