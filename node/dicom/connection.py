@@ -22,7 +22,6 @@ from ipaddress import ip_address
 from typing import cast
 
 from pynetdicom import AE, _config
-from pynetdicom import dul as library_dul
 from pynetdicom import timer as library_timer
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -68,7 +67,6 @@ def prepare_library() -> None:
             (AssociationSocket, "recv"),
             (RequestHandler, "_create_association"),
             (library_timer, "time"),
-            (library_dul, "time"),
         )
         if not hasattr(owner, name)
     ]
@@ -76,24 +74,12 @@ def prepare_library() -> None:
         raise NameConflict(f"pynetdicom is not the version this product was built for: {', '.join(missing)} missing")
     # The library measures its time limits with the wall clock: when that is set, every association would end, or none.
     setattr(library_timer, "time", _MonotonicClock)  # noqa: B010
-    # Even a sleep of no length gives the processor away, at every turn of its loop; the lane waits by itself.
-    setattr(library_dul, "time", _Sleeper)  # noqa: B010
     # Identifiers and statuses hold patients' names; the library would print them.
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
     _config.STORE_SEND_CHUNKED_DATASET = True
     _config.UNRESTRICTED_STORAGE_SERVICE = True
-
-
-class _Sleeper:
-    """Stands in for the module ``time`` where the library only sleeps."""
-
-    @staticmethod
-    def sleep(seconds: float) -> None:
-        """Sleep, if there is anything to sleep."""
-        if seconds > 0:
-            time.sleep(seconds)
 
 
 class _MonotonicClock:
