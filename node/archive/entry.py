@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Table, insert
 
 from node.archive import index, ledger
 from node.archive.engine import Dialect, Store
@@ -79,56 +79,29 @@ def _entered_as_new(store: Store, arrivals: Sequence[Arrival], opened: Sequence[
     with store.write_sqlite() as connection:
         if any(connection.execute(_IS_KNOWN, (uid,)).fetchone()[0] for uid in uids):
             return False
-        made = _statements()
-        _execute(connection, made.association, [_association(each) for each in opened])
-        _execute(connection, made.event, [_opening(each) for each in opened])
-        _execute(connection, made.study, [study_values(each.at, each.header) for each in those_that_wake(arrivals)])
-        _execute(connection, made.instance, [instance_values(each) for each in arrivals])
-        _execute(connection, made.event, [ledger_values(each) for each in arrivals])
+        _enter(connection, associations, [_association(each) for each in opened])
+        _enter(connection, ledger_table, [_opening(each) for each in opened])
+        _enter(connection, studies, [study_values(each.at, each.header) for each in those_that_wake(arrivals)])
+        _enter(connection, instances, [instance_values(each) for each in arrivals])
+        _enter(connection, ledger_table, [ledger_values(each) for each in arrivals])
     return True
 
 
-def _execute(connection: sqlite3.Connection, statement: Prepared, rows: Sequence[Mapping[str, Any]]) -> None:
+def _enter(connection: sqlite3.Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
+        statement = _statement(table, tuple(rows[0]))
         connection.executemany(statement.text, statement.values(rows))
 
 
-class _Statements(NamedTuple):
-    association: Prepared
-    event: Prepared
-    study: Prepared
-    instance: Prepared
-
-
-_STUDY = ("study_uid", "state", "first_at", "last_at", "evaluated_at", "due_at", "arrival")
-_INSTANCE = (
-    "sop_instance_uid",
-    "sop_class_uid",
-    "study_uid",
-    "series_uid",
-    "transfer_syntax_uid",
-    "modality",
-    "headers",
-)
-_PATIENT = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "accession_number")
-_FILE = ("digest", "size", "path", "received_at", "association_id", "calling_ae_title", "called_ae_title")
-
-
-@lru_cache(maxsize=1)
-def _statements() -> _Statements:
-    missing = insert_statement(Dialect.SQLITE, associations).on_conflict_do_nothing(index_elements=["id"])
-    return _Statements(
-        association=Prepared(
-            missing,
-            associations,
-            ("id", "calling_ae_title", "called_ae_title", "address", "opened_at", "instances"),
-        ),
-        event=Prepared(
-            insert(ledger_table), ledger_table, ("at", "kind", "study_uid", "job_id", "sop_instance_uid", "detail")
-        ),
-        study=Prepared(waking_statement(Dialect.SQLITE), studies, (*_STUDY, "patient_id", "accession_number")),
-        instance=Prepared(insert(instances), instances, (*_INSTANCE, *_PATIENT, *_FILE, "ours", "active")),
-    )
+@lru_cache(maxsize=16)
+def _statement(table: Table, keys: tuple[str, ...]) -> Prepared:
+    """How rows with these keys get into a table; made once."""
+    made: Any = insert(table)
+    if table is studies:
+        made = waking_statement(Dialect.SQLITE)
+    elif table is associations:
+        made = insert_statement(Dialect.SQLITE, table).on_conflict_do_nothing(index_elements=["id"])
+    return Prepared(made, table, keys)
 
 
 def _association(opened: Opened) -> dict[str, Any]:

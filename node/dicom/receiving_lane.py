@@ -31,7 +31,14 @@ from pynetdicom.transport import AssociationSocket
 from node.dicom.filing import Answer
 from node.dicom.incoming import IncomingDataSet, StreamingProvider
 from node.dicom.lane_socket import TICK_SECONDS, LaneSocket, TellingQueue
-from node.dicom.store_command import EchoRequest, StoreRequest, echo_response, read_request, store_response
+from node.dicom.store_command import (
+    EchoRequest,
+    StoreRequest,
+    echo_response,
+    read_echo_request,
+    read_store_request,
+    store_response,
+)
 from node.errors import ObjectRejected
 
 logger = logging.getLogger(__name__)
@@ -167,7 +174,7 @@ class ReceivingLane:
         whole = _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES + length
         wire.need(whole)
         command = bytes(wire.view[wire.start + whole - length : wire.start + whole])
-        request = read_request(command, context_id)
+        request = read_store_request(command, context_id) or read_echo_request(command, context_id)
         context = self._association._accepted_cx.get(context_id)
         if request is None or context is None:
             return None

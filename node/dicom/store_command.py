@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
-_C_STORE_RQ, _C_ECHO_RQ, _NO_DATA_SET = b"\x01\x00", b"\x30\x00", b"\x01\x01"
-_C_STORE_RSP, _C_ECHO_RSP, _WITHOUT_DATA_SET = 0x8001, 0x8030, 0x0101
+_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_C_ECHO_RQ, _C_ECHO_RSP = 0x0030, 0x8030
 _VERIFICATION = b"1.2.840.10008.1.1"
 _MOVE_ORIGINATOR, _MOVE_MESSAGE_ID = 0x1030, 0x1031
 _COMMAND_LAST = 0x03
@@ -46,7 +46,7 @@ class EchoRequest:
     message_id: int
 
 
-def read_request(command: bytes, context_id: int) -> StoreRequest | EchoRequest | None:
+def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     """The request that a complete command set encodes; None where it is another message, or odd in any way.
 
     Parameters
@@ -56,37 +56,35 @@ def read_request(command: bytes, context_id: int) -> StoreRequest | EchoRequest 
     context_id : int
         Presentation context it came on.
     """
-    values = _elements(command)
-    if values is None or _RESPONDED_TO in values:
+    values = _values(command)
+    if values is None:
         return None
-    try:
-        field, message_id, data_set_type = values[_FIELD], values[_MESSAGE_ID], values[_DATA_SET_TYPE]
-        sop_class_uid = values[_SOP_CLASS_UID].rstrip(b"\0 ")
-    except KeyError:
+    field, message_id, data_set_type = (_number(values, each) for each in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE))
+    if field != _C_STORE_RQ or message_id is None or data_set_type in (None, _NO_DATA_SET) or _RESPONDED_TO in values:
         return None
-    if not len(field) == len(message_id) == len(data_set_type) == 2:
+    uids = [values.get(element, b"").rstrip(b"\0 ") for element in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)]
+    if any(len(uid) > _LONGEST_UID or not _UID.fullmatch(uid) for uid in uids):
         return None
-    number = int.from_bytes(message_id, "little")
-    if field == _C_ECHO_RQ and data_set_type == _NO_DATA_SET and sop_class_uid == _VERIFICATION:
-        return EchoRequest(context_id, number)
-    sop_instance_uid = values.get(_SOP_INSTANCE_UID, b"").rstrip(b"\0 ")
-    if field != _C_STORE_RQ or data_set_type == _NO_DATA_SET:
-        return None
-    if not (_is_uid(sop_class_uid) and _is_uid(sop_instance_uid)):
-        return None
-    moved_by = values.get(_MOVE_MESSAGE_ID, b"")
-    return StoreRequest(
-        context_id,
-        number,
-        sop_class_uid.decode("ascii"),
-        sop_instance_uid.decode("ascii"),
-        values.get(_MOVE_ORIGINATOR, b"").decode("ascii", "replace").strip("\0 "),
-        int.from_bytes(moved_by, "little") if len(moved_by) == 2 else None,
-    )
+    originator = values.get(_MOVE_ORIGINATOR, b"").decode("ascii", "replace").strip("\0 ")
+    moved_by = _number(values, _MOVE_MESSAGE_ID)
+    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"), originator, moved_by)
 
 
-def _elements(command: bytes) -> dict[int, bytes] | None:
-    """Values by element number; None where the bytes are no command set."""
+def read_echo_request(command: bytes, context_id: int) -> EchoRequest | None:
+    """The C-ECHO-RQ that a complete command set encodes; None where it is another message, or odd in any way."""
+    values = _values(command)
+    if values is None:
+        return None
+    field, message_id, data_set_type = (_number(values, each) for each in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE))
+    if field != _C_ECHO_RQ or message_id is None or data_set_type != _NO_DATA_SET or _RESPONDED_TO in values:
+        return None
+    if values.get(_SOP_CLASS_UID, b"").rstrip(b"\0 ") != _VERIFICATION:
+        return None
+    return EchoRequest(context_id, message_id)
+
+
+def _values(command: bytes) -> dict[int, bytes] | None:
+    """Element number to value of a command set; None where it is none."""
     values: dict[int, bytes] = {}
     position = 0
     while position + 8 <= len(command):
@@ -99,8 +97,9 @@ def _elements(command: bytes) -> dict[int, bytes] | None:
     return values if position == len(command) else None
 
 
-def _is_uid(value: bytes) -> bool:
-    return len(value) <= _LONGEST_UID and bool(_UID.fullmatch(value))
+def _number(values: dict[int, bytes], element: int) -> int | None:
+    content = values.get(element, b"")
+    return int.from_bytes(content, "little") if len(content) == 2 else None
 
 
 def echo_response(request: EchoRequest) -> bytes:
@@ -109,7 +108,7 @@ def echo_response(request: EchoRequest) -> bytes:
         _uid(_SOP_CLASS_UID, _VERIFICATION.decode("ascii"))
         + _short(0, _FIELD, 2, _C_ECHO_RSP)
         + _short(0, _RESPONDED_TO, 2, request.message_id)
-        + _short(0, _DATA_SET_TYPE, 2, _WITHOUT_DATA_SET)
+        + _short(0, _DATA_SET_TYPE, 2, _NO_DATA_SET)
         + _short(0, _STATUS, 2, 0x0000)
     )
     return _in_a_pdu(body, request.context_id)
@@ -127,7 +126,7 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
         _uid(_SOP_CLASS_UID, request.sop_class_uid)
         + _short(0, _FIELD, 2, _C_STORE_RSP)
         + _short(0, _RESPONDED_TO, 2, request.message_id)
-        + _short(0, _DATA_SET_TYPE, 2, _WITHOUT_DATA_SET)
+        + _short(0, _DATA_SET_TYPE, 2, _NO_DATA_SET)
         + _short(0, _STATUS, 2, status)
         + (_text(_ERROR_COMMENT, comment) if comment else b"")
         + _uid(_SOP_INSTANCE_UID, request.sop_instance_uid)

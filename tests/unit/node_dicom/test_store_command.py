@@ -14,7 +14,14 @@ from pynetdicom.dsutils import decode
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.dicom.store_command import EchoRequest, StoreRequest, echo_response, read_request, store_response
+from node.dicom.store_command import (
+    EchoRequest,
+    StoreRequest,
+    echo_response,
+    read_echo_request,
+    read_store_request,
+    store_response,
+)
 
 REQUEST = StoreRequest(5, 4711, str(CTImageStorage), "1.2.3.44.5")
 
@@ -36,9 +43,9 @@ def encoded_request(**changes: object) -> bytes:
 
 
 def test_a_library_s_request_is_read() -> None:
-    assert read_request(encoded_request(), 5) == REQUEST
+    assert read_store_request(encoded_request(), 5) == REQUEST
     moved = encoded_request(MoveOriginatorApplicationEntityTitle="PACS", MoveOriginatorMessageID=3)
-    assert read_request(moved, 5) == replace(REQUEST, move_originator="PACS", move_originator_message_id=3)
+    assert read_store_request(moved, 5) == replace(REQUEST, move_originator="PACS", move_originator_message_id=3)
 
 
 def test_an_echo_is_read_and_its_answer_is_read_by_a_library() -> None:
@@ -47,7 +54,7 @@ def test_an_echo_is_read_and_its_answer_is_read_by_a_library() -> None:
     message = C_ECHO_RQ()
     message.primitive_to_message(primitive)
     ((_, content),) = next(iter(message.encode_msg(1, 0))).presentation_data_value_list
-    assert read_request(bytes(content[1:]), 1) == EchoRequest(1, 9)
+    assert read_echo_request(bytes(content[1:]), 1) == EchoRequest(1, 9)
     pdu = P_DATA_TF()
     pdu.decode(echo_response(EchoRequest(1, 9)))
     answer = C_ECHO_RSP()
@@ -94,7 +101,7 @@ def test_a_library_reads_the_response(status: int, comment: str) -> None:
 )
 def test_what_is_odd_is_left_alone(odd: bytes) -> None:
     assert odd != encoded_request()
-    assert read_request(odd, 5) is None
+    assert read_store_request(odd, 5) is None
 
 
 def test_no_bytes_break_it() -> None:
@@ -104,5 +111,5 @@ def test_no_bytes_break_it() -> None:
         changed = bytearray(good)
         for _ in range(dice.randint(1, 4)):
             changed[dice.randrange(len(changed))] = dice.randrange(256)
-        found = read_request(bytes(changed), 5)
-        assert not isinstance(found, StoreRequest) or len(found.sop_instance_uid) <= 64
+        found = read_store_request(bytes(changed), 5)
+        assert found is None or len(found.sop_instance_uid) <= 64
