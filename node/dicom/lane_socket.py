@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from node.dicom.connection import PeerSocket
 
 BUFFER_BYTES = 256 * 1024
+_ROOM_BYTES = 64 * 1024
 # Who waits looks up this often, for what nobody tells: timers that ran out, a thread told to end.
 TICK_SECONDS = 0.1
 _PAUSE_SECONDS = 0.001
@@ -116,6 +117,21 @@ class LaneSocket(PeerSocket):
             unread = self.end - self.start
             self.view[:unread] = self.view[self.start : self.end]
             self.start, self.end = 0, unread
+        self._read(connection)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether :meth:`fill_on` is worth its while."""
+        return len(self.view) - self.end >= _ROOM_BYTES
+
+    def fill_on(self) -> None:
+        """As :meth:`fill`, with nothing in the buffer moved, what was read included."""
+        connection = self.socket
+        if connection is None:
+            raise ConnectionResetError("the connection is closed")
+        self._read(connection)
+
+    def _read(self, connection: socket.socket) -> None:
         self.acknowledge_at_once(connection)
         count = connection.recv_into(self.view[self.end :])
         if not count:

@@ -203,7 +203,8 @@ class ReceivingLane:
     def _receive(self, incoming: IncomingDataSet, context_id: int) -> None:
         """Read the fragments of one data set (PS3.8 annex E) into ``incoming``.
 
-        Payload is moved down over the headers between it, so that a whole buffer of it is written at once.
+        Payload is moved down over the headers between it, and written when the buffer is nearly full: peers send 16 KiB
+        at a time, and each piece hashed and written by itself costs as much as a large one.
         """
         wire = self._wire
         view = wire.view
@@ -221,9 +222,11 @@ class ReceivingLane:
                 break
             header = _FRAGMENT_HEADER_BYTES if self._pdu_left else _PDU_HEADER_BYTES
             if fragment_left or wire.end - wire.start < header:
-                if put > begin:
-                    incoming.write(view[begin:put])
                 incoming.check_time()
+                if wire.has_room:
+                    wire.fill_on()
+                    continue
+                incoming.write(view[begin:put])
                 wire.fill()
                 begin = put = wire.start
             elif self._pdu_left:
