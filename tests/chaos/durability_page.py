@@ -39,11 +39,17 @@ class Findings:
         return "\n".join(table.text() for _, table in sorted(self.tables.items()))
 
     def publish(self, page: Path = PAGE, command: str = "make chaos") -> None:
-        """Put the tables into the page, in the place of those of the last run of ``command``."""
+        """Put the tables into the page, in the place of those of the last run of ``command``.
+
+        A table that no test of this run began stays: a part of the tests renews its own tables only.
+        """
         begin = _BEGIN.format(command)
         before, _, rest = page.read_text().partition(begin)
-        after = rest.partition(_END)[2]
-        page.write_text(f"{before}{begin}\n\n{self.text()}\n{_END}{after}")
+        earlier, _, after = rest.partition(_END)
+        tables = {part.partition("\n")[0]: f"### {part.rstrip()}\n" for part in earlier.split("### ")[1:]}
+        tables.update({title: table.text() for title, table in self.tables.items()})
+        text = "\n".join(text for _, text in sorted(tables.items()))
+        page.write_text(f"{before}{begin}\n\n{text}\n{_END}{after}")
 
 
 def _line(cells: tuple[str, ...]) -> str:

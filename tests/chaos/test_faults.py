@@ -57,7 +57,7 @@ def store(peer: WirePeer, sop: str, content: bytes) -> int | None:
 # The calls of one reception, in the order in which they are made, and which of a kind.
 KILL_POINTS = [
     ("openat", 1, "the part is made"),
-    ("write", 1, "bytes reach the part"),
+    ("writev", 1, "bytes reach the part"),
     ("fsync", 1, "the part is synced"),
     ("link,linkat", 1, "the file gets its name"),
     ("fsync", 2, "its folder is synced"),
@@ -124,8 +124,8 @@ def _await_death(running: ReceiverProcesses, seconds: float) -> None:
 
 FAILURES = [
     ("openat", "EMFILE", 1, "no descriptor for the part"),
-    ("write", "ENOSPC", 1, "no space for the part"),
-    ("write", "EIO", 1, "the part cannot be written"),
+    ("writev", "ENOSPC", 1, "no space for the part"),
+    ("writev", "EIO", 1, "the part cannot be written"),
     ("fsync", "EIO", 1, "the part cannot be synced"),
     ("link,linkat", "ENOSPC", 1, "no space for the name"),
     ("fsync", "EIO", 2, "the folder cannot be synced"),
