@@ -8,6 +8,7 @@ are on the disk. A process killed in between leaves files that the next start fi
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ class BatchWriter:
                 logger.error("%d received instances wait for the store: %s", len(synced), error)
                 if self._stopping.wait(_RETRY_SECONDS):
                     return
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, sqlite3.Error) as error:
                 # One of them cannot be written: the others shall not wait for it.
                 if len(synced) == 1:
                     logger.error("a received instance cannot be indexed: %s", type(error).__name__)

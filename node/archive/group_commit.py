@@ -7,6 +7,7 @@ association has its own, in its own thread.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class GroupCommit:
     def _enter(self, group: Sequence[_Waiting]) -> None:
         try:
             enter(self._store, [each.arrival for each in group], [each.opened for each in group if each.opened])
-        except (NodeError, SQLAlchemyError) as error:
+        except (NodeError, SQLAlchemyError, sqlite3.Error) as error:
             if len(group) > 1 and not isinstance(error, StoreUnavailable):
                 # One of them cannot be entered: the others shall not fail with it.
                 for each in group:

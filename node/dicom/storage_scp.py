@@ -115,6 +115,7 @@ class Receiver:
             listening_socket=listening_socket,
             knows=self._admission.knows,
             gate=gate,
+            limit_seconds=receive.maximum_association_seconds,
             prepare=self._on_connection,
             finished=self._on_finished,
         )
