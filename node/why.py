@@ -144,6 +144,8 @@ def _received(fact: Fact) -> list[str]:
     spread = fact.until - fact.at
     ours = " made by this node: filed, nothing runs on it" if fact.detail.get("ours") else ""
     origin = fact.detail.get("calling_ae_title") or "disk"
+    mover = fact.detail.get("move_originator")
+    origin += f", moved for {mover}" if mover else ""
     took = f" within {spread:.1f} s" if fact.count > 1 else ""
     verb = {Kind.INSTANCE_DUPLICATE: " again, with the same bytes", Kind.INSTANCE_CONFLICT: " again, with OTHER bytes"}
     return [f"{fact.count} image(s) received from {origin}{took}{size}{verb.get(Kind(fact.kind), '')}{ours}"]

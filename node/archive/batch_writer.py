@@ -8,17 +8,17 @@ are on the disk. A process killed in between leaves files that the next start fi
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, Full, Queue
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.archive import index
 from node.archive.engine import Store
-from node.archive.index import Arrival
+from node.archive.entry import Opened, enter
+from node.archive.instance_index import Arrival
 from node.archive.spool import Spool
 from node.errors import SpoolError, StoreUnavailable
 
@@ -31,17 +31,6 @@ _WAITING = 2000
 _PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The association that brought an arrival."""
-
-    id: str
-    calling_ae_title: str
-    called_ae_title: str
-    address: str
-    opened_at: float
 
 
 class BatchWriter:
@@ -138,7 +127,7 @@ class BatchWriter:
                 logger.error("%d received instances wait for the store: %s", len(synced), error)
                 if self._stopping.wait(_RETRY_SECONDS):
                     return
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, sqlite3.Error) as error:
                 # One of them cannot be written: the others shall not wait for it.
                 if len(synced) == 1:
                     logger.error("a received instance cannot be indexed: %s", type(error).__name__)
@@ -160,17 +149,7 @@ class BatchWriter:
 
     def _write(self, batch: Sequence[tuple[Arrival, Opened]]) -> None:
         new = {association.id: association for _, association in batch if association.id not in self._opened}
-        with self._store.write() as connection:
-            for association in new.values():
-                index.open_association(
-                    connection,
-                    association.opened_at,
-                    association_id=association.id,
-                    calling_ae_title=association.calling_ae_title,
-                    called_ae_title=association.called_ae_title,
-                    address=association.address,
-                )
-            index.record_instances(connection, [arrival for arrival, _ in batch])
+        enter(self._store, [arrival for arrival, _ in batch], list(new.values()))
         with self._changed:
             self._opened.update(new)
 

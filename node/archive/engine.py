@@ -108,6 +108,32 @@ class Store:
             with reading.begin():
                 yield reading
 
+    @contextmanager
+    def write_sqlite(self) -> Iterator[sqlite3.Connection]:
+        """As :meth:`write`, with the driver's own connection; for the few statements that are executed all the time.
+
+        Raises
+        ------
+        StoreUnavailable, StoreMisused
+            As :meth:`write`.
+        """
+        self._check_process()
+        with self._turn(), _translated(writing=True):
+            borrowed = self._engine.raw_connection()
+            try:
+                connection: sqlite3.Connection = borrowed.driver_connection  # type: ignore[assignment]
+                connection.execute("PRAGMA query_only=OFF")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                borrowed.close()
+
     def close(self) -> None:
         """Close every connection. The store is of no use afterwards."""
         self._engine.dispose(close=self._process == os.getpid())
@@ -299,6 +325,10 @@ def _translated(*, writing: bool) -> Iterator[None]:
         if reason := _passing_reason(error, writing=writing):
             raise StoreUnavailable(reason) from error
         raise
+    except sqlite3.Error as error:
+        if reason := _passing_sqlite_reason(error, writing=writing):
+            raise StoreUnavailable(reason) from error
+        raise
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -310,12 +340,16 @@ def _first_line(error: BaseException | None) -> str:
 def _passing_reason(error: exc.DBAPIError, *, writing: bool) -> str | None:
     original = error.orig
     if isinstance(original, sqlite3.Error):
-        # The low byte is the primary result code; the rest tells where it arose.
-        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        # A read-only disk passes; a write inside Store.read() is a defect of the caller.
-        passing = code in _PASSING_SQLITE_CODES or (writing and code == sqlite3.SQLITE_READONLY)
-        return f"SQLite: {original}" if passing else None
+        return _passing_sqlite_reason(original, writing=writing)
     if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
         state = getattr(original, "sqlstate", None)
         return f"PostgreSQL: {_first_line(original)}{f' ({state})' if state else ''}"
     return None
+
+
+def _passing_sqlite_reason(error: sqlite3.Error, *, writing: bool) -> str | None:
+    # The low byte is the primary result code; the rest tells where it arose.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # A read-only disk passes; a write inside Store.read() is a defect of the caller.
+    passing = code in _PASSING_SQLITE_CODES or (writing and code == sqlite3.SQLITE_READONLY)
+    return f"SQLite: {error}" if passing else None

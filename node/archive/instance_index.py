@@ -75,6 +75,8 @@ def record_instance(
     association_id: str | None,
     calling_ae_title: str,
     called_ae_title: str,
+    move_originator: str = "",
+    move_originator_message_id: int | None = None,
     made_here: bool = False,
     derived: bool = False,
 ) -> Recorded:
@@ -92,6 +94,8 @@ def record_instance(
         Bytes of the file.
     association_id : str or None
         None when the file was found by a rescan.
+    move_originator, move_originator_message_id : str, int or None
+        AE title and Message ID of the C-MOVE request that caused it (PS3.7 9.1.1.1); empty where there was none.
     made_here : bool
         The caller knows that this node made the object, though the database may have forgotten it.
     derived : bool
@@ -102,7 +106,7 @@ def record_instance(
     ObjectRejected
         A UID is none.
     """
-    _check_uids(header)
+    check_uids(header)
     ours = made_here or bool(connection.execute(_IS_OURS, {"uid": header.sop_instance_uid}).scalar_one())
     if not ours:
         # First, because the row lock it takes makes copies of one instance follow each other on PostgreSQL.
@@ -134,6 +138,7 @@ def record_instance(
     if ours and before:
         recorded = Recorded.DUPLICATE if inserted is None else Recorded.CONFLICT
     details: dict[str, Any] = {"changed": changed} if changed else {}
+    details.update(_moved(move_originator, move_originator_message_id))
     ledger.record(
         connection,
         now,
@@ -167,6 +172,8 @@ class Arrival:
     called_ae_title: str
     made_here: bool = False
     derived: bool = False
+    move_originator: str = ""
+    move_originator_message_id: int | None = None
 
 
 def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> list[Recorded]:
@@ -178,7 +185,7 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
         A UID of one of them is none; nothing is entered.
     """
     for arrival in arrivals:
-        _check_uids(arrival.header)
+        check_uids(arrival.header)
     times = Counter(arrival.header.sop_instance_uid for arrival in arrivals)
     ours = set(connection.execute(_OURS_AMONG, {"uids": sorted(times)}).scalars())
     ours |= {arrival.header.sop_instance_uid for arrival in arrivals if arrival.made_here}
@@ -188,10 +195,10 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
     known |= {uid for uid, count in times.items() if count > 1}
     fresh = [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in known]
     if fresh:
-        rows = [_row(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
+        rows = [instance_values(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
         insert_all_missing(connection, instances, rows, unique=["sop_instance_uid", "digest"])
         ledger.record_all(
-            connection, [_entry(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
+            connection, [ledger_values(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
         )
         derived = [each for each in fresh if each.derived and each.header.sop_instance_uid not in ours]
         if derived:
@@ -217,6 +224,8 @@ def _record_again(connection: Connection, arrival: Arrival) -> Recorded:
         called_ae_title=arrival.called_ae_title,
         made_here=arrival.made_here,
         derived=arrival.derived,
+        move_originator=arrival.move_originator,
+        move_originator_message_id=arrival.move_originator_message_id,
     )
 
 
@@ -239,7 +248,8 @@ def indexed_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
     return set(connection.execute(select(instances.c.path).where(instances.c.path.in_(list(paths)))).scalars())
 
 
-def _check_uids(header: InstanceHeader) -> None:
+def check_uids(header: InstanceHeader) -> None:
+    """Raise ObjectRejected where a UID that the index is by is none."""
     for uid, what in (
         (header.sop_instance_uid, "SOP Instance UID"),
         (header.sop_class_uid, "SOP Class UID"),
@@ -257,7 +267,8 @@ def _adopt(connection: Connection, sop_instance_uid: str, digest: str, associati
     connection.execute(update(instances).where(nobodys).values(association_id=association_id))
 
 
-def _row(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
+def instance_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
+    """Row of an instance of which there is no copy yet."""
     return {
         **_identity(arrival.header),
         "transfer_syntax_uid": arrival.header.transfer_syntax_uid,
@@ -274,7 +285,8 @@ def _row(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
     }
 
 
-def _entry(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
+def ledger_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
+    """Ledger row of an instance of which there is no copy yet."""
     identifiers = {"study_uid": arrival.header.study_uid, "sop_instance_uid": arrival.header.sop_instance_uid}
     detail = {
         "digest": arrival.digest,
@@ -283,6 +295,7 @@ def _entry(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
         "calling_ae_title": arrival.calling_ae_title,
         "called_ae_title": arrival.called_ae_title,
         "ours": ours,
+        **_moved(arrival.move_originator, arrival.move_originator_message_id),
     }
     return ledger.entry(arrival.at, _event(Recorded.NEW), identifiers, detail)
 
@@ -293,20 +306,27 @@ def _derived_entry(at: float, header: InstanceHeader, calling_ae_title: str) -> 
     return ledger.entry(at, ledger.Kind.INSTANCE_DERIVED, identifiers, detail)
 
 
+def _moved(originator: str, message_id: int | None) -> dict[str, Any]:
+    return {"move_originator": originator[:AE_TITLE_LENGTH], "move_message_id": message_id} if originator else {}
+
+
 def _event(recorded: Recorded) -> str:
     return f"instance.{'received' if recorded is Recorded.NEW else recorded}"
 
 
 def _wake_studies(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    """Once for each study, patient and order, the first and the last time; in one order, so that nobody deadlocks."""
+    for arrival in those_that_wake(arrivals):
+        _wake_study(connection, arrival.at, arrival.header)
+
+
+def those_that_wake(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """For each study, patient and order the first and the last; in one order, so that nobody deadlocks."""
     together: dict[tuple[str, str, str], list[Arrival]] = {}
     for arrival in arrivals:
         header = arrival.header
         together.setdefault((header.study_uid, header.patient_id, header.accession_number), []).append(arrival)
-    first_come = sorted(together.values(), key=lambda group: group[0].header.study_uid)
-    for group in first_come:
-        for arrival in group if len(group) == 1 else (group[0], group[-1]):
-            _wake_study(connection, arrival.at, arrival.header)
+    groups = sorted(together.values(), key=lambda group: group[0].header.study_uid)
+    return [arrival for group in groups for arrival in (group if len(group) == 1 else (group[0], group[-1]))]
 
 
 def _identity(header: InstanceHeader) -> dict[str, Any]:
@@ -322,24 +342,27 @@ def _identity(header: InstanceHeader) -> dict[str, Any]:
 
 
 def _wake_study(connection: Connection, now: float, header: InstanceHeader) -> None:
-    connection.execute(
-        _waking_statement(connection.dialect.name),
-        {
-            "study_uid": header.study_uid,
-            "state": str(StudyState.WAITING),
-            "first_at": now,
-            "last_at": now,
-            "evaluated_at": 0.0,
-            "due_at": now,
-            "arrival": {},
-            "patient_id": header.patient_id,
-            "accession_number": header.accession_number,
-        },
-    )
+    connection.execute(waking_statement(connection.dialect.name), study_values(now, header))
+
+
+def study_values(now: float, header: InstanceHeader) -> dict[str, Any]:
+    """Values for :func:`waking_statement`."""
+    return {
+        "study_uid": header.study_uid,
+        "state": str(StudyState.WAITING),
+        "first_at": now,
+        "last_at": now,
+        "evaluated_at": 0.0,
+        "due_at": now,
+        "arrival": {},
+        "patient_id": header.patient_id,
+        "accession_number": header.accession_number,
+    }
 
 
 @lru_cache(maxsize=2)
-def _waking_statement(dialect: str) -> Any:
+def waking_statement(dialect: str) -> Any:
+    """Enter a study, or wake the one that is there."""
     statement = insert_statement(dialect, studies)
     new = statement.excluded
     filled = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,23 +57,31 @@ def file_meta_bytes(
     sending_ae_title, receiving_ae_title : str
         Calling and called AE title of the association; left out where empty.
     """
-    elements = [
-        (0x0001, b"OB", b"\x00\x01"),
-        (0x0002, b"UI", _uid(sop_class_uid)),
-        (0x0003, b"UI", _uid(sop_instance_uid)),
+    before, after = _around_the_instance(sop_class_uid, transfer_syntax_uid, sending_ae_title, receiving_ae_title)
+    body = before + _encoded(0x0003, b"UI", _uid(sop_instance_uid)) + after
+    return PREAMBLE + _GROUP_LENGTH + struct.pack("<I", len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _around_the_instance(
+    sop_class_uid: str, transfer_syntax_uid: str, sending_ae_title: str, receiving_ae_title: str
+) -> tuple[bytes, bytes]:
+    """Elements before and behind the SOP Instance UID, which alone differs within a series."""
+    before = [(0x0001, b"OB", b"\x00\x01"), (0x0002, b"UI", _uid(sop_class_uid))]
+    after = [
         (0x0010, b"UI", _uid(transfer_syntax_uid)),
         (0x0012, b"UI", _uid(IMPLEMENTATION_CLASS_UID)),
         (0x0013, b"SH", _text(IMPLEMENTATION_VERSION_NAME)),
     ]
     if receiving_ae_title:
         # The one that wrote the file is the one that received it (PS3.10 table 7.1-1).
-        elements.append((0x0016, b"AE", _text(receiving_ae_title)))
+        after.append((0x0016, b"AE", _text(receiving_ae_title)))
     if sending_ae_title:
-        elements.append((0x0017, b"AE", _text(sending_ae_title)))
+        after.append((0x0017, b"AE", _text(sending_ae_title)))
     if receiving_ae_title:
-        elements.append((0x0018, b"AE", _text(receiving_ae_title)))
-    body = b"".join(_encoded(*element) for element in elements)
-    return PREAMBLE + _GROUP_LENGTH + struct.pack("<I", len(body)) + body
+        after.append((0x0018, b"AE", _text(receiving_ae_title)))
+    encoded = [b"".join(_encoded(*element) for element in elements) for elements in (before, after)]
+    return encoded[0], encoded[1]
 
 
 def read_file_meta(source: Path | BinaryIO) -> FileMeta:

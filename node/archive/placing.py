@@ -13,6 +13,7 @@ from node.errors import ObjectRejected, SpoolDamaged, SpoolFull
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+_ATTEMPTS = 100
 NAME_DIGITS = 12
 """Leading hex digits of the digest in a file name; enough to keep copies of one instance apart."""
 
@@ -64,21 +65,39 @@ class Folders:
         folder = self.root / relative
         folder.mkdir(parents=True, exist_ok=True)
         if sync:
-            for level in [folder, *folder.parents][: len(Path(relative).parts)]:
+            for level in self._levels(relative):
                 self._sync_entry(level)
         return folder
 
-    def _sync_entry(self, folder: Path) -> None:
-        known = (str(folder), folder.stat().st_ino)
+    def ensure(self, relative: str) -> None:
+        """As :meth:`make` with syncing; cheap where the folder is known."""
+        try:
+            if all((level, _inode(level)) in self._synced for level in self._levels(relative)):
+                return
+        except FileNotFoundError:
+            pass  # not yet there, or removed: made now
+        self.make(relative)
+
+    def _levels(self, relative: str) -> list[str]:
+        """The folder and those above it, below the root; deepest first."""
+        parts = relative.split("/")
+        return [f"{self.root}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
+
+    def _sync_entry(self, folder: str) -> None:
+        known = (folder, _inode(folder))
         if known not in self._synced:
-            sync_file(folder.parent)
+            sync_file(Path(folder).parent)
             if len(self._synced) > 10_000:
                 self._synced.clear()
             self._synced.add(known)
 
 
+def _inode(folder: str) -> int:
+    return os.stat(folder).st_ino  # noqa: PTH116 - asked for every instance; a path object costs more than the answer
+
+
 def link_into_place(
-    source: Path,
+    source: str | Path,
     folders: Folders,
     relative: str,
     *,
@@ -106,31 +125,34 @@ def link_into_place(
     SpoolDamaged
         No name was free.
     """
-    wanted = Path(relative)
-    for attempt in range(100):
-        name = wanted.name if attempt == 0 else f"{wanted.stem}-{attempt}{wanted.suffix}"
-        folder = folders.make(str(wanted.parent), sync=sync)
-        target = folder / name
+    parent, _, wanted = relative.rpartition("/")
+    stem, _, suffix = wanted.rpartition(".")
+    neighbours = 0
+    for _ in range(_ATTEMPTS):
+        name = f"{stem}-{neighbours}.{suffix}" if neighbours else wanted
+        target = f"{folders.root}/{parent}/{name}"
         try:
+            if sync:
+                folders.ensure(parent)
             os.link(source, target)
         except FileNotFoundError:
-            if not source.exists():
+            if not Path(source).exists():
                 raise
-            continue  # somebody removed the empty folder in between: make it again
+            folders.make(parent, sync=sync)  # new, or somebody removed the empty folder in between
+            continue
         except FileExistsError:
-            if same(target):
+            there = Path(target)
+            if same(there):
                 if sync:  # whoever linked it may not have come to this yet
-                    sync_file(target)
-                    sync_file(folder)
-                return str(wanted.with_name(name))
-            if intact(target):
+                    sync_file(there)
+                    sync_file(there.parent)
+                return f"{parent}/{name}"
+            if intact(there):
+                neighbours += 1
                 continue
-            target.rename(target.with_name(f"{name}.{source.stem}.damaged"))
-            try:
-                os.link(source, target)
-            except FileExistsError:
-                continue
+            there.rename(there.with_name(f"{name}.{Path(source).stem}.damaged"))
+            continue
         if sync:
-            sync_file(folder)
-        return str(wanted.with_name(name))
-    raise SpoolDamaged("no free name for a file", name=wanted.name)
+            sync_file(Path(target).parent)
+        return f"{parent}/{name}"
+    raise SpoolDamaged("no free name for a file", name=wanted)

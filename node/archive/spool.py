@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_u
 from node.errors import SpoolDamaged, SpoolFull
 
 INCOMING = "incoming"
-_BUFFER_BYTES = 256 * 1024
 _ROOM_CHECK_BYTES = 32 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 # What of a data set is kept in memory until it is filed: few headers are longer, even with a vendor's private data.
 _HEAD_BYTES = 256 * 1024
+_FIRST_LOOK_BYTES = 16 * 1024
 
 
 class Spool:
@@ -64,7 +63,7 @@ class Spool:
             Less than the reserve is free.
         """
         self.check_room()
-        return Part(self, self._folders)
+        return Part(self)
 
     def absolute(self, relative: str) -> Path:
         """Path of a stored file.
@@ -113,8 +112,6 @@ class Part:
 
     Attributes
     ----------
-    path : Path
-        Where the bytes are meanwhile; complete there after :meth:`flush`.
     hash : hashlib hash
         SHA-256 over the data-set bytes so far.
     size : int
@@ -123,19 +120,28 @@ class Part:
         Set by whoever writes the file meta information; empty has :meth:`header` read the file.
     """
 
-    def __init__(self, spool: Spool, folders: Folders) -> None:
+    def __init__(self, spool: Spool) -> None:
         self.transfer_syntax_uid = ""
+        self._header: InstanceHeader | None = None
         self._head = bytearray()
         self._whole = True
         self._spool = spool
-        self._folders = folders
         self._since_check = 0
-        self.path = spool.root / INCOMING / f"{uuid.uuid4().hex}.part"
         self.hash = hashlib.sha256()
         self.size = 0
-        self._file = self.path.open("xb", buffering=_BUFFER_BYTES)
+        self._name = f"{spool.root}/{INCOMING}/{os.urandom(16).hex()}.part"
+        # Strings and plain system calls: a path object or a buffered file costs as much as receiving a small image.
+        self._handle = os.open(self._name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._linked = False
+        # File meta information goes to the disk together with the first bytes of the data set.
+        self._waiting = b""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    @property
+    def path(self) -> Path:
+        """Where the bytes are meanwhile; complete there after :meth:`flush`."""
+        return Path(self._name)
+
+    def write(self, data: bytes) -> None:
         """Append bytes that are not part of the data set: preamble and file meta information.
 
         Raises
@@ -143,15 +149,8 @@ class Part:
         SpoolFull
             The disk or its reserve is used up.
         """
-        self._since_check += len(data)
-        if self._since_check >= _ROOM_CHECK_BYTES:
-            self._spool.check_room()
-            self._since_check = 0
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise as_spool_error(error) from error
-        self.size += len(data)
+        self._account(len(data))
+        self._waiting += data
 
     def write_dataset(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes of the data set.
@@ -162,13 +161,9 @@ class Part:
             The disk or its reserve is used up.
         """
         self.hash.update(data)
-        room = _HEAD_BYTES - len(self._head)
-        if room >= len(data):
-            self._head += data
-        else:
-            self._whole = False
-            self._head += data[:room]
-        self.write(data)
+        self._look_at(data)
+        self._account(len(data))
+        self._put(data)
 
     def header(self) -> InstanceHeader:
         """Header of what has arrived, from memory where it is plain, else from the file.
@@ -180,7 +175,7 @@ class Part:
         SpoolFull
             The disk is full.
         """
-        found = scan_header(self._head, self.transfer_syntax_uid, whole=self._whole)
+        found = self._header or scan_header(self._head, self.transfer_syntax_uid, whole=self._whole)
         if found is None:
             self.flush()
             found = read_header(self.path)
@@ -188,12 +183,12 @@ class Part:
 
     def flush(self) -> None:
         """Make everything written visible to a reader of :attr:`path`."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise as_spool_error(error) from error
+        if self._waiting:
+            self._put(b"")
 
-    def commit(self, study_uid: str, sop_instance_uid: str, digest: str, *, sync: bool = True) -> str:
+    def commit(
+        self, study_uid: str, sop_instance_uid: str, digest: str, *, sync: bool = True, into: Spool | None = None
+    ) -> str:
         """Give the file its place and return its path relative to the spool.
 
         When this returns, content and directory entry are on the disk. The same instance with the same digest gives
@@ -205,6 +200,8 @@ class Part:
             Hex SHA-256 of the data-set bytes.
         sync : bool
             False leaves syncing to :meth:`Spool.sync` (mode ``association``).
+        into : Spool or None
+            Another spool on the same file system to put it into; None: the one it was begun in.
 
         Raises
         ------
@@ -215,14 +212,14 @@ class Part:
         """
         folder = study_folder(study_uid)
         name = f"{checked_uid(sop_instance_uid, 'SOP Instance UID')}-{digest[:NAME_DIGITS]}.dcm"
+        self.flush()
         try:
-            self._file.flush()
             if sync:
-                os.fsync(self._file.fileno())
-            self._file.close()
+                os.fsync(self._handle)
+            self._close()
             relative = link_into_place(
-                self.path,
-                self._folders,
+                self._name,
+                (into or self._spool)._folders,
                 f"{folder}/{name}",
                 same=lambda path: dataset_digest(path) == digest,
                 intact=lambda path: dataset_digest(path)[:NAME_DIGITS] == digest[:NAME_DIGITS],
@@ -230,16 +227,67 @@ class Part:
             )
         except OSError as error:
             raise as_spool_error(error) from error
-        self.path.unlink(missing_ok=True)
+        self._linked = True
+        self._remove()
         return relative
 
     def discard(self) -> None:
         """Forget the part. Does nothing after a commit."""
+        if self._linked:
+            return
         try:
-            self._file.close()
-        except OSError:  # closing flushes, which fails again on a full disk; the bytes are not wanted
+            self._close()
+        except OSError:  # the disk fails; the bytes are not wanted
             pass
-        self.path.unlink(missing_ok=True)
+        self._remove()
+
+    def _look_at(self, data: bytes | bytearray | memoryview) -> None:
+        """Find the header in the first bytes, or keep them until there are enough."""
+        if self._header is not None:
+            return
+        if not self._head and self._whole and self.transfer_syntax_uid and len(data) >= _FIRST_LOOK_BYTES:
+            # Nearly every header ends here: most of the 256 KiB need never be copied.
+            self._header = scan_header(bytes(data[:_FIRST_LOOK_BYTES]), self.transfer_syntax_uid, whole=False)
+            if self._header is not None:
+                return
+        room = _HEAD_BYTES - len(self._head)
+        if room >= len(data):
+            self._head += data
+        else:
+            self._whole = False
+            self._head += data[:room]
+
+    def _account(self, count: int) -> None:
+        """Note that ``count`` more bytes need room, and see now and then whether there is any."""
+        self.size += count
+        self._since_check += count
+        if self._since_check >= _ROOM_CHECK_BYTES:
+            self._spool.check_room()
+            self._since_check = 0
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        waiting, self._waiting = self._waiting, b""
+        left = [memoryview(each) for each in (waiting, data) if len(each)]
+        try:
+            while left:
+                count = os.writev(self._handle, left)
+                while left and count >= len(left[0]):
+                    count -= len(left.pop(0))
+                if left:
+                    left[0] = left[0][count:]
+        except OSError as error:
+            raise as_spool_error(error) from error
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def _remove(self) -> None:
+        try:
+            os.unlink(self._name)  # noqa: PTH108 - see __init__
+        except FileNotFoundError:  # swept away, or discarded before
+            return
 
 
 def study_folder(study_uid: str) -> str:

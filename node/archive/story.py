@@ -150,7 +150,7 @@ def _condensed(facts: list[Fact]) -> list[Fact]:
             last is not None
             and fact.kind.startswith("instance.")
             and (fact.kind, fact.study_uid) == (last.kind, last.study_uid)
-            and fact.detail.get("association_id") == last.detail.get("association_id")
+            and all(fact.detail.get(name) == last.detail.get(name) for name in ("association_id", "move_originator"))
         ):
             told[-1] = replace(last, until=fact.at, count=last.count + 1)
         else:

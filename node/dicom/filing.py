@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.errors import NodeError
 from node.archive import index
-from node.archive.batch_writer import BatchWriter, Opened
+from node.archive.batch_writer import BatchWriter
 from node.archive.engine import Store
+from node.archive.entry import Opened
+from node.archive.group_commit import GroupCommit
 from node.archive.headers import InstanceHeader
 from node.archive.index import Arrival, Ending
 from node.archive.placing import checked_uid
@@ -59,6 +62,13 @@ class Answer:
     comment: str = ""
 
 
+class _Moved(NamedTuple):
+    """The C-MOVE request that caused an instance to be sent; no originator where there was none."""
+
+    originator: str
+    message_id: int | None
+
+
 class Filing:
     """Files what one receiver process receives. Safe to share between threads.
 
@@ -74,7 +84,8 @@ class Filing:
         self._store = store
         self._own = OwnEquipment.of(settings)
         self._bells = settings.data_dir / "run"
-        # In mode "association" one writer syncs and indexes for all; in mode "instance" each has its own transaction.
+        # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
+        self._commits = GroupCommit(store)
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
 
     def start(self) -> None:
@@ -87,18 +98,28 @@ class Filing:
         if self._writer is not None:
             self._writer.stop(_SETTLE_SECONDS)
 
-    def file(self, incoming: IncomingDataSet, *, sop_class_uid: str, sop_instance_uid: str, session: Session) -> Answer:
+    def file(
+        self,
+        incoming: IncomingDataSet,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        session: Session,
+        move_originator: str = "",
+        move_originator_message_id: int | None = None,
+    ) -> Answer:
         """Check, place, index and record one instance, and ring for it.
 
         Parameters
         ----------
         incoming : IncomingDataSet
             Completely received; used up.
-        sop_class_uid, sop_instance_uid : str
+        sop_class_uid, sop_instance_uid, move_originator, move_originator_message_id
             Of the C-STORE request.
         """
+        moved = _Moved(move_originator, move_originator_message_id)
         try:
-            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session)
+            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session, moved)
         except _Mismatch as error:
             return _failure(DOES_NOT_MATCH, error)
         except ObjectRejected as error:
@@ -130,7 +151,7 @@ class Filing:
                 self._writer.forget(session.id)
         self._ring()
 
-    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session) -> None:
+    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session, moved: _Moved) -> None:
         header = part.header()
         _check_against_request(header, sop_class_uid, sop_instance_uid)
         digest = part.hash.hexdigest()
@@ -147,45 +168,20 @@ class Filing:
             called_ae_title=session.called_ae_title,
             made_here=origin.made_here,
             derived=origin.derived,
+            move_originator=moved.originator,
+            move_originator_message_id=moved.message_id,
+        )
+        opened = Opened(
+            session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
         )
         if writer is None:
-            self._index(arrival, session)
+            self._commits.add(arrival, None if session.recorded else opened)
             self._ring()
         else:
-            writer.add(
-                arrival,
-                Opened(
-                    session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
-                ),
-            )
+            writer.add(arrival, opened)
         session.recorded = True
         if header.unreadable:
             logger.warning("instance %s: unreadable %s", header.sop_instance_uid, ", ".join(header.unreadable))
-
-    def _index(self, arrival: Arrival, session: Session) -> None:
-        with self._store.write() as connection:
-            if not session.recorded:
-                index.open_association(
-                    connection,
-                    session.opened_at,
-                    association_id=session.id,
-                    calling_ae_title=session.calling_ae_title,
-                    called_ae_title=session.called_ae_title,
-                    address=session.address,
-                )
-            index.record_instance(
-                connection,
-                arrival.at,
-                header=arrival.header,
-                path=arrival.path,
-                digest=arrival.digest,
-                size=arrival.size,
-                association_id=arrival.association_id,
-                calling_ae_title=arrival.calling_ae_title,
-                called_ae_title=arrival.called_ae_title,
-                made_here=arrival.made_here,
-                derived=arrival.derived,
-            )
 
     def _ring(self) -> None:
         ring(self._bells, SCHEDULER)

@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 from node.dicom.connection import PeerSocket
 
 BUFFER_BYTES = 256 * 1024
+_ROOM_BYTES = 64 * 1024
 # Who waits looks up this often, for what nobody tells: timers that ran out, a thread told to end.
 TICK_SECONDS = 0.1
 _PAUSE_SECONDS = 0.001
@@ -36,6 +37,8 @@ class LaneSocket(PeerSocket):
     start: int
     end: int
     _wake: int
+    _number: int
+    _poll: select.poll
     _guard: threading.Lock
 
     @classmethod
@@ -47,6 +50,11 @@ class LaneSocket(PeerSocket):
         wrapper.start = wrapper.end = 0
         wrapper._guard = threading.Lock()
         wrapper._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # poll, because select() fails in a process with more than 1024 open files.
+        wrapper._number = wrapper.socket.fileno()
+        wrapper._poll = select.poll()
+        wrapper._poll.register(wrapper._number, select.POLLIN)
+        wrapper._poll.register(wrapper._wake, select.POLLIN)
         adopted: LaneSocket = wrapper
         return adopted
 
@@ -61,20 +69,15 @@ class LaneSocket(PeerSocket):
             return False
         if _pending(connection):
             return True
-        number = connection.fileno()
-        if number < 0:  # closed by another thread
+        if connection.fileno() != self._number:  # closed by another thread
             self.event_queue.put("Evt17")
             return False
         # An event to be handled, or a closing connection, is not kept waiting.
         at_once = not self.event_queue.empty() or self.assoc.dul.state_machine.current_state == _CLOSING
-        # poll, because select() fails in a process with more than 1024 open files.
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        events = poll.poll(0 if at_once else TICK_SECONDS * 1000)
+        events = self._poll.poll(0 if at_once else TICK_SECONDS * 1000)
         if any(which == self._wake for which, _ in events):
             os.eventfd_read(self._wake)
-        return any(which == number for which, _ in events)
+        return any(which == self._number for which, _ in events)
 
     def wake(self) -> None:
         """End the waiting in :attr:`ready`; from any thread."""
@@ -114,6 +117,21 @@ class LaneSocket(PeerSocket):
             unread = self.end - self.start
             self.view[:unread] = self.view[self.start : self.end]
             self.start, self.end = 0, unread
+        self._read(connection)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether :meth:`fill_on` is worth its while."""
+        return len(self.view) - self.end >= _ROOM_BYTES
+
+    def fill_on(self) -> None:
+        """As :meth:`fill`, with nothing in the buffer moved, what was read included."""
+        connection = self.socket
+        if connection is None:
+            raise ConnectionResetError("the connection is closed")
+        self._read(connection)
+
+    def _read(self, connection: socket.socket) -> None:
         self.acknowledge_at_once(connection)
         count = connection.recv_into(self.view[self.end :])
         if not count:

@@ -1,10 +1,10 @@
 """The receiving lane: C-STORE data goes from the connection into its file in the association's own thread.
 
-pynetdicom keeps negotiation, echo, release and every other service. It hands each PDU through queues, threads and data
+pynetdicom keeps negotiation, release and every other service. It hands each PDU through queues, threads and data
 sets, which costs ten times what the work itself does. Where an association is established and a plain C-STORE request
 comes next, the lane takes the whole message instead: fragments are moved together in the buffer they were read into,
-hashed and written from there, and answered with a few bytes made by hand. Nothing of a data set is held longer, and
-whatever is not a plain request is left in the buffer, untouched, for pynetdicom.
+hashed and written from there, and answered with a few bytes made by hand. A plain C-ECHO is answered likewise. Nothing
+of a data set is held longer, and whatever is not a plain request is left in the buffer, untouched, for pynetdicom.
 
 The lane also waits where pynetdicom's two threads look around a thousand times a second.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable
 from typing import cast
@@ -24,12 +25,20 @@ import pynetdicom
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
 from node.dicom.filing import Answer
 from node.dicom.incoming import IncomingDataSet, StreamingProvider
 from node.dicom.lane_socket import TICK_SECONDS, LaneSocket, TellingQueue
-from node.dicom.store_command import StoreRequest, read_store_request, store_response
+from node.dicom.store_command import (
+    EchoRequest,
+    StoreRequest,
+    echo_response,
+    read_echo_request,
+    read_store_request,
+    store_response,
+)
 from node.errors import ObjectRejected
 
 logger = logging.getLogger(__name__)
@@ -43,6 +52,7 @@ _PDU_HEADER_BYTES = _FRAGMENT_HEADER_BYTES = 6
 # A C-STORE-RQ has some 250 bytes; what is longer is odd.
 _LONGEST_COMMAND_BYTES = 4096
 _COMMAND, _LAST = 0x01, 0x02
+_heads = struct.Struct(">BBIIBB").unpack_from
 
 FileInstance = Callable[[IncomingDataSet, StoreRequest], Answer]
 """Files a completely received instance; used up, whatever the answer."""
@@ -104,16 +114,27 @@ class ReceivingLane:
         return bool(self._association.dimse.msg_queue.qsize() or self._association.dul.to_user_queue.qsize())
 
     def take(self) -> bool:
-        """Take the next message if it is the lane's; False leaves it, or what else comes, to pynetdicom."""
+        """Take messages as long as they are the lane's; False leaves the next, or what else comes, to pynetdicom."""
         upper_layer = self._association.dul
         if upper_layer.state_machine.current_state != _ESTABLISHED or self._reception.message is not None:
             return False
+        while self._take_one():
+            if not self._next_is_near():
+                return True
+        return False
+
+    def _take_one(self) -> bool:
+        """Take the next message; False where it is not the lane's."""
+        upper_layer = self._association.dul
         self.busy = True
         try:
             request = self._request()
             if request is None:
                 return False
-            self._store(request)
+            if isinstance(request, EchoRequest):
+                self._wire.send(echo_response(request))
+            else:
+                self._store(request)
         except _Interrupted:
             return False
         except (_Violation, ObjectRejected) as error:
@@ -128,7 +149,17 @@ class ReceivingLane:
             self.busy = False
         return True
 
-    def _request(self) -> StoreRequest | None:
+    def _next_is_near(self) -> bool:
+        """Wait a moment for the next message; False where pynetdicom has something to do, or nothing came.
+
+        pynetdicom's own turn gives the processor away each time, which costs as much as receiving a small image.
+        """
+        upper_layer = self._association.dul
+        if not upper_layer.event_queue.empty() or upper_layer.to_provider_queue.qsize() or upper_layer._kill_thread:
+            return False
+        return self._wire.ready
+
+    def _request(self) -> StoreRequest | EchoRequest | None:
         """The request next in the buffer, read over; None, and nothing read over, where something else is next."""
         wire = self._wire
         wire.need(1)
@@ -143,8 +174,13 @@ class ReceivingLane:
         whole = _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES + length
         wire.need(whole)
         command = bytes(wire.view[wire.start + whole - length : wire.start + whole])
-        request = read_store_request(command, context_id)
-        if request is None or context_id not in self._association._accepted_cx:
+        request = read_store_request(command, context_id) or read_echo_request(command, context_id)
+        context = self._association._accepted_cx.get(context_id)
+        if request is None or context is None:
+            return None
+        if isinstance(request, EchoRequest) and not (
+            context.abstract_syntax == Verification and self._pdu_left == _FRAGMENT_HEADER_BYTES + length
+        ):
             return None
         wire.start += whole
         self._pdu_left -= _FRAGMENT_HEADER_BYTES + length
@@ -167,7 +203,8 @@ class ReceivingLane:
     def _receive(self, incoming: IncomingDataSet, context_id: int) -> None:
         """Read the fragments of one data set (PS3.8 annex E) into ``incoming``.
 
-        Payload is moved down over the headers between it, so that a whole buffer of it is written at once.
+        Payload is moved down over the headers between it, and written when the buffer is nearly full: peers send 16 KiB
+        at a time, and each piece hashed and written by itself costs as much as a large one.
         """
         wire = self._wire
         view = wire.view
@@ -185,27 +222,44 @@ class ReceivingLane:
                 break
             header = _FRAGMENT_HEADER_BYTES if self._pdu_left else _PDU_HEADER_BYTES
             if fragment_left or wire.end - wire.start < header:
-                if put > begin:
-                    incoming.write(view[begin:put])
                 incoming.check_time()
+                if wire.has_room:
+                    wire.fill_on()
+                    continue
+                incoming.write(view[begin:put])
                 wire.fill()
                 begin = put = wire.start
             elif self._pdu_left:
                 fragment_left, last = self._data_fragment(context_id)
             else:
-                self._next_pdu()
+                fragment_left, last = self._next_pdu(context_id) or (0, False)
         incoming.write(view[begin:put])
         if self._pdu_left:
             raise _Violation("a PDU goes on behind the last fragment of a data set")
 
-    def _next_pdu(self) -> None:
-        """Read over the header of the next PDU of a data set."""
+    def _next_pdu(self, context_id: int) -> tuple[int, bool] | None:
+        """Read over the header of the next PDU of a data set, and of its fragment where there is but one.
+
+        Returns
+        -------
+        tuple or None
+            As :meth:`_data_fragment`; None where the fragment's header is yet to be read.
+        """
         wire = self._wire
+        if wire.end - wire.start >= _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES:
+            kind, _, whole, length, context, control = _heads(wire.view, wire.start)
+            # As nearly every PDU is; all others, wrong ones too, are looked at step by step.
+            plain = kind == _P_DATA and whole == length + 4 <= wire.maximum_bytes and length >= 2
+            if plain and context == context_id and not control & _COMMAND:
+                wire.start += _PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES
+                self._pdu_left = 0
+                return length - 2, bool(control & _LAST)
         if wire.view[wire.start] != _P_DATA:
             # An abort, most likely: the data set is given up and pynetdicom hears what comes.
             raise _Interrupted
         self._pdu_left = self._pdu_length(wire.start)
         wire.start += _PDU_HEADER_BYTES
+        return None
 
     def _data_fragment(self, context_id: int) -> tuple[int, bool]:
         """Read over the header of a data fragment; return how much follows and whether it is the last."""
@@ -260,6 +314,7 @@ def contract_violations() -> list[str]:
         (association.dimse, "message"),
         (association.dul, "_run_loop_delay"),
         (association.dul, "_idle_timer"),
+        (association.dul, "_kill_thread"),
         (association.dul, "event_queue"),
         (association.dul, "to_provider_queue"),
         (association.dul, "to_user_queue"),

@@ -49,6 +49,8 @@ class ListeningServer(ThreadedAssociationServer):
         Whether a numeric address is on a list at all; None: every one is.
     gate : TlsGate or None
         Shakes hands before anything else is read; None: no TLS.
+    limit_seconds : float or None
+        Longest time that an association may stand, whatever it does; None: for ever.
     prepare, finished : callable or None
         Called with each association before it starts, and after it and its connection have ended.
     """
@@ -66,6 +68,7 @@ class ListeningServer(ThreadedAssociationServer):
         listening_socket: socket.socket | None = None,
         knows: Callable[[str], bool] | None = None,
         gate: TlsGate | None = None,
+        limit_seconds: float | None = None,
         prepare: Callable[[Association], None] | None = None,
         finished: Callable[[Association], None] | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class ListeningServer(ThreadedAssociationServer):
         self.prepare = prepare
         self.finished = finished
         self.gate = gate
+        self.limit_seconds = limit_seconds
         self._knows = knows
         self._limit = entity.maximum_associations + _UNDECIDED_CONNECTIONS
         # pynetdicom counts every connection as an association; its own limit must not come first.
@@ -218,7 +222,11 @@ class _Handler(RequestHandler):
             self.server.prepare(association)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
         association.start()
-        association.join()
+        association.join(self.server.limit_seconds)
+        if association.is_alive():
+            self.server.warn(self.client_address[0], f"its association has stood for {self.server.limit_seconds:g} s")
+            hard_close(association)
+            association.join()
         # The reactor may have died on a malformed request: leave no thread and no connection behind.
         hard_close(association)
         if association.requestor.primitive is None:

@@ -116,6 +116,7 @@ class Receiver:
             listening_socket=listening_socket,
             knows=self._admission.knows,
             gate=gate,
+            limit_seconds=receive.maximum_association_seconds,
             prepare=self._on_connection,
             finished=self._on_finished,
         )
@@ -150,6 +151,8 @@ class Receiver:
                     sop_class_uid=request.sop_class_uid,
                     sop_instance_uid=request.sop_instance_uid,
                     session=cast(Session, reception.session),
+                    move_originator=request.move_originator,
+                    move_originator_message_id=request.move_originator_message_id,
                 )
 
             reception.lane = ReceivingLane(association, file_instance)
@@ -196,6 +199,8 @@ class Receiver:
             sop_class_uid=str(request.AffectedSOPClassUID),
             sop_instance_uid=str(request.AffectedSOPInstanceUID),
             session=cast(Session, _reception(event.assoc).session),
+            move_originator=str(request.MoveOriginatorApplicationEntityTitle or "").strip(),
+            move_originator_message_id=request.MoveOriginatorMessageID,
         )
         if answer.status == SUCCESS:
             return SUCCESS

@@ -1,4 +1,4 @@
-"""C-STORE requests and responses without a library's data sets (PS3.7 9.3.1, PS3.8 9.3.5 and annex E).
+"""C-STORE and C-ECHO requests and responses without a library's data sets (PS3.7 9.3.1, 9.3.5, PS3.8 9.3.5, annex E).
 
 Only messages without any oddity are recognised here; every other one is somebody else's.
 """
@@ -13,6 +13,9 @@ _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
 _PRIORITY, _MEDIUM = 0x0700, 0x0000
 _C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET, _DATA_SET = 0x0001, 0x8001, 0x0101, 0x0001
+_C_ECHO_RQ, _C_ECHO_RSP = 0x0030, 0x8030
+_VERIFICATION = b"1.2.840.10008.1.1"
+_MOVE_ORIGINATOR, _MOVE_MESSAGE_ID = 0x1030, 0x1031
 _COMMAND_LAST = 0x03
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
@@ -35,12 +38,22 @@ class StoreResponse:
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE-RQ that is followed by a data set."""
+    """A C-STORE-RQ that is followed by a data set; ``move_originator`` is empty where no C-MOVE caused it."""
 
     context_id: int
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
+    move_originator: str = ""
+    move_originator_message_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EchoRequest:
+    """A C-ECHO-RQ."""
+
+    context_id: int
+    message_id: int
 
 
 def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
@@ -56,16 +69,59 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     values = _values(command)
     if values is None:
         return None
-    numbers = [values.get(element, b"") for element in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE)]
-    if any(len(number) != 2 for number in numbers):
-        return None
-    field, message_id, data_set_type = (int.from_bytes(number, "little") for number in numbers)
-    if field != _C_STORE_RQ or data_set_type == _NO_DATA_SET or _RESPONDED_TO in values:
+    field, message_id, data_set_type = (_number(values, each) for each in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE))
+    if field != _C_STORE_RQ or message_id is None or data_set_type in (None, _NO_DATA_SET) or _RESPONDED_TO in values:
         return None
     uids = [values.get(element, b"").rstrip(b"\0 ") for element in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)]
     if any(len(uid) > _LONGEST_UID or not _UID.fullmatch(uid) for uid in uids):
         return None
-    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"))
+    originator = values.get(_MOVE_ORIGINATOR, b"").decode("ascii", "replace").strip("\0 ")
+    moved_by = _number(values, _MOVE_MESSAGE_ID)
+    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"), originator, moved_by)
+
+
+def read_echo_request(command: bytes, context_id: int) -> EchoRequest | None:
+    """The C-ECHO-RQ that a complete command set encodes; None where it is another message, or odd in any way."""
+    values = _values(command)
+    if values is None:
+        return None
+    field, message_id, data_set_type = (_number(values, each) for each in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE))
+    if field != _C_ECHO_RQ or message_id is None or data_set_type != _NO_DATA_SET or _RESPONDED_TO in values:
+        return None
+    if values.get(_SOP_CLASS_UID, b"").rstrip(b"\0 ") != _VERIFICATION:
+        return None
+    return EchoRequest(context_id, message_id)
+
+
+def _values(command: bytes) -> dict[int, bytes] | None:
+    """Element number to value of a command set; None where it is none."""
+    values: dict[int, bytes] = {}
+    position = 0
+    while position + 8 <= len(command):
+        group, element, length = _element(command, position)
+        position += 8
+        if group or element in values:
+            return None
+        values[element] = command[position : position + length]
+        position += length
+    return values if position == len(command) else None
+
+
+def _number(values: dict[int, bytes], element: int) -> int | None:
+    content = values.get(element, b"")
+    return int.from_bytes(content, "little") if len(content) == 2 else None
+
+
+def echo_response(request: EchoRequest) -> bytes:
+    """The C-ECHO-RSP with status 0x0000, as one P-DATA-TF PDU."""
+    body = (
+        _uid(_SOP_CLASS_UID, _VERIFICATION.decode("ascii"))
+        + _short(0, _FIELD, 2, _C_ECHO_RSP)
+        + _short(0, _RESPONDED_TO, 2, request.message_id)
+        + _short(0, _DATA_SET_TYPE, 2, _NO_DATA_SET)
+        + _short(0, _STATUS, 2, 0x0000)
+    )
+    return _in_a_pdu(body, request.context_id)
 
 
 def read_store_response(command: bytes) -> StoreResponse | None:
@@ -114,27 +170,13 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
         + (_text(_ERROR_COMMENT, comment) if comment else b"")
         + _uid(_SOP_INSTANCE_UID, request.sop_instance_uid)
     )
+    return _in_a_pdu(body, request.context_id)
+
+
+def _in_a_pdu(body: bytes, context_id: int) -> bytes:
+    """Elements of a command set, their group length before them, in one fragment."""
     command = _head(0, 0, 4) + struct.pack("<I", len(body)) + body
-    return _pdu(0x04, 0, len(command) + 6, len(command) + 2, request.context_id, _COMMAND_LAST) + command
-
-
-def _values(command: bytes) -> dict[int, bytes] | None:
-    """Element number to value of a command set; None where it is none."""
-    values: dict[int, bytes] = {}
-    position = 0
-    while position + 8 <= len(command):
-        group, element, length = _element(command, position)
-        position += 8
-        if group or element in values:
-            return None
-        values[element] = command[position : position + length]
-        position += length
-    return values if position == len(command) else None
-
-
-def _number(values: dict[int, bytes], element: int) -> int | None:
-    content = values.get(element, b"")
-    return int.from_bytes(content, "little") if len(content) == 2 else None
+    return _pdu(0x04, 0, len(command) + 6, len(command) + 2, context_id, _COMMAND_LAST) + command
 
 
 def _uid(element: int, value: str) -> bytes:

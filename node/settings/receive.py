@@ -65,6 +65,7 @@ class ReceiveSection(Section):
     maximum_pdu_bytes: int = Field(default=262144, ge=4096, le=8388608)
     maximum_object_bytes: int = Field(default=4 * 1024**3, ge=1024)
     maximum_object_seconds: float = Field(default=3600.0, gt=0, le=86400)
+    maximum_association_seconds: float = Field(default=43200.0, gt=0, le=604800)
     lane: Literal["auto", "stock"] = "auto"
     idle_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     disk_reserve_bytes: int = Field(default=2 * 1024**3, ge=0)

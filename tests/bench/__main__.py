@@ -8,22 +8,27 @@ import shutil
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.bench import inference, objects, receiving, report, segmentations, sending, whole_node
+from tests.bench import inference, latency, memory, objects, receiving, report, segmentations, sending, whole_node
 from tests.bench.figures import Row
 from tests.bench.stage import FULL, MEMORY, QUICK, ROOT, BenchmarkFailed, Stage, place_of
 
 RESULTS, PAGE = ROOT / "bench" / "results.json", ROOT / "docs" / "benchmarks.md"
 MEASUREMENTS = {
-    "receive.ct_1assoc": receiving.ct_1assoc,
-    "receive.mr_1assoc": receiving.mr_1assoc,
-    "receive.mr_4assoc": receiving.mr_4assoc,
-    "receive.ct_1assoc_default": receiving.default_nagle,
-    "receive.cstore_latency": receiving.single_operations,
+    **{
+        f"receive.{kind}_{associations}assoc": partial(receiving.images, kind=kind, associations=associations)
+        for kind in ("ct", "mr", "cr")
+        for associations in (1, 4)
+    },
+    "receive.ct_1assoc_default": partial(receiving.default_nagle, kind="ct"),
+    "receive.mr_1assoc_default": partial(receiving.default_nagle, kind="mr"),
+    "receive.cstore_latency": latency.single_operations,
+    "receive.memory": memory.of_64_associations,
     "send.ct": sending.ct,
     "send.mr": sending.mr,
     "seg.stroke": objects.segmentation,

@@ -1,18 +1,16 @@
-"""Rows `receive.*`: storescu and a raw client towards our receiver, storescp and Orthanc."""
+"""Rows `receive.*` of whole sets of images: storescu towards our receiver, storescp and Orthanc."""
 
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.bench.figures import Row, Target, percentile_95, row
+from tests.bench.figures import Row, Target, row
 from tests.bench.images import ImageMaker
-from tests.bench.raw_client import RawAssociation
 from tests.bench.servers import NODE, ORTHANC, STORESCP, Server, node_receiver, orthanc, storescp
 from tests.bench.stage import BenchmarkFailed, Place, Sample, Stage, alternate, timed
 from tests.peers import require
@@ -20,112 +18,27 @@ from tests.peers import require
 MODES = ("instance", "association")
 _COUNT_SECONDS = 20.0
 _WARM_UP = 4
-_ACCEPTS = 5
 
 
-def ct_1assoc(stage: Stage) -> list[Row]:
-    """CT slices of 0.5 MB over one association."""
-    return _received(stage, "receive.ct_1assoc", "ct", associations=1)
-
-
-def mr_1assoc(stage: Stage) -> list[Row]:
-    """MR slices of 33 kB over one association."""
-    return _received(stage, "receive.mr_1assoc", "mr", associations=1)
-
-
-def mr_4assoc(stage: Stage) -> list[Row]:
-    """MR slices over four associations at once."""
-    return _received(stage, "receive.mr_4assoc", "mr", associations=4)
-
-
-def default_nagle(stage: Stage) -> list[Row]:
-    """What users have who set nothing: DCMTK and Orthanc with Nagle's algorithm on, at both ends."""
-    count = stage.size.stalling
-    with _servers(stage, stage.places[:1], MODES[:1], prompt=False) as servers:
-        ours, *others = _samples(stage, servers, "ct", count, associations=1, prompt=False)
-    return [
-        row(
-            "receive.ct_1assoc_default.wall",
-            [_per(each, "wall", count) for each in ours],
-            "ms/instance",
-            peer=f"{server.name}, default",
-            peers=[_per(each, "wall", count) for each in theirs],
-            how=f"wall time per instance; storescu and peers as they come (Nagle's algorithm on), {count} instances",
-            filesystem=server.place.filesystem,
-            mode=MODES[0],
-        )
-        for server, theirs in zip(servers[1:], others, strict=True)
-    ]
-
-
-def single_operations(stage: Stage) -> list[Row]:
-    """Latency of single operations: C-STORE of 33 kB, C-ECHO, association set-up."""
-    files: list[Path] = []
-    maker = ImageMaker()
-
-    def prepare(repeat: int) -> None:
-        files[:] = sorted(maker.write("mr", stage.size.latencies, stage.folder(stage.scratch))[0].iterdir())
-
-    with _servers(stage, stage.places, MODES) as servers:
-        actions = [partial(_operations, each, files) for each in servers]
-        samples = alternate(stage.size.repeats, actions, prepare=prepare)
-    pooled = [{key: [ms for each in taken for ms in each[key]] for key in taken[0]} for taken in samples]
-    rows = []
-    for index, server in enumerate(servers):
-        if server.name == NODE:
-            ours, theirs = pooled[index], pooled[_beside(server, servers, STORESCP)]
-            store, echo, accept = (
-                f"{len(ours[key])} samples, raw socket client" for key in ("store", "echo", "accept")
-            )
-            for name, key, summary, target, how in (
-                ("cstore_latency.median", "store", statistics.median, Target("figure", 0.5), f"33 kB MR, {store}"),
-                ("cstore_latency.p95", "store", percentile_95, Target("ratio", 2.0), f"33 kB MR, {store}"),
-                ("echo", "echo", statistics.median, Target("figure", 1.0), f"C-ECHO, median, {echo}"),
-                ("association_accept", "accept", statistics.median, Target("figure", 5.0), f"median, {accept}"),
-            ):
-                # Echo and set-up touch no file: one variant says it all.
-                if key == "store" or index == 0:
-                    row_of = partial(row, f"receive.{name}", [summary(ours[key])], "ms", peer=STORESCP)
-                    where = {"filesystem": server.place.filesystem, "mode": server.mode} if key == "store" else {}
-                    rows.append(row_of(peers=[summary(theirs[key])], target=target, how=how, **where))
-    return rows
-
-
-def _operations(server: Server, files: Sequence[Path]) -> dict[str, list[float]]:
-    """Milliseconds by operation."""
-    accepted = []
-    for _ in range(_ACCEPTS):
-        with RawAssociation(server.port) as association:
-            accepted.append(association.accept_seconds * 1000)
-    with RawAssociation(server.port) as association:
-        echoed = [association.echo() * 1000 for _ in files]
-        stored = [association.store(path) * 1000 for path in files]
-    return {"accept": accepted, "echo": echoed, "store": stored}
-
-
-def _received(stage: Stage, name: str, kind: str, *, associations: int) -> list[Row]:
+def images(stage: Stage, *, kind: str, associations: int) -> list[Row]:
+    """Images of a kind over so many associations at once: CT 0.5 MB, MR 33 kB, CR 14 MB."""
+    name = f"receive.{kind}_{associations}assoc"
     count = stage.size.images[kind]
-    with _servers(stage, stage.places, MODES, fork=associations > 1) as servers:
-        samples = _samples(stage, servers, kind, count, associations=associations, prompt=True)
+    with servers(stage, stage.places, MODES, fork=associations > 1) as running:
+        samples = _samples(stage, running, kind, count, associations=associations, prompt=True)
     how = f"storescu, TCP_NODELAY at both ends, {count} instances over {associations} association(s)"
     rows = []
-    for server, ours in zip(servers, samples, strict=True):
+    for server, ours in zip(running, samples, strict=True):
         if server.name != NODE:
             continue
-        # The stated limit for durable reception beside a storescp that syncs nothing.
-        durable = Target("ratio", 1.5) if server.mode == "instance" and associations > 1 else None
-        for part, what, text, peer_name, target in (
-            ("cpu", "receiver_cpu", "CPU of the receiver", STORESCP, Target("ratio", 1.0)),
-            ("wall", "wall", "wall time", STORESCP, durable),
-            ("wall", "wall", "wall time", ORTHANC, Target("ratio", 0.5)),
-        ):
-            peer = _beside(server, servers, peer_name)
+        for part, what, text, peer_name, target in _judged(server.mode, associations):
+            peer = beside(server, running, peer_name)
             rows.append(
                 row(
                     f"{name}.{part}",
                     [_per(each, what, count) for each in ours],
                     "ms/instance",
-                    peer=servers[peer].name,
+                    peer=running[peer].name,
                     peers=[_per(each, what, count) for each in samples[peer]],
                     target=target,
                     how=f"{text} per instance; {how}",
@@ -136,33 +49,68 @@ def _received(stage: Stage, name: str, kind: str, *, associations: int) -> list[
     return rows
 
 
+def _judged(mode: str, associations: int) -> tuple[tuple[str, str, str, str, Target | None], ...]:
+    """Part, attribute, words, peer and target: those of a receiver that syncs later, and of one that syncs first."""
+    cpu, beside_orthanc, durable = Target("ratio", 1.0), Target("ratio", 0.5), Target("ratio", 1.5)
+    later = mode == "association"
+    return (
+        ("cpu", "receiver_cpu", "CPU of the receiver", STORESCP, cpu if later else None),
+        # The stated limit for durable reception beside a storescp that syncs nothing.
+        ("wall", "wall", "wall time", STORESCP, durable if not later and associations > 1 else None),
+        ("wall", "wall", "wall time", ORTHANC, beside_orthanc if later else None),
+    )
+
+
+def default_nagle(stage: Stage, *, kind: str) -> list[Row]:
+    """What users have who set nothing: DCMTK and Orthanc with Nagle's algorithm on, at both ends."""
+    count = stage.size.stalling
+    with servers(stage, stage.places[:1], MODES, prompt=False) as running:
+        samples = _samples(stage, running, kind, count, associations=1, prompt=False)
+    return [
+        row(
+            f"receive.{kind}_1assoc_default.wall",
+            [_per(each, "wall", count) for each in ours],
+            "ms/instance",
+            peer=f"{peer.name}, default",
+            peers=[_per(each, "wall", count) for each in theirs],
+            how=f"wall time per instance; storescu and peers as they come (Nagle's algorithm on), {count} instances",
+            filesystem=server.place.filesystem,
+            mode=server.mode,
+        )
+        for server, ours in zip(running, samples, strict=True)
+        if server.name == NODE
+        for peer, theirs in zip(running, samples, strict=True)
+        if peer.name != NODE
+    ]
+
+
 def _per(sample: Sample, what: str, count: int) -> float:
     """Milliseconds per instance; CPU time is counted in ticks, so never below half of one in total."""
     return max(float(getattr(sample, what)), 0.005) * 1000 / count
 
 
-def _beside(server: Server, servers: Sequence[Server], name: str) -> int:
+def beside(server: Server, running: Sequence[Server], name: str) -> int:
     """Where the peer of this name on the same file system stands."""
-    return next(i for i, each in enumerate(servers) if each.name.startswith(name) and each.place == server.place)
+    return next(i for i, each in enumerate(running) if each.name.startswith(name) and each.place == server.place)
 
 
 @contextmanager
-def _servers(
+def servers(
     stage: Stage, places: Sequence[Place], modes: Sequence[str], *, prompt: bool = True, fork: bool = False
 ) -> Iterator[list[Server]]:
     """Every receiver at once, ours first; who is not spoken to costs next to nothing."""
     with ExitStack() as stack:
-        servers = [
+        running = [
             stack.enter_context(node_receiver(place, stage.folder(place), mode)) for place in places for mode in modes
         ]
         for place in places:
-            servers.append(stack.enter_context(storescp(place, stage.folder(place), prompt=prompt, fork=fork)))
-            servers.append(stack.enter_context(orthanc(place, stage.folder(place), prompt=prompt)))
-        yield servers
+            running.append(stack.enter_context(storescp(place, stage.folder(place), prompt=prompt, fork=fork)))
+            running.append(stack.enter_context(orthanc(place, stage.folder(place), prompt=prompt)))
+        yield running
 
 
 def _samples(
-    stage: Stage, servers: Sequence[Server], kind: str, count: int, *, associations: int, prompt: bool
+    stage: Stage, running: Sequence[Server], kind: str, count: int, *, associations: int, prompt: bool
 ) -> list[list[Sample]]:
     """Samples by server; each round sends one new set to every server."""
     maker, folder, parts = ImageMaker(), stage.folder(stage.scratch), list[str]()
@@ -172,7 +120,7 @@ def _samples(
         made = maker.write(kind, _WARM_UP if repeat < 0 else count, folder, parts=associations)
         parts[:] = map(str, made)
 
-    actions = [partial(_sent, server, parts, prompt=prompt) for server in servers]
+    actions = [partial(_sent, server, parts, prompt=prompt) for server in running]
     return alternate(stage.size.repeats, actions, prepare=prepare)
 
 

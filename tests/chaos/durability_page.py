@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "durability.md"
-_BEGIN, _END = "<!-- tables: written by `make chaos` -->", "<!-- end of tables -->"
+_BEGIN, _END = "<!-- tables: written by `{}` -->", "<!-- end of tables -->"
 
 
 @dataclass
@@ -38,11 +38,18 @@ class Findings:
         """Every table."""
         return "\n".join(table.text() for _, table in sorted(self.tables.items()))
 
-    def publish(self, page: Path = PAGE) -> None:
-        """Put the tables into the page, in the place of those of the last run."""
-        before, _, rest = page.read_text().partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        page.write_text(f"{before}{_BEGIN}\n\n{self.text()}\n{_END}{after}")
+    def publish(self, page: Path = PAGE, command: str = "make chaos") -> None:
+        """Put the tables into the page, in the place of those of the last run of ``command``.
+
+        A table that no test of this run began stays: a part of the tests renews its own tables only.
+        """
+        begin = _BEGIN.format(command)
+        before, _, rest = page.read_text().partition(begin)
+        earlier, _, after = rest.partition(_END)
+        tables = {part.partition("\n")[0]: f"### {part.rstrip()}\n" for part in earlier.split("### ")[1:]}
+        tables.update({title: table.text() for title, table in self.tables.items()})
+        text = "\n".join(text for _, text in sorted(tables.items()))
+        page.write_text(f"{before}{begin}\n\n{text}\n{_END}{after}")
 
 
 def _line(cells: tuple[str, ...]) -> str:

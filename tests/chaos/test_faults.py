@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tests.chaos.tracing import require_tracing, traced
 from tests.network import instance, node_settings, wait_for
 from tests.peers import require
 from tests.receiver_process import ReceiverProcesses, found_after_restart, receivers
-from tests.wire import WirePeer
+from tests.wire import ABORT_REQUEST, WirePeer, store_message
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(600)]
 
@@ -57,7 +57,7 @@ def store(peer: WirePeer, sop: str, content: bytes) -> int | None:
 # The calls of one reception, in the order in which they are made, and which of a kind.
 KILL_POINTS = [
     ("openat", 1, "the part is made"),
-    ("write", 1, "bytes reach the part"),
+    ("writev", 1, "bytes reach the part"),
     ("fsync", 1, "the part is synced"),
     ("link,linkat", 1, "the file gets its name"),
     ("fsync", 2, "its folder is synced"),
@@ -74,6 +74,7 @@ KILL_POINTS = [
 @pytest.mark.parametrize(("call", "when", "step"), KILL_POINTS)
 def test_killed(tmp_path: Path, findings: Findings, mode: str, call: str, when: int, step: str) -> None:
     require_tracing()
+    count = "SELECT count(DISTINCT sop_instance_uid) FROM instances"
     running = ReceiverProcesses(node_settings(tmp_path, receive={"mode": mode}))
     try:
         running.start()
@@ -83,10 +84,13 @@ def test_killed(tmp_path: Path, findings: Findings, mode: str, call: str, when: 
                 sop, content = image(tmp_path)
                 assert peer.store(sop, content) == 0
                 acknowledged.add(sop)
+            # In mode association rows follow the answer: what is recorded now is not to be that of these two.
+            wait_for(lambda: running.rows(count) == [(2,)], "the rows of the first two")
             sop, content = image(tmp_path)
             fault = f"{call}:signal=KILL:when={when}"
             with traced(running.processes[0].pid, tmp_path / "trace", calls=call, inject=[fault], content=False):
                 status = store(peer, sop, content)
+                _await_death(running, seconds=5.0 if status is None or mode == "association" else 0.0)
         reached = not running.alive
         if status == 0:
             acknowledged.add(sop)
@@ -98,8 +102,6 @@ def test_killed(tmp_path: Path, findings: Findings, mode: str, call: str, when: 
         with WirePeer(running.port) as peer:
             again = peer.store(sop, content)
             assert again == 0
-        # In mode association the row follows the answer.
-        count = "SELECT count(DISTINCT sop_instance_uid) FROM instances"
         wait_for(lambda: running.rows(count) == [(3,)], "the row")
     finally:
         running.close()
@@ -114,10 +116,16 @@ def test_killed(tmp_path: Path, findings: Findings, mode: str, call: str, when: 
     )
 
 
+def _await_death(running: ReceiverProcesses, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while running.alive and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 FAILURES = [
     ("openat", "EMFILE", 1, "no descriptor for the part"),
-    ("write", "ENOSPC", 1, "no space for the part"),
-    ("write", "EIO", 1, "the part cannot be written"),
+    ("writev", "ENOSPC", 1, "no space for the part"),
+    ("writev", "EIO", 1, "the part cannot be written"),
     ("fsync", "EIO", 1, "the part cannot be synced"),
     ("link,linkat", "ENOSPC", 1, "no space for the name"),
     ("fsync", "EIO", 2, "the folder cannot be synced"),
@@ -302,6 +310,56 @@ def test_the_clock_steps(tmp_path: Path, findings: Findings, step: str, seconds:
         assert set(acknowledged) <= intact
     row = (f"the clock steps by {step}", told(0), len(acknowledged), len(intact), "not needed")
     findings.add("Disk, database and clock", COLUMNS, *row)
+
+
+def test_200_aborted_associations_in_parallel(tmp_path: Path, findings: Findings) -> None:
+    """Each stores an image and breaks off in the midst of the next, by an abort or by hanging up."""
+    acknowledged: set[str] = set()
+    guard = threading.Lock()
+    pairs = [(image(tmp_path), image(tmp_path, pixels=bytes(100_000))) for _ in range(200)]
+
+    def abort(number: int) -> None:
+        (sop, content), begun = pairs[number]
+        try:
+            with WirePeer(running.port, seconds=60) as peer:
+                if peer.store(sop, content) == 0:
+                    with guard:
+                        acknowledged.add(sop)
+                peer.send(store_message(*begun)[: 20_000 + number * 300])
+                peer.send(ABORT_REQUEST if number % 2 else b"")
+        except OSError:
+            return  # beyond the limit: turned away or rejected, which is right as well
+
+    with receivers(tmp_path / "node") as running:
+        threads = [threading.Thread(target=abort, args=(number,)) for number in range(len(pairs))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(90)
+        assert not any(thread.is_alive() for thread in threads)
+        sop, content = image(tmp_path)
+
+        def serves_again() -> bool:
+            with WirePeer(running.port) as peer:
+                return store(peer, sop, content) == 0
+
+        wait_for(lambda: _quietly(serves_again), "room for the next peer", seconds=20)
+        wait_for(lambda: running.parts() == [], "nothing half-received left")
+        running.kill()
+        intact, _, report = found_after_restart(running.settings)
+    assert len(acknowledged) >= 32
+    assert acknowledged <= intact
+    assert report.damaged == []
+    assert intact.isdisjoint({begun for _, (begun, _) in pairs})
+    row = ("200 associations aborted in parallel, each in the midst of an image", "connection lost", len(acknowledged))
+    findings.add("Disk, database and clock", COLUMNS, *row, len(acknowledged & intact), told(0))
+
+
+def _quietly(action: Callable[[], bool]) -> bool:
+    try:
+        return action()
+    except OSError:
+        return False
 
 
 def test_killed_while_two_receivers_share_the_port(tmp_path: Path, findings: Findings) -> None:

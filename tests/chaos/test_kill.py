@@ -22,6 +22,7 @@ from pydicom import dcmread
 
 from dicom_sr.phantom_study import PhantomStudy, write_phantom_study
 from models.phantom import make_phantom
+from tests.chaos.durability_page import Findings
 from tests.chaos.modality import send_until_acknowledged
 from tests.chaos.recorder import Recorder
 from tests.node_process import NodeProcess
@@ -31,6 +32,16 @@ from tests.peers import free_port
 RUNS = int(os.environ.get("AINODE_CHAOS_RUNS", "30"))
 SEED = int(os.environ.get("AINODE_CHAOS_SEED", "20261122"))
 VICTIMS = ("receiver", "dispatcher", "child", "sender", "scheduler", "all")
+TITLE = "kill -9 of the node's processes at a random moment"
+COLUMNS = (
+    "killed",
+    "runs",
+    "images acknowledged",
+    "present and indexed",
+    "results frozen",
+    "in each of two archives, once",
+    "a UID with other bytes, or a second object of a role",
+)
 WINDOW_SECONDS = 2.0
 """A run from first image to commitment takes about this long; the kill falls anywhere within."""
 
@@ -66,7 +77,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             recorder.stop()
 
 
-def test_kill_minus_nine(scene: Scene, tmp_path: Path) -> None:
+def test_kill_minus_nine(scene: Scene, tmp_path: Path, findings: Findings) -> None:
     dice = random.Random(SEED)
     rows = []
     for run in range(RUNS):
@@ -85,6 +96,13 @@ def test_kill_minus_nine(scene: Scene, tmp_path: Path) -> None:
     print("\nrun  victim      kill at s  images kept  results  s to committed")
     for row in rows:
         print("{:3d}  {:10s}  {:8.2f}  {:11d}  {:7d}  {:8.1f}".format(*row))
+    for victim in VICTIMS[: len(rows)]:
+        mine = [row for row in rows if row[1] == victim]
+        images, results = sum(row[3] for row in mine), sum(row[4] for row in mine)
+        # Asserted above for each run: every image indexed and whole, every result once in both archives.
+        findings.add(
+            TITLE, COLUMNS, victim, len(mine), images, images, results, results, len(scene.recorder.violations)
+        )
 
 
 def _study(folder: Path, seed: int) -> PhantomStudy:

@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 from pydicom import dcmread
 
+from node.archive.header_scan import scan_header
 from node.archive.headers import InstanceHeader, read_header
 from node.archive.part10 import dataset_offset, file_meta_bytes, read_file_meta
+from node.archive.placing import checked_uid
+from node.dicom.store_command import echo_response, read_echo_request, read_store_request, store_response
 from node.errors import ObjectRejected, SpoolDamaged
 from tests.network import Node, instance, running_node
 from tests.wire import (
@@ -83,6 +86,42 @@ def header(folder: Path) -> Iterator[Ready]:
 
 
 @contextmanager
+def scan(folder: Path) -> Iterator[Ready]:
+    """The scanner of the first bytes, as ``header``; what it says is what pydicom says, or pydicom refuses the whole."""
+
+    def run(content: bytes) -> None:
+        syntax = SYNTAXES[content[0] % len(SYNTAXES)] if content else EXPLICIT
+        found = scan_header(content[1:], syntax, whole=True)
+        if found is None:
+            return
+        fits_a_database(found)
+        try:
+            expected = read_header(io.BytesIO(_meta(syntax) + content[1:]))
+        except ObjectRejected:
+            return
+        assert found == expected
+
+    yield Ready(run, tuple(bytes([at]) + content for at in range(2) for _, content in images(folder)))
+
+
+@contextmanager
+def command(folder: Path) -> Iterator[Ready]:
+    """Command sets that the lane reads by itself."""
+
+    def run(content: bytes) -> None:
+        store, echo = read_store_request(content, 1), read_echo_request(content, 1)
+        assert store is None or echo is None
+        if store is not None:
+            for uid in (store.sop_class_uid, store.sop_instance_uid):
+                checked_uid(uid, "UID")
+            store_response(store, 0xA700, "no room")
+        if echo is not None:
+            echo_response(echo)
+
+    yield Ready(run, (store_command("1.2.3.4"), echo_command()))
+
+
+@contextmanager
 def receiver(folder: Path) -> Iterator[Ready]:
     """A live receiver: the first byte chooses whether an association stands first, the others go to its socket."""
     with running_node(folder, receive={"idle_timeout_seconds": 2.0}) as node:
@@ -91,7 +130,7 @@ def receiver(folder: Path) -> Iterator[Ready]:
             assert peer.echo() == 0, "the receiver serves nobody any more"
 
 
-TARGETS = {"part10": part10, "header": header, "receiver": receiver}
+TARGETS = {"part10": part10, "header": header, "scan": scan, "command": command, "receiver": receiver}
 
 
 def fits_a_database(found: InstanceHeader) -> None:

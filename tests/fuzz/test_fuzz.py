@@ -13,11 +13,13 @@ import pytest
 from tests.fuzz.mutation import mutated
 from tests.fuzz.targets import TARGETS
 
-SECONDS = int(os.environ.get("AINODE_FUZZ_SECONDS", "7"))
+SECONDS = int(os.environ.get("AINODE_FUZZ_SECONDS", "5"))
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize(("target", "runs"), [("part10", 20_000), ("header", 1_000), ("receiver", 60)])
+@pytest.mark.parametrize(
+    ("target", "runs"), [("part10", 20_000), ("header", 1_000), ("scan", 1_000), ("command", 20_000), ("receiver", 60)]
+)
 def test_the_same_mutations_every_time(target: str, runs: int, tmp_path: Path) -> None:
     dice = random.Random(20261122)
     with TARGETS[target](tmp_path) as ready:

@@ -6,6 +6,7 @@ Receiver, scheduler, dispatcher, sender and two PACS in this process. A run rend
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from node.jobs.specification import Failure, JobSpec, ResultBundle
 from node.planning import HALF_CORRECTED, leave_out_stragglers
 from node.schedule import Scheduler
 from node.why import tell
+from tests.chaos.durability_page import Findings
 from tests.network import Node, instance, running_node, running_sender, uid, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -59,6 +61,26 @@ ATTRIBUTES = {
     "accession": {"accession_number"},
     "other-study": {"study_instance_uid"},
 }
+
+
+WORDS = {
+    "temporary-id": "temporary Patient ID becomes the real one",
+    "name-typo": "Patient's Name corrected",
+    "merge": "two patients merged",
+    "un-merge": "merged, and taken apart again",
+    "accession": "Accession Number corrected",
+    "other-study": "images moved to another study",
+}
+COLUMNS = (
+    "correction",
+    "runs taken back",
+    "results sent before it",
+    "old identity sent after it",
+    "new identity at its destinations",
+    "one UID with two contents",
+    "old copies kept",
+)
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "corrections.md"
 
 
 class HeadersOnly:
@@ -198,9 +220,19 @@ def _no_patient_in_the_ledger(scene: Scene) -> None:
         assert value not in told
 
 
+@pytest.fixture(scope="session")
+def findings() -> Iterator[Findings]:
+    """Rows for docs/corrections.md; ``AINODE_PUBLISH=1`` writes the page when the run ends."""
+    collected = Findings()
+    yield collected
+    print("\n" + collected.text())
+    if os.environ.get("AINODE_PUBLISH") and collected.tables:
+        collected.publish(PAGE, "make corrections")
+
+
 @pytest.mark.parametrize("timing", ["before", "during", "after"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_corrections_table(scene: Scene, kind: str, timing: str) -> None:
+def test_corrections_table(scene: Scene, findings: Findings, kind: str, timing: str) -> None:
     *earlier, last = KINDS[kind]
     old_study, new_study = uid("s"), last.get("StudyInstanceUID", uid("s"))
     for identity in earlier:
@@ -239,6 +271,25 @@ def test_corrections_table(scene: Scene, kind: str, timing: str) -> None:
     assert final.run == (2 if stopped and new_study == old_study else 1)
     _copies_are_kept(scene, len(earlier) + 1, new_study)
     _told(scene, kind, timing, old_study, new_study)
+    objects = [
+        (name, sop, path)
+        for name, pacs in (("pacs", scene.pacs), ("full", scene.full))
+        for sop, path in pacs.objects.items()
+    ]
+    late = [path for name, sop, path in objects if not (name == "pacs" and sop in sent_before)]
+    right = sum(_identity(path) == _expected(last) for path in late)
+    conflicts = len(scene.pacs.conflicts) + len(scene.full.conflicts)
+    findings.add(
+        f"Corrected {timing} the run",
+        COLUMNS,
+        WORDS[kind],
+        len(stopped),
+        len(sent_before),
+        len(late) - right,
+        f"{right} of 2",
+        conflicts,
+        len(scene.node.rows(tables.instances)) - IMAGES,
+    )
 
 
 def _copies_are_kept(scene: Scene, identities: int, study_uid: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -22,7 +23,8 @@ from node.dicom.association import ClientAssociation, Proposal
 from node.dicom.storage_scp import run_receiver
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
 from node.doorbell import SCHEDULER, Doorbell
-from node.errors import PeerBusy, PeerRejectedObject, StoreUnavailable
+from node.errors import PeerBusy, PeerRejectedObject
+from node.why import tell
 from tests.network import LABEL_MAP_SEG, MR, Node, instance, node_settings, run_tool, running_node, uid, wait_for
 
 pytestmark = pytest.mark.usefixtures("lane")
@@ -59,6 +61,23 @@ def test_the_file_says_who_sent_it(tmp_path: Path) -> None:
         meta = dcmread(stored).file_meta
         assert meta.SendingApplicationEntityTitle == "MODALITY"
         assert meta.ReceivingApplicationEntityTitle == "STROKE"
+
+
+def test_who_had_it_moved_is_kept(tmp_path: Path) -> None:
+    """Move Originator AE title and Message ID (PS3.7 9.1.1.1), and none where nobody asked for the image."""
+    with running_node(tmp_path) as node:
+        entity = AE("ARCHIVE")
+        entity.add_requested_context(MR, ExplicitVRLittleEndian)
+        association = entity.associate(node.host, node.port, ae_title="AINODE")
+        for number, asked in enumerate([{"originator_aet": "AINODE", "originator_id": 17}, {}]):
+            status = association.send_c_store(instance(tmp_path / "in", number), **asked)
+            assert status.Status == 0x0000
+        association.release()
+        first, second = node.ledger("instance.received")
+        assert (first.detail["move_originator"], first.detail["move_message_id"]) == ("AINODE", 17)
+        assert "move_originator" not in second.detail
+        with node.store.read() as connection:
+            assert "1 image(s) received from ARCHIVE, moved for AINODE" in tell(connection, uid("s"))
 
 
 def test_same_bytes_again_is_success_and_nothing_new(tmp_path: Path) -> None:
@@ -205,21 +224,18 @@ def test_full_disk_is_a700_and_recovers_without_restart(tmp_path: Path, monkeypa
         assert len(node.files()) == 1
 
 
-def test_store_unavailable_is_never_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_unavailable_is_never_success(tmp_path: Path) -> None:
     file = instance(tmp_path / "in")
-    with running_node(tmp_path) as node:
-        real = node.store.write
-
-        def locked() -> None:
-            raise StoreUnavailable("locked for the test")
-
-        monkeypatch.setattr(node.store, "write", locked)
+    with running_node(tmp_path, store={"busy_timeout_seconds": 0.3}) as node:
+        other = sqlite3.connect(node.settings.data_dir / "node.db", isolation_level=None)
         with ClientAssociation(node.peer(), [Proposal(MR, ("1.2.840.10008.1.2.1",))]) as association:
+            other.execute("BEGIN IMMEDIATE")
             with pytest.raises(PeerBusy) as caught:
                 send_object(association, read_object_file(file))
             assert caught.value.detail["status"] == 0xA700
-            monkeypatch.setattr(node.store, "write", real)
+            other.execute("ROLLBACK")
             assert send_object(association, read_object_file(file)).status == 0x0000
+        other.close()
         assert len(node.files()) == 1
         assert len(node.rows(tables.instances)) == 1
 

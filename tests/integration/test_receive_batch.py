@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from node.archive import batch_writer, index, tables
+from node.archive import batch_writer, group_commit, index, tables
 from node.archive.engine import Store
+from node.archive.entry import Opened, enter
 from node.archive.index import Arrival
 from node.archive.spool import Spool
 from node.dicom.association import ClientAssociation
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
-from node.errors import StoreUnavailable
+from node.errors import ObjectRejected
 from tests.integration.test_store_index import header
 from tests.network import instance, running_node, wait_for
 
@@ -59,23 +61,16 @@ def test_a_pause_does_not_keep_an_instance_unseen(tmp_path: Path) -> None:
         wait_for(lambda: node.rows(tables.instances), "the row, with the association still open", seconds=3)
 
 
-def test_a_locked_store_delays_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_store_delays_and_loses_nothing(tmp_path: Path) -> None:
     files = [instance(tmp_path / "in", number) for number in range(5)]
-    with running_node(tmp_path, receive=ASSOCIATION) as node:
-        real = node.store.write
-        locked = threading.Event()
-        locked.set()
-
-        def write() -> object:
-            if locked.is_set():
-                raise StoreUnavailable("locked for the test")
-            return real()
-
-        monkeypatch.setattr(node.store, "write", write)
+    with running_node(tmp_path, receive=ASSOCIATION, store={"busy_timeout_seconds": 0.2}) as node:
+        other = sqlite3.connect(node.settings.data_dir / "node.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
         assert send_paths(node.peer(), files).complete
-        time.sleep(0.3)
+        time.sleep(0.5)
         assert node.rows(tables.instances) == []
-        locked.clear()
+        other.execute("ROLLBACK")
+        other.close()
         wait_for(lambda: node.ledger("association.closed"), "the association's end")
         assert len(node.rows(tables.instances)) == 5
 
@@ -174,3 +169,52 @@ def test_several_at_once_are_the_same_as_one_by_one(store: Store) -> None:
         assert index.record_instances(connection, arrivals[:2]) == kinds[:2]
         assert index.record_instances(connection, arrivals[2:]) == kinds[2:]
     assert _facts(store) == one_by_one
+    with store.write() as connection:
+        for table in (tables.instances, tables.studies, tables.ledger):
+            connection.execute(table.delete())
+    # The first two are new and take the short way on SQLite.
+    enter(store, arrivals[:2], [])
+    enter(store, arrivals[2:], [])
+    assert _facts(store) == one_by_one
+
+
+def test_several_associations_share_a_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[int] = []
+
+    def slowly(store: Store, arrivals: list[Arrival], opened: list[Opened]) -> None:
+        groups.append(len(arrivals))
+        time.sleep(0.1)
+        enter(store, arrivals, opened)
+
+    monkeypatch.setattr(group_commit, "enter", slowly)
+    commits = group_commit.GroupCommit(store)
+    refused: list[str] = []
+
+    def add(number: int) -> None:
+        # One of them is no UID: it fails alone.
+        sop = "not a UID" if number == 5 else f"1.2.{number}"
+        made = Arrival(
+            at=100.0,
+            header=header(sop_instance_uid=sop),
+            path=f"{number}.dcm",
+            digest=f"d{number}",
+            size=1,
+            association_id=str(number),
+            calling_ae_title="A",
+            called_ae_title="B",
+        )
+        try:
+            commits.add(made, Opened(str(number), "A", "B", "127.0.0.1", 99.0))
+        except ObjectRejected:
+            refused.append(sop)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert refused == ["not a UID"]
+    with store.read() as connection:
+        assert len(connection.execute(select(tables.instances)).all()) == 7
+        assert len(connection.execute(select(tables.associations)).all()) == 7
+    assert max(groups) > 1, "each had a commit of its own"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import struct
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -339,36 +338,6 @@ def test_association_request(node: ReceiverProcesses, name: str) -> None:
 
 
 # -- many -----------------------------------------------------------------------------------------------------------
-
-
-def test_200_aborted_associations_in_parallel(node: ReceiverProcesses) -> None:
-    rows = node.rows("SELECT count(*) FROM instances")
-
-    def abort(number: int) -> None:
-        sop, content = f"1.2.826.0.1.{number}", bytes(100_000)
-        try:
-            with WirePeer(node.port, seconds=60) as peer:
-                peer.send(store_message(sop, content)[: 20_000 + number * 300])
-                peer.send(ABORT_REQUEST if number % 2 else b"")
-        except (OSError, ConnectionError):
-            return  # beyond the limit: turned away or rejected, which is right as well
-
-    threads = [threading.Thread(target=abort, args=(number,)) for number in range(200)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(90)
-    assert not any(thread.is_alive() for thread in threads)
-
-    def serves_again() -> bool:
-        try:
-            serves(node)
-        except (OSError, ConnectionError):
-            return False
-        return True
-
-    wait_for(serves_again, "room for the next peer", seconds=20)
-    assert node.rows("SELECT count(*) FROM instances")[0][0] <= rows[0][0] + 20
 
 
 def test_slow_peers_do_not_hold_up_a_good_one(node: ReceiverProcesses) -> None:

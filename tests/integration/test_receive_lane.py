@@ -9,6 +9,7 @@ import struct
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,19 @@ def test_drop_by_drop_is_no_way_to_hold_an_association(tmp_path: Path, lane: str
             pass
         assert time.monotonic() - started < 5
         nothing_remains(node)
+
+
+def test_nobody_holds_an_association_for_ever(tmp_path: Path) -> None:
+    """A peer that does something all the time is never silent, and must give its place back all the same."""
+    with running_node(tmp_path, receive={"maximum_association_seconds": 0.6}) as node, RawModality(node) as modality:
+        began = time.monotonic()
+        with suppress(ConnectionError, AssertionError):
+            while time.monotonic() < began + 10:
+                assert modality.echo() == 0
+                time.sleep(0.02)
+        assert 0.4 < time.monotonic() - began < 8
+        with RawModality(node) as other:
+            assert other.echo() == 0
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from pydicom.uid import CTImageStorage
-from pynetdicom.dimse_messages import C_STORE_RQ, C_STORE_RSP
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.dicom.store_command import (
+    EchoRequest,
     StoreRequest,
     data_set_follows,
+    echo_response,
+    read_echo_request,
     read_store_request,
     read_store_response,
     store_request,
@@ -43,7 +48,22 @@ def encoded_request(**changes: object) -> bytes:
 def test_a_library_s_request_is_read() -> None:
     assert read_store_request(encoded_request(), 5) == REQUEST
     moved = encoded_request(MoveOriginatorApplicationEntityTitle="PACS", MoveOriginatorMessageID=3)
-    assert read_store_request(moved, 5) == REQUEST
+    assert read_store_request(moved, 5) == replace(REQUEST, move_originator="PACS", move_originator_message_id=3)
+
+
+def test_an_echo_is_read_and_its_answer_is_read_by_a_library() -> None:
+    primitive = C_ECHO()
+    primitive.MessageID, primitive.AffectedSOPClassUID = 9, Verification
+    message = C_ECHO_RQ()
+    message.primitive_to_message(primitive)
+    ((_, content),) = next(iter(message.encode_msg(1, 0))).presentation_data_value_list
+    assert read_echo_request(bytes(content[1:]), 1) == EchoRequest(1, 9)
+    pdu = P_DATA_TF()
+    pdu.decode(echo_response(EchoRequest(1, 9)))
+    answer = C_ECHO_RSP()
+    assert answer.decode_msg(pdu.to_primitive())
+    told = answer.message_to_primitive()
+    assert (told.MessageIDBeingRespondedTo, told.Status, told.AffectedSOPClassUID) == (9, 0x0000, Verification)
 
 
 @pytest.mark.parametrize(("status", "comment"), [(0x0000, ""), (0xA700, "odd"), (0xC000, "what happened, été")])
