@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.pdf import check_pdf
+from dicom_sr.checks.pictures import check_pictures
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
@@ -33,12 +42,17 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_codes,
     check_references,
     check_reports,
+    check_pictures,
+    check_pdf,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
     "measurements": frozenset({Comprehensive3DSRStorage}),
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "secondary_capture": frozenset({SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}),
+    "summary": frozenset({SecondaryCaptureImageStorage}),
+    "pdf": frozenset({EncapsulatedPDFStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import measurement_report, segmentation, status_report, text_report
+from dicom_sr import encapsulated_pdf, measurement_report, secondary_capture, segmentation, status_report, text_report
 from dicom_sr.errors import SourceUnusable
+from dicom_sr.illustration import Illustration
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
@@ -121,6 +122,33 @@ def _texts(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _captures(scene: Scene) -> list[RenderedObject]:
+    shown = Illustration.of(scene.result, scene.study, scene.source)
+    return secondary_capture.render_captures(shown, scene.header, scene.context)
+
+
+def _summaries(scene: Scene) -> list[RenderedObject]:
+    shown = Illustration.of(scene.result, scene.study, scene.source)
+    made = secondary_capture.render_summary(shown, scene.header, scene.context)
+    return [RenderedObject(secondary_capture.SUMMARY, made)]
+
+
+def _pdfs(scene: Scene) -> list[RenderedObject]:
+    return [
+        RenderedObject(
+            encapsulated_pdf.role_of(draft.language),
+            encapsulated_pdf.render_pdf(
+                Illustration.of(scene.result, scene.study, scene.source, draft),
+                draft,
+                scene.header,
+                scene.context,
+                instance=n,
+            ),
+        )
+        for n, draft in enumerate(scene.result.drafts, start=1)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """One kind of object an assessed result can become.
@@ -144,4 +172,7 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("seg", _is_found, _segmentations),
     _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("secondary_capture", lambda result: True, _captures),
+    _Kind("summary", lambda result: True, _summaries),
+    _Kind("pdf", lambda result: bool(result.drafts), _pdfs),
 )

@@ -21,6 +21,7 @@ from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_sr import codes
+from dicom_sr.colours import colour_of
 from dicom_sr.composite import Place, compose
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.provenance import segmentation_algorithm, shortened
@@ -38,7 +39,6 @@ _SEGMENT_NUMBER = 0x0062000B
 _SEGMENT_POINTER = 0x0062000A
 _POSITION = 0x00200032
 _POSITION_POINTER = 0x00209113
-_COLOURS = ((220, 50, 47), (255, 170, 0), (0, 160, 220), (170, 90, 200), (90, 190, 60), (240, 120, 180))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _segment(region: Region, result: StudyResult, context: RenderContext) -> Dat
         tracking_id=tracking_id,
         tracking_uid=tracking_uid,
         anatomic_regions=[codes.from_term(region.site)],
-        display_color=CIELabColor.from_rgb(*_COLOURS[(region.number - 1) % len(_COLOURS)]),
+        display_color=CIELabColor.from_rgb(*colour_of(region.number)),
     )
     if side := codes.side(region.laterality):
         segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [codes.item(side)]
