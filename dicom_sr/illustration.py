@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_sr.pictures.orientation import position
@@ -72,7 +73,7 @@ class Illustration:
         marked = {mark.slice_index for mark in self.painter.marks}
         if self.painter.mask_zyx is not None:
             present = self.painter.mask_zyx.any(axis=(1, 2))
-            marked |= {k for k, is_marked in enumerate(present) if is_marked}
+            marked |= {int(k) for k in np.flatnonzero(present)}
         return len(marked)
 
     def frames(self, slices: Sequence[int]) -> list[SourceFrame]:
