@@ -1,0 +1,201 @@
+"""Results as a radiologist would see them: in OHIF, out of Orthanc; and as the libraries of web viewers read them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+
+from dicom_sr.check import check
+from dicom_sr.document import RenderedObject, render
+from dicom_sr.phantom_study import write_phantom_study
+from dicom_sr.profile import OBJECT_KINDS
+from dicom_sr.series import load_study
+from dicom_sr.write import write_objects
+from models.phantom import LesionSpec, make_phantom
+from tests.browser.viewers import installed, run_script
+from tests.generators.results import found
+from tests.orthanc_peer import running_orthanc
+from tests.peers import free_port, require
+from tests.unit.dicom_sr_objects.cases import Case, context, trace_of
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
+
+_BANNER = "AI DRAFT - NOT REVIEWED BY A PHYSICIAN"
+_NOTICE = (255, 190, 60)
+_PROMPT = 108
+"""Rows of the canvas under OHIF's question whether to open the segmentation."""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Large enough that a region covers many pixels of a screen; voxels of three different sizes."""
+    phantom = make_phantom(
+        5,
+        shape_zyx=(24, 96, 110),
+        spacing_mm_zyx=(6.0, 2.2, 2.0),
+        lesions=(LesionSpec(30.0, "left"), LesionSpec(12.0, "right")),
+        orientation="axial",
+    )
+    written = write_phantom_study(phantom, tmp_path_factory.mktemp("study"), seed=5)
+    loaded = load_study(written.files)
+    source = trace_of(loaded)
+    return Case(written.files, loaded, source, found(written.truth_zyx, source.volume.voxel_ml), written)
+
+
+@pytest.fixture(scope="module")
+def objects(study: Case) -> list[RenderedObject]:
+    """Everything a result can become."""
+    made = render(study.result, study.study, context(objects=OBJECT_KINDS), study.source)
+    check(made, study.study, study.result, study.source)
+    return made
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to look for a region: the slice it is largest in, and the middle of one of its voxels there."""
+
+    number: int
+    slice_index: int
+    world: tuple[float, ...]
+
+
+def places(case: Case) -> list[Place]:
+    assert case.result.segmentation is not None
+    found = []
+    for region in case.result.segmentation.regions:
+        inside = np.argwhere(case.result.segmentation.mask_zyx[region.key_slice] == region.number)
+        row, column = inside[len(inside) // 2]
+        world = case.source.volume.affine_lps @ np.array([column, row, region.key_slice, 1.0])
+        found.append(Place(region.number, region.key_slice, tuple(float(v) for v in world[:3])))
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(study: Case, objects: list[RenderedObject], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What OHIF showed of the study and every object."""
+    folder = tmp_path_factory.mktemp("ohif")
+    viewer, chromium = installed(), require("chromium")
+    with running_orthanc(folder / "orthanc", node_port=free_port(), dicomweb=True) as orthanc:
+        (folder / "objects").mkdir()
+        for file in [*study.files, *(w.path for w in write_objects(objects, folder / "objects"))]:
+            orthanc.store(file)
+        headers = [*study.study.headers, *(o.dataset for o in objects)]
+        task = {
+            "dist": str(viewer / "package" / "dist"),
+            "chromium": chromium,
+            "dicomwebPort": orthanc.http_port,
+            "studyUid": study.study.study_uid,
+            "series": len({str(h.SeriesInstanceUID) for h in headers}),
+            "folder": str(folder),
+            "places": [{"number": p.number, "world": p.world} for p in places(study)],
+        }
+        return run_script("ohif.mjs", folder, task)
+
+
+def series_of(objects: list[RenderedObject], kind: str) -> str:
+    return next(str(o.dataset.SeriesInstanceUID) for o in objects if o.role.startswith(kind))
+
+
+def pixels(file: str) -> np.ndarray:
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def test_segments_are_seen_where_the_lesions_are(seen: Any, study: Case) -> None:
+    """Every pixel of the screen goes back into the patient: coloured inside of the mask, grey outside."""
+    assert study.result.segmentation is not None
+    assert len(seen["segments"]) == 2
+    inverse = np.linalg.inv(study.source.volume.affine_lps)
+    for place, shown in zip(places(study), seen["segments"], strict=True):
+        assert shown["label"] == f"Infarct core {place.number}"
+        assert np.allclose(shown["origin"], study.source.frames[place.slice_index].position_mm, atol=1e-3)
+        # From the viewer: where a point of the patient and its neighbours at 10 mm along x and y are on the canvas.
+        at, right, below = np.array(shown["corners"])
+        to_patient = np.linalg.inv(np.stack([right - at, below - at], axis=1) / 10.0)
+        picture = pixels(shown["file"])
+        y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+        offsets = np.stack([x + 0.5 - at[0], y + 0.5 - at[1]], axis=-1) @ to_patient.T
+        world = np.array(place.world) + np.concatenate([offsets, np.zeros((*offsets.shape[:2], 1))], axis=-1)
+        ijk = np.rint(world @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+        mask = study.result.segmentation.mask_zyx[place.slice_index]
+        inside = (ijk[..., 0] >= 0) & (ijk[..., 1] >= 0) & (ijk[..., 1] < mask.shape[0]) & (ijk[..., 0] < mask.shape[1])
+        expected = np.zeros(inside.shape, bool)
+        expected[inside] = mask[ijk[..., 1][inside], ijk[..., 0][inside]] > 0
+        coloured = picture[..., 0] - picture[..., 2] > 25  # the segments are red and orange, OHIF itself is blue
+        expected[:_PROMPT], coloured[:_PROMPT] = False, False
+        overlap = (coloured & expected).sum() / (coloured | expected).sum()
+        assert expected.sum() > 1000
+        assert overlap > 0.9, f"segment {place.number}: {overlap:.2f} of the coloured and expected pixels agree"
+
+
+def test_pictures_are_seen_with_their_warning(seen: Any, objects: list[RenderedObject]) -> None:
+    for kind in ("secondary_capture", "summary"):
+        dataset = next(o.dataset for o in objects if o.role.startswith(kind))
+        shown = seen["pictures"][str(dataset.SeriesInstanceUID)]
+        assert shown["dimensions"] == [dataset.Columns, dataset.Rows, int(dataset.get("NumberOfFrames", 1))]
+        is_notice = np.abs(pixels(shown["file"]) - np.array(_NOTICE)).max(axis=2) < 12
+        assert is_notice.sum() > 3000
+
+
+def test_reports_arrive_in_the_viewer_unchanged(seen: Any, objects: list[RenderedObject]) -> None:
+    ours = {
+        hashlib.sha256(dcmread(BytesIO(o.encoded)).EncapsulatedDocument).hexdigest()
+        for o in objects
+        if o.role.startswith("pdf")
+    }
+    theirs = {digest for series in seen["documents"].values() for digest in series}
+    assert theirs == ours
+
+
+def test_draft_text_is_seen_with_its_warning(seen: Any, objects: list[RenderedObject]) -> None:
+    text = seen["texts"][series_of(objects, "text")]
+    assert _BANNER in text
+    assert "Restricted diffusion suggestive of acute infarct" in text
+
+
+def test_every_series_is_listed(seen: Any, objects: list[RenderedObject]) -> None:
+    listed = {one["series"] for one in seen["sets"] if not one["isUnsupported"]}
+    missing = {o.role for o in objects if str(o.dataset.SeriesInstanceUID) not in listed}
+    assert missing <= NOT_LISTED, json.dumps(sorted(missing))
+
+
+NOT_LISTED: frozenset[str] = frozenset()
+"""Kinds this release of OHIF lists nowhere; docs/viewers.md says the same."""
+
+
+def test_cornerstone_adapters_read_the_same_voxels_and_dcmjs_the_same_numbers(
+    study: Case, objects: list[RenderedObject], tmp_path: Path
+) -> None:
+    by_uid = {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID): str(file) for file in study.files}
+    written = {file.role: str(file.path) for file in write_objects(objects, tmp_path)}
+    task = {
+        "sources": [by_uid[frame.sop_instance_uid] for frame in study.source.frames],
+        "segmentation": written["seg"],
+        "report": written["measurements"],
+    }
+    read = run_script("adapters.mjs", tmp_path, task)
+    segmentation = study.result.segmentation
+    assert segmentation is not None
+    volume = np.zeros_like(segmentation.mask_zyx)
+    for group in read["voxels"]:
+        for k, content in enumerate(group):
+            volume[k] |= np.frombuffer(base64.b64decode(content), np.uint8).reshape(volume.shape[1:])
+    assert np.array_equal(volume, segmentation.mask_zyx)
+    tracked = {
+        str(segment.TrackingUID): int(segment.SegmentNumber) for segment in dcmread(written["seg"]).SegmentSequence
+    }
+    numbers = {tracked[uid]: values for uid, values in read["numbers"].items()}
+    expected = {
+        region.number: [[q.name.value, pytest.approx(q.value, rel=1e-6), q.unit.value] for q in region.quantities]
+        for region in segmentation.regions
+    }
+    assert numbers == expected
