@@ -15,11 +15,15 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
 from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.contours import check_contours
+from dicom_sr.checks.maps import check_maps
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.pdf import check_pdf
 from dicom_sr.checks.pictures import check_pictures
@@ -28,6 +32,7 @@ from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
+from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import Outcome, StudyResult
@@ -35,6 +40,7 @@ from models.results import Outcome, StudyResult
 if TYPE_CHECKING:
     from dicom_sr.series import LoadedStudy, SeriesVolume
 
+_OVERLAYS: tuple[Callable[[Subject], Iterator[str]], ...] = (check_overlay, check_maps, check_contours)
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
     check_context,
@@ -46,13 +52,15 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_pdf,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
-    "seg": frozenset({SegmentationStorage}),
+    "seg": frozenset({SegmentationStorage, LABEL_MAP_SEGMENTATION}),
     "measurements": frozenset({Comprehensive3DSRStorage}),
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
     "secondary_capture": frozenset({SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}),
     "summary": frozenset({SecondaryCaptureImageStorage}),
     "pdf": frozenset({EncapsulatedPDFStorage}),
+    "parametric_map": frozenset({ParametricMapStorage}),
+    "rtstruct": frozenset({RTStructureSetStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -74,12 +82,15 @@ def check(
     Raises
     ------
     OverlayMismatch
-        The segmentation, read back, is not the mask on the source's planes.
+        A segmentation, a map or contours, read back, are not the result on the source's planes.
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source)
-    if wrong := _run(check_overlay, subject):
+    try:
+        subject = Subject.of(objects, study, result, source)
+    except _MALFORMED as error:
+        raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
+    if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))
     for part in _PARTS:

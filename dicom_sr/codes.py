@@ -35,6 +35,9 @@ REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
 # Values
+PROBABILITY = Code("122157", "DCM", "Probability")
+QUANTITY = Code("246205007", "SCT", "Quantity")
+NO_UNITS = Code("1", "UCUM", "no units")
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "mL")
@@ -44,6 +47,7 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CI
 # Purposes and derivations
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
+BACKGROUND = Code("125040", "DCM", "Background")  # the rest of a label map, CID 7151
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")  # CID 7203
 SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 

@@ -106,12 +106,13 @@ def filled(rings: Iterable[Ring], shape: tuple[int, int]) -> Mask:
     """
     crossings = np.zeros((shape[0], shape[1] + 1), np.int64)
     for ring in rings:
-        for (y0, x0), (y1, x1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            low, high = (y0, y1) if y0 < y1 else (y1, y0)
-            rows = np.arange(max(0, int(np.ceil(low))), min(shape[0], int(np.ceil(high))))
-            if len(rows):
-                at = x0 + (rows - y0) * (x1 - x0) / (y1 - y0)
-                np.add.at(crossings, (rows, np.clip(np.floor(at).astype(int) + 1, 0, shape[1])), 1)
+        y0, x0, y1, x1 = np.hstack([ring, np.roll(ring, -1, axis=0)]).T
+        ends = np.clip(np.ceil(np.sort([y0, y1], axis=0)), 0, shape[0]).astype(int)
+        crossed = ends[1] - ends[0]  # rows whose centres lie between the ends of an edge
+        edge = np.repeat(np.arange(len(ring)), crossed)
+        rows = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + ends[0][edge]
+        at = x0[edge] + (rows - y0[edge]) * (x1 - x0)[edge] / (y1 - y0)[edge]
+        np.add.at(crossings, (rows, np.clip(np.floor(at).astype(int) + 1, 0, shape[1])), 1)
     return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
 
 

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import encapsulated_pdf, measurement_report, secondary_capture, segmentation, status_report, text_report
+from dicom_sr import (
+    encapsulated_pdf,
+    measurement_report,
+    parametric_map,
+    secondary_capture,
+    segmentation,
+    status_report,
+    structure_set,
+    text_report,
+)
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.illustration import Illustration
 from dicom_sr.profile import ObjectKind
@@ -94,8 +103,7 @@ def _is_found(result: StudyResult) -> bool:
 
 
 def _segmentations(scene: Scene) -> list[RenderedObject]:
-    made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
-    return [RenderedObject(segmentation.ROLE, made)]
+    return segmentation.render_segmentations(scene)
 
 
 def _measurements(scene: Scene) -> list[RenderedObject]:
@@ -104,7 +112,7 @@ def _measurements(scene: Scene) -> list[RenderedObject]:
         scene.header,
         scene.source,
         scene.context,
-        segmentation=scene.made_as(segmentation.ROLE),
+        segments=segmentation.segments_of(scene.made, scene.result),
         known=scene.known,
     )
     return [RenderedObject(measurement_report.ROLE, report)]
@@ -149,6 +157,14 @@ def _pdfs(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _maps(scene: Scene) -> list[RenderedObject]:
+    return parametric_map.render_parametric_maps(scene)
+
+
+def _structure_sets(scene: Scene) -> list[RenderedObject]:
+    return [structure_set.render_structure_set(scene)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """One kind of object an assessed result can become.
@@ -175,4 +191,6 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("secondary_capture", lambda result: True, _captures),
     _Kind("summary", lambda result: True, _summaries),
     _Kind("pdf", lambda result: bool(result.drafts), _pdfs),
+    _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps),
+    _Kind("rtstruct", _is_found, _structure_sets),
 )

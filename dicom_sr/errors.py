@@ -131,7 +131,7 @@ class ObjectInvalid(ResultError):
 
 class OverlayMismatch(ResultError):
     code = "RES-002"
-    summary = "A segmentation read back differs from the model's mask."
+    summary = "A segmentation, map or contour read back differs from the model's result."
     remedy = "Nothing was sent but a status object. Report this with the job's number: it is a defect of the node."
 
 

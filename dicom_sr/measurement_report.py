@@ -8,7 +8,7 @@ derived measurements (TID 1420) admits population statistics (CID 7465), not sum
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,15 +51,16 @@ def render_measurements(
     source: SeriesVolume,
     context: RenderContext,
     *,
-    segmentation: Dataset | None,
+    segments: Mapping[int, tuple[Dataset, int]],
     known: Sequence[Dataset],
 ) -> Dataset:
     """Measurement report of an assessed study.
 
     Parameters
     ----------
-    segmentation : Dataset or None
-        Rendered segmentation object the groups refer to; needed when something was found.
+    segments : mapping
+        Region number → rendered segmentation object and Segment Number the group refers to; needed when something was
+        found.
     known : sequence of Dataset
         Source headers the report may refer to.
 
@@ -73,12 +74,12 @@ def render_measurements(
     groups: list[VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations]
     if result.outcome is Outcome.NOTHING_FOUND:
         groups = [_absence_group(result, source, context)]
-    elif result.segmentation is None or segmentation is None:
+    elif result.segmentation is None or not segments:
         raise ValueError("a finding is measured on its segmentation")
     else:
         mask = result.segmentation
-        groups = [_region_group(r, mask, result.model, source, context, segmentation) for r in mask.regions]
-        known = [*known, segmentation]
+        groups = [_region_group(r, mask, result.model, source, context, segments[r.number]) for r in mask.regions]
+        known = [*known, *(segmentation for segmentation, _ in segments.values())]
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer(context.identity)),
         procedure_reported=codes.procedure_reported(header.modality),
@@ -104,16 +105,17 @@ def _region_group(
     model: ModelReference,
     source: SeriesVolume,
     context: RenderContext,
-    segmentation: Dataset,
+    segment: tuple[Dataset, int],
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     tracking_id, tracking_uid = tracking(region, context)
+    segmentation, number = segment
     used = [source.frames[k] for k in _slices(mask, region)]
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=UID(tracking_uid), identifier=tracking_id),
         referenced_segment=ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
             sop_instance_uid=segmentation.SOPInstanceUID,
-            segment_number=region.number,
+            segment_number=number,
             source_images=[SourceImageForSegmentation(*reference) for reference in _images(used)],
         ),
         finding_type=codes.from_term(region.finding),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_sr.encoding import encode
 from dicom_sr.identity import NodeIdentity
@@ -40,18 +41,20 @@ class RenderContext:
 
 @dataclass(frozen=True)
 class RenderedObject:
-    """One object of a set: its role in it (its kind, and where there are several a dash and which), and the data set.
+    """One object of a set: its role in it (its kind, and where there are several a dash and which), and the data set with
+    the transfer syntax of its pixels.
 
     The data set must not be changed once :attr:`encoded` was read: what is checked is what is written.
     """
 
     role: str
     dataset: Dataset
+    transfer_syntax: str = ExplicitVRLittleEndian
 
     @cached_property
     def encoded(self) -> bytes:
         """The whole Part 10 file."""
-        return encode(self.dataset)
+        return encode(self.dataset, self.transfer_syntax)
 
 
 def kind_of(role: str) -> ObjectKind:

@@ -1,245 +1,167 @@
-"""Segmentation objects (PS3.3 A.51): a label mask on the grid of its source, as BINARY segments.
+"""Segmentation objects (PS3.3 A.51): a label mask on the grid of its source, as bits, fractions or a label map.
 
 The pixel part is written here rather than by highdicom because a wrong overlay is the worst thing this node can do:
-positions, orientation and spacing come from the volume the mask was computed on, never from attributes such as
-Spacing Between Slices that scanners fill carelessly, and every frame names the very source frame below it.
+see :mod:`dicom_sr.functional_groups` for the planes and :mod:`dicom_sr.label_frames` for the pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
-import highdicom as hd
-import numpy as np
-import numpy.typing as npt
-from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
-from pydicom.valuerep import format_number_as_ds
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
-from dicom_sr import codes
-from dicom_sr.colours import colour_of
+from dicom_sr import codes, label_frames
 from dicom_sr.composite import Place, compose
 from dicom_sr.errors import SourceUnusable
-from dicom_sr.provenance import segmentation_algorithm, shortened
-from dicom_sr.rendering import RenderContext
-from dicom_sr.source_header import SourceHeader
-from dicom_sr.structured_report import instance_reference
+from dicom_sr.explicit_vr import add_raw
+from dicom_sr.frames import LABEL_MAP_SEGMENTATION
+from dicom_sr.functional_groups import Frame, add_dimensions, add_frames, shared_groups
+from dicom_sr.label_frames import Extent
+from dicom_sr.multiframe import add_content, add_derived_image, add_source
+from dicom_sr.profile import Profile
+from dicom_sr.rendering import RenderedObject
+from dicom_sr.run_length import encapsulated
+from dicom_sr.scene import Scene
+from dicom_sr.segments import background, describe, tracking
 from dicom_sr.uids import result_uid
-from models.results import Region, StudyResult
+from models.results import Region, Segmentation, StudyResult
 
-if TYPE_CHECKING:
-    from dicom_sr.series import SeriesVolume, SourceFrame
+__all__ = ["ROLE", "render_segmentations", "segments_of", "tracking"]
 
 ROLE = "seg"
-_SEGMENT_NUMBER = 0x0062000B
-_SEGMENT_POINTER = 0x0062000A
-_POSITION = 0x00200032
-_POSITION_POINTER = 0x00209113
+Form = Literal["binary", "fractional", "labelmap"]
+
+_LARGEST_FRACTIONAL = 1 << 28
+_PIXEL_DATA = 0x7FE00010
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """One frame: which segment, on which slice of the volume."""
+class _Part:
+    """The regions of one object and their Segment Numbers there."""
 
-    segment: int
-    slice_index: int
-
-
-def tracking(region: Region, context: RenderContext) -> tuple[str, str]:
-    """Tracking ID and Tracking UID of a region; the measurements refer to it by the same pair."""
-    return shortened(region.label), result_uid(context.key, "tracking", region.number)
+    role: str
+    instance: int
+    regions: tuple[Region, ...]
+    numbers: dict[int, int]
 
 
-def render_segmentation(
-    result: StudyResult, header: SourceHeader, source: SeriesVolume, context: RenderContext
-) -> Dataset:
-    """Segmentation of a FOUND result.
-
-    Parameters
-    ----------
-    source : SeriesVolume
-        The volume whose voxels the mask counts; ``frames`` in array order.
+def render_segmentations(scene: Scene) -> list[RenderedObject]:
+    """Segmentations of a FOUND result: one of all regions, or one of each where the profile says so.
 
     Raises
     ------
     SourceUnusable
-        The source has no Frame of Reference, or fewer frames than slices.
+        The source has no Frame of Reference, or another number of frames than slices.
     ValueError
-        ``result`` has no segmentation.
+        The result has no segmentation.
     """
-    if result.segmentation is None:
+    segmentation = scene.result.segmentation
+    if segmentation is None:
         raise ValueError("a segmentation object needs a segmentation")
-    mask, regions = result.segmentation.mask_zyx, result.segmentation.regions
-    if len(source.frames) != mask.shape[0]:
-        raise SourceUnusable("the source has another number of frames than slices", frames=len(source.frames))
+    if len(scene.source.frames) != segmentation.mask_zyx.shape[0]:
+        raise SourceUnusable("the source has another number of frames than slices", frames=len(scene.source.frames))
+    found = label_frames.extents(segmentation.mask_zyx)
+    return [_render(part, segmentation, found, scene) for part in _parts(segmentation, scene.context.profile)]
+
+
+def segments_of(objects: Sequence[RenderedObject], result: StudyResult) -> dict[int, tuple[Dataset, int]]:
+    """Where each region is to be found: region number → segmentation object and Segment Number in it."""
+    if result.segmentation is None:
+        return {}
+    made = {rendered.role: rendered.dataset for rendered in objects}
+    return {
+        label: (made[part.role], number)
+        for part in (*_combined(result.segmentation), *_single(result.segmentation))
+        if part.role in made
+        for label, number in part.numbers.items()
+    }
+
+
+def _parts(segmentation: Segmentation, profile: Profile) -> list[_Part]:
+    return _single(segmentation) if profile.per_lesion else _combined(segmentation)
+
+
+def _combined(segmentation: Segmentation) -> list[_Part]:
+    regions = tuple(sorted(segmentation.regions, key=lambda region: region.number))
+    return [_Part(ROLE, 1, regions, {region.number: region.number for region in regions})]
+
+
+def _single(segmentation: Segmentation) -> list[_Part]:
+    regions = sorted(segmentation.regions, key=lambda region: region.number)
+    return [_Part(f"{ROLE}-{r.number}", n, (r,), {r.number: 1}) for n, r in enumerate(regions, start=1)]
+
+
+def _form(segmentation: Segmentation, frames: int, profile: Profile) -> Form:
+    """What the profile wants, or bits where the result has no probabilities or too many frames for a byte a pixel."""
+    if profile.segmentation != "fractional":
+        return profile.segmentation
+    fits = frames * segmentation.mask_zyx[0].size <= _LARGEST_FRACTIONAL
+    return "fractional" if segmentation.probability_zyx is not None and fits else "binary"
+
+
+def _render(part: _Part, segmentation: Segmentation, found: Sequence[Extent], scene: Scene) -> RenderedObject:
+    extents = [extent for extent in found if extent.label in part.numbers]
+    form = _form(segmentation, len(extents), scene.context.profile)
+    model, result = scene.result.model, scene.result
     made = compose(
-        sop_class_uid=SegmentationStorage,
+        sop_class_uid=UID(LABEL_MAP_SEGMENTATION) if form == "labelmap" else SegmentationStorage,
         modality="SEG",
-        role=ROLE,
-        place=Place("seg", 0, 1, f"AI: segmentation, {result.model.model_id} {result.model.version}"),
-        header=header,
-        context=context,
-        models=(result.model,),
+        role=part.role,
+        place=Place(ROLE, 0, part.instance, f"AI: segmentation, {model.model_id} {model.version}"),
+        header=scene.header,
+        context=scene.context,
+        models=(model,),
     )
-    numbers = sorted(region.number for region in regions)
-    frames = [_Frame(n, int(k)) for n in numbers for k in np.flatnonzero((mask == n).any(axis=(1, 2)))]
-    _add_image(made, mask, result, source.header)
-    _add_series_and_reference(made, header, source)
-    made.SegmentSequence = [_segment(region, result, context) for region in sorted(regions, key=lambda r: r.number)]
-    _add_dimensions(made, result_uid(context.key, "dimensions"))
-    made.SharedFunctionalGroupsSequence = [_shared(source.volume.affine_lps)]
-    made.PerFrameFunctionalGroupsSequence = _per_frame(frames, source.frames)
-    made.NumberOfFrames = len(frames)
-    made.PixelData = _packed(mask, frames)
-    made["PixelData"].VR = "OB"
-    return made
-
-
-def _packed(mask: npt.NDArray[np.uint8], frames: Sequence[_Frame]) -> bytes:
-    """One bit a pixel, least significant first, frames without padding between them (PS3.5 8.1.1)."""
-    planes = np.stack([mask[f.slice_index] == f.segment for f in frames])
-    packed = np.packbits(planes.ravel(), bitorder="little").tobytes()
-    return packed + b"\x00" * (len(packed) % 2)
-
-
-def _add_image(made: Dataset, mask: npt.NDArray[np.uint8], result: StudyResult, source_header: Dataset) -> None:
-    """General Image, Image Pixel and Segmentation Image modules (PS3.3 C.7.6.1, C.7.6.3, C.8.20.2)."""
     made.ImageType = ["DERIVED", "PRIMARY"]
-    made.SamplesPerPixel = 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.Rows, made.Columns = (int(n) for n in mask.shape[1:])
-    made.BitsAllocated = made.BitsStored = 1
-    made.HighBit = made.PixelRepresentation = 0
-    made.SegmentationType = "BINARY"
+    add_derived_image(made, segmentation.mask_zyx.shape[1:], scene.source.header)
+    add_content(made, "AI_SEGMENTATION", f"AI, not reviewed: {result.title}")
+    add_source(made, scene.header, scene.source)
+    segments = [describe(region, part.numbers[region.number], model, scene.context) for region in part.regions]
+    made.SegmentSequence = [background(model), *segments] if form == "labelmap" else segments
     made.SegmentsOverlap = "NO"
-    made.ContentLabel = "AI_SEGMENTATION"
-    made.ContentDescription = shortened(f"AI, not reviewed: {result.title}")
-    made.ContentCreatorName = ""  # Type 3 today, Type 2 in the editions DCMTK and dcmqi follow
-    lossy = str(source_header.get("LossyImageCompression", "") or "")
-    ratio, method = (source_header.get(f"LossyImageCompression{x}") for x in ("Ratio", "Method"))
-    made.LossyImageCompression = "00"
-    if lossy == "01" and ratio and method:
-        made.LossyImageCompression = lossy
-        made.LossyImageCompressionRatio = ratio
-        made.LossyImageCompressionMethod = method
+    made.SegmentationType = form.upper()
+    frames = _frames(form, extents, part)
+    add_dimensions(made, result_uid(scene.context.key, "dimensions"), by_segment=form != "labelmap")
+    made.SharedFunctionalGroupsSequence = [shared_groups(scene.source.volume.affine_lps)]
+    add_frames(made, frames, scene.source.frames, codes.SEGMENTATION_DERIVATION)
+    syntax = _add_pixels(made, form, segmentation, extents, part, scene.context.profile)
+    return RenderedObject(part.role, made, syntax)
 
 
-def _add_series_and_reference(made: Dataset, header: SourceHeader, source: SeriesVolume) -> None:
-    """Frame of Reference and Common Instance Reference modules, and what the series inherits from the order."""
-    frame_of_reference = str(source.header.get("FrameOfReferenceUID", "") or "")
-    if not frame_of_reference:
-        raise SourceUnusable("the source series has no Frame of Reference UID", attribute="FrameOfReferenceUID")
-    made.FrameOfReferenceUID = frame_of_reference
-    made.PositionReferenceIndicator = source.header.get("PositionReferenceIndicator", "") or ""
-    if header.body_part:
-        made.BodyPartExamined = header.body_part
-    requests = [_request_attributes(entry) for entry in header.requests]
-    if any(len(entry) for entry in requests):
-        made.RequestAttributesSequence = [entry for entry in requests if len(entry)]
-    instances = {f.sop_instance_uid: f.sop_class_uid for f in source.frames}
-    series = Dataset()
-    series.SeriesInstanceUID = source.series_uid
-    series.ReferencedInstanceSequence = [instance_reference(c, uid) for uid, c in instances.items()]
-    made.ReferencedSeriesSequence = [series]
+def _frames(form: Form, extents: Sequence[Extent], part: _Part) -> list[Frame]:
+    """One for each segment on each slice; in a label map one for each slice."""
+    if form == "labelmap":
+        return [Frame(k) for k in sorted({extent.slice_index for extent in extents})]
+    return [Frame(extent.slice_index, part.numbers[extent.label]) for extent in extents]
 
 
-def _request_attributes(request: Dataset) -> Dataset:
-    """Item of Request Attributes Sequence (PS3.3 10.6), only where the images name a request."""
-    if not request.get("RequestedProcedureID") and not request.get("ScheduledProcedureStepID"):
-        return Dataset()
-    attributes = Dataset()
-    attributes.update(deepcopy(request))
-    return attributes
-
-
-def _segment(region: Region, result: StudyResult, context: RenderContext) -> Dataset:
-    tracking_id, tracking_uid = tracking(region, context)
-    segment = hd.seg.SegmentDescription(
-        segment_number=region.number,
-        segment_label=shortened(region.label),
-        segmented_property_category=codes.from_term(region.category),
-        segmented_property_type=codes.from_term(region.finding),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=segmentation_algorithm(result.model),
-        tracking_id=tracking_id,
-        tracking_uid=tracking_uid,
-        anatomic_regions=[codes.from_term(region.site)],
-        display_color=CIELabColor.from_rgb(*colour_of(region.number)),
-    )
-    if side := codes.side(region.laterality):
-        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [codes.item(side)]
-    segment.SegmentDescription = shortened(f"AI, not reviewed: {region.label}")
-    return segment
-
-
-def _add_dimensions(made: Dataset, organization_uid: str) -> None:
-    """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position."""
-    organization = Dataset()
-    organization.DimensionOrganizationUID = organization_uid
-    made.DimensionOrganizationSequence = [organization]
-    made.DimensionIndexSequence = [
-        _dimension(organization_uid, _SEGMENT_NUMBER, _SEGMENT_POINTER, "Segment Number"),
-        _dimension(organization_uid, _POSITION, _POSITION_POINTER, "Image Position Patient"),
-    ]
-
-
-def _dimension(organization_uid: str, pointer: int, group: int, label: str) -> Dataset:
-    dimension = Dataset()
-    dimension.DimensionOrganizationUID = organization_uid
-    dimension.DimensionIndexPointer = pointer
-    dimension.FunctionalGroupPointer = group
-    dimension.DimensionDescriptionLabel = label
-    return dimension
-
-
-def _decimals(values: Sequence[float]) -> list[str]:
-    # Eleven digits are far below a micrometre and swallow what the arithmetic added to 1.8.
-    return [format_number_as_ds(round(float(v), 11) + 0.0) for v in values]
-
-
-def _shared(affine: npt.NDArray[np.float64]) -> Dataset:
-    """Orientation and spacing of every frame, from the grid itself."""
-    columns, rows, slices = (float(n) for n in np.linalg.norm(affine[:3, :3], axis=0))
-    orientation = Dataset()
-    orientation.ImageOrientationPatient = _decimals([*(affine[:3, 0] / columns), *(affine[:3, 1] / rows)])
-    measures = Dataset()
-    # A segment's voxels fill the gap between slices, as the volume in the report does.
-    measures.SliceThickness, measures.SpacingBetweenSlices = _decimals([slices, slices])
-    measures.PixelSpacing = _decimals([rows, columns])
-    shared = Dataset()
-    shared.PlaneOrientationSequence = [orientation]
-    shared.PixelMeasuresSequence = [measures]
-    return shared
-
-
-def _per_frame(frames: Sequence[_Frame], sources: Sequence[SourceFrame]) -> list[Dataset]:
-    used = sorted({frame.slice_index for frame in frames})
-    rank = {k: n for n, k in enumerate(used, start=1)}
-    return [_functional_groups(frame, rank[frame.slice_index], sources[frame.slice_index]) for frame in frames]
-
-
-def _functional_groups(frame: _Frame, rank: int, source: SourceFrame) -> Dataset:
-    reference = instance_reference(source.sop_class_uid, source.sop_instance_uid)
-    if source.frame_number is not None:
-        reference.ReferencedFrameNumber = source.frame_number
-    reference.SpatialLocationsPreserved = "YES"
-    reference.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_FOR_PROCESSING)]
-    derivation = Dataset()
-    derivation.SourceImageSequence = [reference]
-    derivation.DerivationCodeSequence = [codes.item(codes.SEGMENTATION_DERIVATION)]
-    content = Dataset()
-    content.DimensionIndexValues = [frame.segment, rank]
-    position = Dataset()
-    position.ImagePositionPatient = _decimals(source.position_mm)
-    identification = Dataset()
-    identification.ReferencedSegmentNumber = frame.segment
-    groups = Dataset()
-    groups.DerivationImageSequence = [derivation]
-    groups.FrameContentSequence = [content]
-    groups.PlanePositionSequence = [position]
-    groups.SegmentIdentificationSequence = [identification]
-    return groups
+def _add_pixels(
+    made: Dataset, form: Form, segmentation: Segmentation, extents: Sequence[Extent], part: _Part, profile: Profile
+) -> str:
+    """Image Pixel and Segmentation Image modules (PS3.3 C.7.6.3, C.8.20.2); the transfer syntax they are in."""
+    mask = segmentation.mask_zyx
+    bits = 1 if form == "binary" else 8
+    if form == "labelmap":
+        bits = 8 if max(part.numbers.values()) < 1 << 8 else 16
+        made.PixelPaddingValue = 0
+        slices = sorted({extent.slice_index for extent in extents})
+        planes = label_frames.labelled(mask, slices, part.numbers, bits)
+    elif form == "fractional" and segmentation.probability_zyx is not None:
+        made.SegmentationFractionalType = "PROBABILITY"
+        made.MaximumFractionalValue = label_frames.MAXIMUM_FRACTION
+        planes = label_frames.fractional(mask, segmentation.probability_zyx, extents)
+    made.BitsAllocated = made.BitsStored = bits
+    made.HighBit = bits - 1
+    made.PixelRepresentation = 0
+    if form == "binary":
+        add_raw(made, _PIXEL_DATA, "OB", label_frames.binary(mask, extents))
+        return ExplicitVRLittleEndian
+    if profile.segmentation_syntax == "rle":
+        add_raw(made, _PIXEL_DATA, "OB", encapsulated(planes, made), encapsulated=True)
+        return RLELossless
+    content = b"".join(plane.tobytes() for plane in planes)
+    add_raw(made, _PIXEL_DATA, "OW" if bits > 8 else "OB", content + b"\x00" * (len(content) % 2))
+    return ExplicitVRLittleEndian

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from models.results import LabelMask
 from models.volume import Volume
 
 FOREGROUND = 0.2
@@ -18,7 +19,7 @@ NORMAL_ADC_UM2_S = 800.0
 
 
 def orthogonal_projections(
-    inputs: Mapping[str, Volume], mask_zyx: npt.NDArray[np.uint8] | None, *, channels: tuple[str, ...], size: int
+    inputs: Mapping[str, Volume], mask_zyx: LabelMask | None, *, channels: tuple[str, ...], size: int
 ) -> npt.NDArray[np.float32]:
     """Return maximum projections of the head along the three patient axes.
 

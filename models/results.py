@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+LabelMask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""Labels of voxels: 0 is background."""
+
 
 @dataclass(frozen=True, slots=True)
 class CodedTerm:
@@ -108,7 +111,8 @@ class Segmentation:
     role : str
         Input role (``"dwi"``) whose voxel grid the mask has, voxel for voxel.
     mask_zyx : numpy.ndarray
-        uint8, shape of that input; 0 is background, ``n`` is the region with ``number == n``. Regions never overlap.
+        uint8 (uint16 where there are more than 255 regions), shape of that input; 0 is background, ``n`` is the region
+        with ``number == n``. Regions never overlap.
     regions : tuple of Region
         Largest volume first.
     probability_zyx : numpy.ndarray or None
@@ -117,7 +121,7 @@ class Segmentation:
     """
 
     role: str
-    mask_zyx: npt.NDArray[np.uint8]
+    mask_zyx: LabelMask
     regions: tuple[Region, ...]
     probability_zyx: npt.NDArray[np.float32] | None = None
 

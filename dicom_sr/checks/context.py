@@ -16,7 +16,7 @@ _IDENTITY = (
 )
 _TYPE_2 = frozenset(_IDENTITY) - {"IssuerOfPatientID", "StudyDescription"}
 _DATES = ("AcquisitionDateTime", "AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate")
-_OUR_DATES = ("ContentDate", "SeriesDate", "InstanceCreationDate")
+_OUR_DATES = ("ContentDate", "SeriesDate", "InstanceCreationDate", "StructureSetDate")
 _PATIENT_GROUP = 0x0010
 
 

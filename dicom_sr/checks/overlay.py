@@ -1,142 +1,144 @@
-"""The segmentation, unpacked from its bytes and laid over the source images again.
+"""Segmentations, decoded from their bytes and laid over the source images again.
 
-Independent of what wrote it: own unpacking, and positions from the images' headers rather than from the volume.
+Independent of what wrote them: own unpacking, and positions from the images' headers rather than from the volume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import SegmentationStorage
 
+from dicom_sr.checks.pixel_frames import Places, Values, nonzero_frames
+from dicom_sr.checks.planes import slices_of
 from dicom_sr.checks.subject import Subject
-from models.results import Outcome
+from models.results import LabelMask, Outcome, Segmentation
 
-if TYPE_CHECKING:
-    from dicom_sr.series import SourceFrame
+_LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+_FORMS = {
+    ("BINARY", SegmentationStorage): (1,),
+    ("FRACTIONAL", SegmentationStorage): (8,),
+    ("LABELMAP", _LABEL_MAP_SEGMENTATION): (8, 16),
+}
+"""Bits allocated by Segmentation Type and SOP class."""
+_MAXIMUM = 255
+_ROUNDING = 0.501
 
-TOLERANCE_MM = 1e-3
-TOLERANCE_COSINE = 1e-4
+
+@dataclass(frozen=True, slots=True)
+class _Rebuilt:
+    """The mask as the objects show it so far, and what it should be."""
+
+    mask: LabelMask
+    wanted: Segmentation
 
 
 def check_overlay(subject: Subject) -> Iterator[str]:
     """Voxels equal the mask, planes are the source's planes (PS3.3 C.8.20, C.7.6.16)."""
-    seg, result = subject.role("seg"), subject.result
-    if seg is None:
+    segmentations = subject.of_kind("seg")
+    if not segmentations:
         return
+    result = subject.result
     if result.outcome is not Outcome.FOUND or result.segmentation is None or subject.source is None:
         yield "seg: there is a segmentation where nothing was found"
         return
-    mask = result.segmentation.mask_zyx
-    if (seg.get("SegmentationType"), seg.get("BitsAllocated"), seg.get("Rows"), seg.get("Columns")) != (
-        "BINARY",
-        1,
-        *mask.shape[1:],
+    rebuilt = _Rebuilt(np.zeros_like(result.segmentation.mask_zyx), result.segmentation)
+    for role, dataset in segmentations:
+        problems = list(_problems(role, dataset, subject, rebuilt))
+        yield from problems
+        if problems:
+            return
+    wrong = int((rebuilt.mask != result.segmentation.mask_zyx).sum())
+    if wrong:
+        yield f"seg: {wrong} voxels differ from the mask"
+
+
+def _problems(role: str, dataset: FileDataset, subject: Subject, rebuilt: _Rebuilt) -> Iterator[str]:
+    shape = rebuilt.mask.shape
+    bits = _FORMS.get((str(dataset.get("SegmentationType")), str(dataset.get("SOPClassUID"))), ())
+    if dataset.get("BitsAllocated") not in bits or (dataset.get("Rows"), dataset.get("Columns")) != shape[1:]:
+        yield f"{role}: not a segmentation of its type with the mask's rows and columns"
+        return
+    if (dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation) != (
+        dataset.BitsAllocated,
+        dataset.BitsAllocated - 1,
+        0,
     ):
-        yield "seg: not a binary segmentation with the mask's rows and columns"
+        yield f"{role}: stored bits are not those of a segmentation"
         return
-    frame_of_reference = subject.base.get("FrameOfReferenceUID")
-    if not frame_of_reference or seg.get("FrameOfReferenceUID") != frame_of_reference:
-        yield "seg: Frame of Reference is not the source's"
-    numbers = [int(segment.get("SegmentNumber", 0)) for segment in seg.get("SegmentSequence", [])]
-    if numbers != sorted(region.number for region in result.segmentation.regions):
-        yield "seg: segments are not the regions of the result"
-    yield from _plane_problems(seg, subject)
-    yield from _voxel_problems(seg, mask, subject)
+    regions = subject.segment_regions(role)
+    yield from _segment_problems(role, dataset, regions, rebuilt.wanted)
+    slices, problems = slices_of(role, dataset, subject)
+    yield from problems
+    if not problems:
+        yield from _voxel_problems(role, dataset, subject, slices, rebuilt)
 
 
-def _unpack(seg: Dataset) -> npt.NDArray[np.uint8] | None:
-    """Frames as 0/1, shape (frames, rows, columns); None when the bytes do not fit the header."""
-    count, rows, columns = int(seg.get("NumberOfFrames", 0)), int(seg.Rows), int(seg.Columns)
-    bits = count * rows * columns
-    content = np.frombuffer(seg.get("PixelData", b""), np.uint8)
-    if len(content) != (bits + 15) // 16 * 2:
-        return None
-    return np.unpackbits(content, count=bits, bitorder="little").reshape(count, rows, columns)
+def _segment_problems(role: str, dataset: Dataset, regions: dict[int, int], wanted: Segmentation) -> Iterator[str]:
+    """Each segment is the region it stands for, by number and name; a label map has a background besides."""
+    labels = {
+        region.number: " ".join(region.label.replace("\\", "/").split())[:64].strip() for region in wanted.regions
+    }
+    expected = {number: labels.get(region, "") for number, region in regions.items()}
+    if dataset.SegmentationType == "LABELMAP":
+        expected[0] = "Background"
+        if dataset.get("PixelPaddingValue") != 0:
+            yield f"{role}: background is not the padding value"
+    found = [(int(s.get("SegmentNumber", -1)), str(s.get("SegmentLabel"))) for s in dataset.get("SegmentSequence", [])]
+    if found != sorted(expected.items()):
+        yield f"{role}: segments are not the regions of the result"
+    if dataset.SegmentationType == "FRACTIONAL" and (
+        dataset.get("SegmentationFractionalType"),
+        dataset.get("MaximumFractionalValue"),
+    ) != ("PROBABILITY", _MAXIMUM):
+        yield f"{role}: fractions are not probabilities with a maximum of {_MAXIMUM}"
 
 
-def _voxel_problems(seg: Dataset, mask: npt.NDArray[np.uint8], subject: Subject) -> Iterator[str]:
-    frames, groups = _unpack(seg), seg.get("PerFrameFunctionalGroupsSequence", [])
-    if frames is None or len(groups) != len(frames):
-        yield "seg: frames, functional groups and pixel data do not have the same number"
+def _voxel_problems(
+    role: str, dataset: FileDataset, subject: Subject, slices: list[int], rebuilt: _Rebuilt
+) -> Iterator[str]:
+    try:
+        frames = list(zip(nonzero_frames(dataset), subject.frames[role], slices, strict=True))
+    except ValueError:
+        yield f"{role}: frames and pixel data do not belong together"
         return
-    assert subject.source is not None
-    slices = [np.asarray(frame.position_mm, float) for frame in subject.source.frames]
-    positions = np.array(slices).reshape(-1, 3)
-    rebuilt = np.zeros_like(mask)
-    for pixels, group in zip(frames, groups, strict=True):
-        position = np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient])
-        distances = np.linalg.norm(positions - position, axis=1)
-        k = int(distances.argmin())
-        if distances[k] > TOLERANCE_MM:
-            yield "seg: a frame lies on no slice of the source"
+    regions = subject.segment_regions(role)
+    table = np.zeros(1 << 16, np.uint16)
+    table[list(regions)] = list(regions.values())
+    for (places, values), group, k in frames:
+        if not len(places):
+            yield f"{role}: an empty frame"
             return
-        yield from _source_problems(group, subject.source.frames[k])
-        if not pixels.any():
-            yield "seg: an empty frame"
-        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        if (rebuilt[k][pixels > 0] != 0).any():
-            yield "seg: segments overlap"
-        rebuilt[k][pixels > 0] = number
-    if not np.array_equal(rebuilt, mask):
-        yield f"seg: {int((rebuilt != mask).sum())} voxels differ from the mask"
-
-
-def _source_problems(group: Dataset, frame: SourceFrame) -> Iterator[str]:
-    """The frame's derivation names the very source frame whose plane it has."""
-    references = [r for d in group.get("DerivationImageSequence", []) for r in d.get("SourceImageSequence", [])]
-    named = [(str(r.ReferencedSOPInstanceUID), r.get("ReferencedFrameNumber")) for r in references]
-    if named != [(frame.sop_instance_uid, frame.frame_number)]:
-        yield "seg: a frame does not name the source frame it lies on"
-
-
-def _plane_problems(seg: Dataset, subject: Subject) -> Iterator[str]:
-    """Orientation, spacing and positions against the headers of the images named as sources."""
-    assert subject.source is not None
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    orientation = _floats(shared.PlaneOrientationSequence[0].ImageOrientationPatient)
-    measures = shared.PixelMeasuresSequence[0]
-    spacing = _floats(measures.PixelSpacing)
-    depth = _floats([measures.SpacingBetweenSlices, measures.SliceThickness])
-    if (abs(depth - subject.source.volume.spacing_mm_zyx[0]) > TOLERANCE_MM).any():
-        yield "seg: slice distance is not the source's"
-    for group in seg.get("PerFrameFunctionalGroupsSequence", []):
-        reference = group.DerivationImageSequence[0].SourceImageSequence[0]
-        header = subject.headers.get(str(reference.ReferencedSOPInstanceUID))
-        if header is None:
-            yield "seg: a frame's source is not among the sources"
+        labels: Values
+        if dataset.SegmentationType == "LABELMAP":
+            labels = table[values]
+        else:
+            number = int(group.first("SegmentIdentificationSequence").ReferencedSegmentNumber)
+            if group.indices()[0] != number:
+                yield f"{role}: dimension indices name another segment than the frame"
+                return
+            labels = np.full(len(places), table[number], np.uint16)
+        if not labels.all():
+            yield f"{role}: a value belongs to no segment"
             return
-        number = reference.get("ReferencedFrameNumber")
-        theirs = _plane(header, None if number is None else int(number))
-        ours = _floats(group.PlanePositionSequence[0].ImagePositionPatient)
-        if abs(ours - _floats(theirs[0])).max() > TOLERANCE_MM:
-            yield "seg: a frame is not where its source image is"
+        if dataset.SegmentationType == "FRACTIONAL" and not _fractions_are_right(places, values, k, rebuilt.wanted):
+            yield f"{role}: a stored fraction is not the probability"
             return
-        turned = abs(orientation - _floats(theirs[1])).max() > TOLERANCE_COSINE
-        if turned or abs(spacing - _floats(theirs[2])).max() > TOLERANCE_MM:
-            yield "seg: orientation or pixel spacing is not the source's"
+        plane = rebuilt.mask[k].reshape(-1)
+        if plane[places].any():
+            yield f"{role}: segments overlap"
             return
+        plane[places] = labels
 
 
-def _plane(header: Dataset, frame_number: int | None) -> tuple[Any, Any, Any]:
-    """Position, orientation and pixel spacing of a classic image or of one frame of an Enhanced one."""
-    if frame_number is None:
-        return header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
-    shared = header.SharedFunctionalGroupsSequence[0]
-    group = header.PerFrameFunctionalGroupsSequence[frame_number - 1]
-
-    def macro(keyword: str) -> Dataset:
-        return (group if keyword in group else shared)[keyword][0]
-
-    return (
-        macro("PlanePositionSequence").ImagePositionPatient,
-        macro("PlaneOrientationSequence").ImageOrientationPatient,
-        macro("PixelMeasuresSequence").PixelSpacing,
-    )
-
-
-def _floats(values: Iterable[Any]) -> npt.NDArray[np.float64]:
-    return np.array([float(v) for v in values])
+def _fractions_are_right(places: Places, values: Values, k: int, wanted: Segmentation) -> bool:
+    """Whether stored values are the nearest to the probabilities; in a region none is zero."""
+    if wanted.probability_zyx is None:
+        return False
+    exact: npt.NDArray[np.float64] = wanted.probability_zyx[k].reshape(-1)[places].astype(float) * _MAXIMUM
+    near = abs(values - exact) <= _ROUNDING
+    return bool((near | ((values == 1) & (exact < 1))).all())

@@ -32,21 +32,22 @@ def check_provenance(subject: Subject) -> Iterator[str]:
             yield f"{role}: the model is not among the contributing equipment"
         if dataset.get("DeviceUID"):
             yield f"{role}: Device UID at the root belongs to no single device"
-    segmentation = subject.role("seg")
-    if segmentation is not None:
-        yield from _segment_problems(segmentation, subject.result.model.digest)
+    for role, segmentation in subject.of_kind("seg"):
+        yield from _segment_problems(role, segmentation, subject.result.model.digest)
 
 
-def _segment_problems(segmentation: Dataset, digest: str) -> Iterator[str]:
+def _segment_problems(role: str, segmentation: Dataset, digest: str) -> Iterator[str]:
     for segment in segmentation.get("SegmentSequence", []):
         number = segment.get("SegmentNumber")
+        if number == 0:  # the background of a label map was found by nobody
+            continue
         if segment.get("SegmentAlgorithmType") != "AUTOMATIC" or not segment.get("SegmentAlgorithmName"):
-            yield f"seg: segment {number} does not say that an algorithm made it"
+            yield f"{role}: segment {number} does not say that an algorithm made it"
         algorithms = segment.get("SegmentationAlgorithmIdentificationSequence", [])
         if not any(digest in str(entry.get("AlgorithmParameters", "")) for entry in algorithms):
-            yield f"seg: segment {number} does not name the weights"
+            yield f"{role}: segment {number} does not name the weights"
         if not segment.get("TrackingUID") or not segment.get("TrackingID"):
-            yield f"seg: segment {number} has no tracking identifiers"
+            yield f"{role}: segment {number} has no tracking identifiers"
 
 
 def check_codes(subject: Subject) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydicom.multival import MultiValue
 from dicom_sr.checks.subject import Subject, walk
 
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # RT structure sets refer to their study this way (PS3.3 C.8.8.5)
 
 
 def check_references(subject: Subject) -> Iterator[str]:
@@ -19,7 +20,7 @@ def check_references(subject: Subject) -> Iterator[str]:
     for role, dataset in subject.objects:
         for reference in walk(dataset):
             if "ReferencedSOPInstanceUID" in reference:
-                yield from _reference_problems(role, reference, instances)
+                yield from _reference_problems(role, reference, instances, str(subject.study.study_uid))
         for container in walk(dataset):
             yield from _series_problems(role, container, instances)
     for role, report in subject.reports:
@@ -37,8 +38,12 @@ def _named(dataset: Dataset) -> Iterator[str]:
             yield str(entry.ReferencedSOPInstanceUID)
 
 
-def _reference_problems(role: str, reference: Dataset, instances: dict[str, Dataset]) -> Iterator[str]:
+def _reference_problems(role: str, reference: Dataset, instances: dict[str, Dataset], study_uid: str) -> Iterator[str]:
     uid = str(reference.ReferencedSOPInstanceUID)
+    if reference.get("ReferencedSOPClassUID") == _STUDY_CLASS:
+        if uid != study_uid:
+            yield f"{role}: refers to another study"
+        return
     target = instances.get(uid)
     if target is None:
         yield f"{role}: refers to {uid}, which is neither a source nor in the set"

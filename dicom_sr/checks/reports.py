@@ -83,20 +83,22 @@ def _absence_problems(role: str, groups: list[Dataset]) -> Iterator[str]:
 
 
 def _region_problems(role: str, groups: list[Dataset], subject: Subject) -> Iterator[str]:
-    segmentation, mask = subject.role("seg"), subject.result.segmentation
-    if segmentation is None or mask is None:
+    mask = subject.result.segmentation
+    segments = _segments(subject)
+    if not segments or mask is None:
         yield f"{role}: measures regions without a segmentation"
         return
-    tracked = {s.get("SegmentNumber"): s.get("TrackingUID") for s in segmentation.get("SegmentSequence", [])}
     volumes: dict[int, float] = {}
     for group in groups:
         children = {concept(entry): entry for entry in group.get("ContentSequence", [])}
         if not {_SEGMENT, _SEGMENT_SOURCE} <= set(children):
             yield f"{role}: a TID 1411 group does not refer to its segment and source images"
             continue
-        number = int(children[_SEGMENT].ReferencedSOPSequence[0].get("ReferencedSegmentNumber", 0))
+        reference = children[_SEGMENT].ReferencedSOPSequence[0]
+        place = (str(reference.get("ReferencedSOPInstanceUID")), int(reference.get("ReferencedSegmentNumber", 0)))
+        number, tracking_uid = segments.get(place, (0, None))
         volumes[number] = _value(children.get(_VOLUME))
-        if _TRACKING_UID in children and children[_TRACKING_UID].get("UID") != tracked.get(number):
+        if _TRACKING_UID in children and children[_TRACKING_UID].get("UID") != tracking_uid:
             yield f"{role}: tracking UID of segment {number} differs from the segmentation's"
     expected = {region.number: region.volume_ml for region in mask.regions}
     if set(volumes) != set(expected) or len(groups) != len(expected):
@@ -104,6 +106,18 @@ def _region_problems(role: str, groups: list[Dataset], subject: Subject) -> Iter
     for number in set(volumes) & set(expected):
         if not math.isclose(volumes[number], expected[number], rel_tol=_RELATIVE_TOLERANCE, abs_tol=1e-9):
             yield f"{role}: volume of region {number} differs from the result"
+
+
+def _segments(subject: Subject) -> dict[tuple[str, int], tuple[int, str]]:
+    """Instance and Segment Number → region number and Tracking UID, over all segmentations of the set."""
+    return {
+        (str(dataset.get("SOPInstanceUID")), int(segment.get("SegmentNumber", -1))): (
+            subject.segment_regions(role).get(int(segment.get("SegmentNumber", -1)), 0),
+            str(segment.get("TrackingUID")),
+        )
+        for role, dataset in subject.of_kind("seg")
+        for segment in dataset.get("SegmentSequence", [])
+    }
 
 
 def _value(number: Dataset | None) -> float:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
-from dicom_sr.rendering import RenderedObject
+from dicom_sr.checks.frames import FrameGroups, take_frames
+from dicom_sr.profile import ObjectKind
+from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import StudyResult
 
 if TYPE_CHECKING:
@@ -25,13 +27,16 @@ class Subject:
     Attributes
     ----------
     objects : tuple of (str, FileDataset)
-        Role and data set.
+        Role and data set. Of per-frame functional groups it has each different macro once.
+    frames : dict
+        Role → functional groups of each frame; empty for objects without frames.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
     study: LoadedStudy
     result: StudyResult
     source: SeriesVolume | None
+    frames: dict[str, tuple[FrameGroups, ...]]
 
     @classmethod
     def of(
@@ -43,7 +48,8 @@ class Subject:
     ) -> Subject:
         """Decode ``objects`` from the bytes that will be written."""
         decoded = tuple((rendered.role, dcmread(BytesIO(rendered.encoded))) for rendered in objects)
-        return cls(decoded, study, result, source)
+        frames = {role: take_frames(dataset) for role, dataset in decoded}
+        return cls(decoded, study, result, source, frames)
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:
@@ -58,6 +64,18 @@ class Subject:
     def role(self, role: str) -> FileDataset | None:
         """The object with that role."""
         return next((dataset for name, dataset in self.objects if name == role), None)
+
+    def of_kind(self, kind: ObjectKind) -> list[tuple[str, FileDataset]]:
+        """Role and data set of every object of a kind."""
+        return [(role, dataset) for role, dataset in self.objects if kind_of(role) == kind]
+
+    def segment_regions(self, role: str) -> dict[int, int]:
+        """Segment Number → region number in the segmentation with that role: all of them, or the one it is named after."""
+        _, dash, number = role.partition("-")
+        if dash:
+            return {1: int(number)}
+        segmentation = self.result.segmentation
+        return {region.number: region.number for region in segmentation.regions} if segmentation is not None else {}
 
     @property
     def reports(self) -> Iterator[tuple[str, FileDataset]]:

@@ -45,14 +45,14 @@ class Painter:
     window : Window
         From values to grey.
     mask_zyx : numpy.ndarray or None
-        uint8, shape of the volume: region numbers, 0 where there is none.
+        uint8 or uint16, shape of the volume: region numbers, 0 where there is none.
     marks : tuple of Mark
         Those that count in this grid.
     """
 
     volume: Volume
     window: Window
-    mask_zyx: npt.NDArray[np.uint8] | None = None
+    mask_zyx: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None = None
     marks: tuple[Mark, ...] = field(default=())
 
     def numbers(self, slice_index: int) -> list[int]:
