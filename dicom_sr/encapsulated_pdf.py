@@ -20,6 +20,7 @@ from dicom_sr.tables import tables
 from models.results import Draft
 
 TITLE = "AI draft report, not reviewed"
+_SERIES_OFFSET = 22
 _TILES, _COLUMNS, _TILE = 6, 3, 420
 
 
@@ -46,7 +47,7 @@ def render_pdf(
         sop_class_uid=str(EncapsulatedPDFStorage),
         modality="DOC",
         role=role_of(draft.language),
-        place=Place("pdf", 12, instance, "AI: report (PDF), not reviewed"),
+        place=Place("pdf", _SERIES_OFFSET, instance, "AI: report (PDF), not reviewed"),
         header=header,
         context=context,
         models=tuple(model for model, _ in shown.origins()),

@@ -160,7 +160,7 @@ def _composed(
         sop_class_uid=sop_class,
         modality="OT",
         role=role,
-        place=Place(SUMMARY if is_summary else ROLE, 11 if is_summary else 10, instance, description),
+        place=Place(SUMMARY if is_summary else ROLE, 21 if is_summary else 20, instance, description),
         header=header,
         context=context,
         models=tuple(model for model, _ in shown.origins()),

@@ -41,10 +41,13 @@ async function look(page) {
       isUnsupported: Boolean(set.unsupported),
     }))
   );
-  const seen = { sets, segments: [], pictures: {}, documents: {}, texts: {} };
-  for (const set of sets) {
-    if (set.modality === 'SEG') seen.segments = await lookAtSegments(page, set);
-    else if (set.modality === 'OT') seen.pictures[set.series] = await lookAtPicture(page, set);
+  const seen = { sets, overlays: {}, pictures: {}, documents: {}, texts: {} };
+  // A colour map, once chosen, stays with the viewport: the maps come last.
+  const isMap = set => set.modality === 'PMAP';
+  for (const set of [...sets.filter(one => !isMap(one)), ...sets.filter(isMap)]) {
+    if (['SEG', 'RTSTRUCT', 'PMAP'].includes(set.modality)) {
+      seen.overlays[set.modality] = await lookAtOverlay(page, set);
+    } else if (set.modality === 'OT') seen.pictures[set.series] = await lookAtPicture(page, set);
     else if (set.modality === 'DOC') (seen.documents[set.series] ??= []).push(await lookAtDocument(page, set));
     else if (set.modality === 'SR') seen.texts[set.series] = await lookAtText(page, set);
   }
@@ -61,14 +64,20 @@ async function show(page, set) {
   }, set.uid);
 }
 
-async function lookAtSegments(page, set) {
+async function lookAtOverlay(page, set) {
   const viewportId = await show(page, set);
-  await page.waitForFunction(() => window.services.segmentationService.getSegmentations().length > 0, null, PATIENCE);
   await page.waitForFunction(
-    id => window.services.cornerstoneViewportService.getCornerstoneViewport(id)?.getImageIds?.().length > 0,
-    viewportId,
+    ([id, uid]) => {
+      const { segmentationService, cornerstoneViewportService } = window.services;
+      const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+      const isLoaded = segmentationService.getSegmentations().some(one => one.segmentationId === uid);
+      // A map is an actor of its own beside the images.
+      return viewport?.getImageIds?.().length > 0 && (isLoaded || viewport.getActors().length > 1);
+    },
+    [viewportId, set.uid],
     PATIENCE
   );
+  await page.waitForTimeout(1500);
   const seen = [];
   for (const place of task.places) {
     const where = await page.evaluate(async ([id, world]) => {
@@ -76,22 +85,16 @@ async function lookAtSegments(page, set) {
       viewport.jumpToWorld(world);
       await new Promise(resolve => setTimeout(resolve, 800));
       viewport.render();
-      const { origin } = viewport.getImageData();
       const at = offset => Array.from(viewport.worldToCanvas(world.map((value, n) => value + offset[n])));
-      return { origin: Array.from(origin), corners: [at([0, 0, 0]), at([10, 0, 0]), at([0, 10, 0])] };
+      return { focus: viewport.getCamera().focalPoint, corners: [at([0, 0, 0]), at([10, 0, 0]), at([0, 10, 0])] };
     }, [viewportId, place.world]);
     await page.waitForTimeout(400);
-    const file = path.join(task.folder, `segment-${place.number}.png`);
+    const file = path.join(task.folder, `${set.modality}-${place.number}.png`);
     await page.locator('canvas.cornerstone-canvas').first().screenshot({ path: file });
     seen.push({ number: place.number, file, ...where });
   }
-  await page.screenshot({ path: path.join(task.folder, 'page.png') });
-  const labels = await page.evaluate(() =>
-    window.services.segmentationService
-      .getSegmentations()
-      .flatMap(one => Object.values(one.segments).map(segment => [segment.segmentIndex, segment.label]))
-  );
-  return seen.map(one => ({ ...one, label: labels.find(([number]) => number === one.number)?.[1] }));
+  await page.screenshot({ path: path.join(task.folder, `${set.modality}.png`) });
+  return seen;
 }
 
 async function lookAtPicture(page, set) {

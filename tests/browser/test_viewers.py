@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from scipy import ndimage
 
 from dicom_sr.check import check
 from dicom_sr.document import RenderedObject, render
@@ -49,7 +50,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Case:
     written = write_phantom_study(phantom, tmp_path_factory.mktemp("study"), seed=5)
     loaded = load_study(written.files)
     source = trace_of(loaded)
-    return Case(written.files, loaded, source, found(written.truth_zyx, source.volume.voxel_ml), written)
+    result = found(written.truth_zyx, source.volume.voxel_ml)
+    assert result.segmentation is not None
+    likely = ndimage.gaussian_filter((result.segmentation.mask_zyx > 0).astype(np.float32), (0, 1, 1))
+    result = replace(result, segmentation=replace(result.segmentation, probability_zyx=likely))
+    return Case(written.files, loaded, source, result, written)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,11 @@ def seen(study: Case, objects: list[RenderedObject], tmp_path_factory: pytest.Te
         return run_script("ohif.mjs", folder, task)
 
 
+def mask_of(case: Case) -> np.ndarray:
+    assert case.result.segmentation is not None
+    return case.result.segmentation.mask_zyx
+
+
 def series_of(objects: list[RenderedObject], kind: str) -> str:
     return next(str(o.dataset.SeriesInstanceUID) for o in objects if o.role.startswith(kind))
 
@@ -110,31 +120,90 @@ def pixels(file: str) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB")).astype(int)
 
 
-def test_segments_are_seen_where_the_lesions_are(seen: Any, study: Case) -> None:
-    """Every pixel of the screen goes back into the patient: coloured inside of the mask, grey outside."""
-    assert study.result.segmentation is not None
-    assert len(seen["segments"]) == 2
-    inverse = np.linalg.inv(study.source.volume.affine_lps)
-    for place, shown in zip(places(study), seen["segments"], strict=True):
-        assert shown["label"] == f"Infarct core {place.number}"
-        assert np.allclose(shown["origin"], study.source.frames[place.slice_index].position_mm, atol=1e-3)
-        # From the viewer: where a point of the patient and its neighbours at 10 mm along x and y are on the canvas.
+@dataclass(frozen=True)
+class Look:
+    """One screenshot, and the voxel of the source below each of its pixels."""
+
+    picture: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def of(cls, shown: Any, place: Place, case: Case) -> Look:
+        """From what the viewer says about where three points of the patient are on its canvas."""
         at, right, below = np.array(shown["corners"])
         to_patient = np.linalg.inv(np.stack([right - at, below - at], axis=1) / 10.0)
-        picture = pixels(shown["file"])
+        picture = np.asarray(Image.open(shown["file"]).convert("RGB")).astype(int)
         y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
         offsets = np.stack([x + 0.5 - at[0], y + 0.5 - at[1]], axis=-1) @ to_patient.T
         world = np.array(place.world) + np.concatenate([offsets, np.zeros((*offsets.shape[:2], 1))], axis=-1)
+        inverse = np.linalg.inv(case.source.volume.affine_lps)
         ijk = np.rint(world @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
-        mask = study.result.segmentation.mask_zyx[place.slice_index]
-        inside = (ijk[..., 0] >= 0) & (ijk[..., 1] >= 0) & (ijk[..., 1] < mask.shape[0]) & (ijk[..., 0] < mask.shape[1])
-        expected = np.zeros(inside.shape, bool)
-        expected[inside] = mask[ijk[..., 1][inside], ijk[..., 0][inside]] > 0
-        coloured = picture[..., 0] - picture[..., 2] > 25  # the segments are red and orange, OHIF itself is blue
-        expected[:_PROMPT], coloured[:_PROMPT] = False, False
-        overlap = (coloured & expected).sum() / (coloured | expected).sum()
+        return cls(picture, ijk[..., 1], ijk[..., 0])
+
+    def expected(self, mask_yx: np.ndarray) -> np.ndarray:
+        """Pixels that lie in a mask of the slice."""
+        rows, columns = mask_yx.shape
+        inside = (self.rows >= 0) & (self.rows < rows) & (self.columns >= 0) & (self.columns < columns)
+        inside[:_PROMPT] = False
+        result = np.zeros(inside.shape, bool)
+        result[inside] = mask_yx[self.rows[inside], self.columns[inside]]
+        return result
+
+    @property
+    def coloured(self) -> np.ndarray:
+        """Pixels of the overlay: neither grey, nor of the blue that OHIF itself has."""
+        colourful = np.ptp(self.picture, axis=2) > 25
+        colourful[:_PROMPT] = False
+        return colourful & (self.picture[..., 0] - self.picture[..., 2] > 25)
+
+
+def looks(seen: Any, modality: str, case: Case) -> list[tuple[Place, Look]]:
+    """Screenshots of an overlay, each on the slice it was asked for."""
+    found = []
+    for place, shown in zip(places(case), seen["overlays"][modality], strict=True):
+        off = np.array(shown["focus"]) - case.source.frames[place.slice_index].position_mm
+        normal = case.source.volume.affine_lps[:3, 2] / case.source.volume.spacing_mm_zyx[0]
+        assert abs(off @ normal) < case.source.volume.spacing_mm_zyx[0] / 2
+        found.append((place, Look.of(shown, place, case)))
+    assert len(found) == 2
+    return found
+
+
+def agreement(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def test_segments_are_seen_where_the_lesions_are(seen: Any, study: Case) -> None:
+    """Every pixel of the screen goes back into the patient: coloured inside of the mask, grey outside."""
+    for place, look in looks(seen, "SEG", study):
+        expected = look.expected(mask_of(study)[place.slice_index] > 0)
         assert expected.sum() > 1000
-        assert overlap > 0.9, f"segment {place.number}: {overlap:.2f} of the coloured and expected pixels agree"
+        assert agreement(look.coloured, expected) > 0.9, place
+
+
+def test_contours_are_seen_around_the_lesions(seen: Any, study: Case) -> None:
+    for place, look in looks(seen, "RTSTRUCT", study):
+        region = look.expected(mask_of(study)[place.slice_index] == place.number)
+        border = ndimage.binary_dilation(region, iterations=2) & ~ndimage.binary_erosion(region, iterations=2)
+        drawn = ndimage.binary_dilation(look.coloured, iterations=2)
+        assert drawn[border].mean() > 0.8, place
+        # Lines through the inside are the channels to holes; beyond the region there is nothing.
+        assert (look.coloured & ~ndimage.binary_dilation(region, iterations=4)).sum() < 0.02 * border.sum(), place
+
+
+def test_maps_are_seen_over_the_lesions(seen: Any, study: Case) -> None:
+    segmentation = study.result.segmentation
+    assert segmentation is not None
+    assert segmentation.probability_zyx is not None
+    chance_zyx = segmentation.probability_zyx
+    for place, look in looks(seen, "PMAP", study):
+        likely = look.expected(chance_zyx[place.slice_index] > 0.5)
+        possible = look.expected(chance_zyx[place.slice_index] > 0.001)
+        colourful = (np.ptp(look.picture, axis=2) > 40) & look.expected(np.ones_like(chance_zyx[0], bool))
+        assert colourful[likely].mean() > 0.9, place
+        beyond = ndimage.binary_dilation(possible, iterations=20)
+        assert (colourful & ~beyond).sum() < 0.1 * likely.sum(), place
 
 
 def test_pictures_are_seen_with_their_warning(seen: Any, objects: list[RenderedObject]) -> None:
