@@ -241,9 +241,11 @@ NOT_LISTED: frozenset[str] = frozenset()
 """Kinds this release of OHIF lists nowhere; docs/viewers.md says the same."""
 
 
+@pytest.mark.parametrize("form", ["binary", "labelmap"])
 def test_cornerstone_adapters_read_the_same_voxels_and_dcmjs_the_same_numbers(
-    study: Case, objects: list[RenderedObject], tmp_path: Path
+    form: str, study: Case, tmp_path: Path
 ) -> None:
+    objects = study.rendered(objects=("seg", "measurements"), segmentation=form)
     by_uid = {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID): str(file) for file in study.files}
     written = {file.role: str(file.path) for file in write_objects(objects, tmp_path)}
     task = {
@@ -260,7 +262,9 @@ def test_cornerstone_adapters_read_the_same_voxels_and_dcmjs_the_same_numbers(
             volume[k] |= np.frombuffer(base64.b64decode(content), np.uint8).reshape(volume.shape[1:])
     assert np.array_equal(volume, segmentation.mask_zyx)
     tracked = {
-        str(segment.TrackingUID): int(segment.SegmentNumber) for segment in dcmread(written["seg"]).SegmentSequence
+        str(segment.TrackingUID): int(segment.SegmentNumber)
+        for segment in dcmread(written["seg"]).SegmentSequence
+        if segment.SegmentNumber  # 0 is the background of a label map
     }
     numbers = {tracked[uid]: values for uid, values in read["numbers"].items()}
     expected = {
