@@ -21,7 +21,8 @@ from models.results import Draft
 
 TITLE = "AI draft report, not reviewed"
 _SERIES_OFFSET = 22
-_TILES, _COLUMNS, _TILE = 6, 3, 420
+TILES, COLUMNS, TILE = 6, 3, 420
+"""The pictures of a report: how many slices, how many in a row, pixels of each square."""
 
 
 def role_of(language: str) -> str:
@@ -75,10 +76,8 @@ def title_of(context: RenderContext) -> str:
 
 def report_of(shown: Illustration, draft: Draft, header: SourceHeader, context: RenderContext) -> PdfReport:
     """What the report says."""
-    words, slices = shown.words, shown.slices(_TILES)
-    montage = draw_montage(
-        shown.painter, slices, [shown.name_of(k) for k in slices], columns=min(_COLUMNS, len(slices)), tile=_TILE
-    )
+    words, slices = shown.words, shown.slices(TILES)
+    montage = draw_montage(shown.painter, slices, [shown.name_of(k) for k in slices], columns=COLUMNS, tile=TILE)
     return PdfReport(
         language=draft.language,
         title=shown.result.title,

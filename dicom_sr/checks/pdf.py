@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
+from dicom_sr.checks.drawn_slices import Pixels, slice_problems
 from dicom_sr.checks.subject import Subject
+from dicom_sr.encapsulated_pdf import COLUMNS, TILE, TILES
+from dicom_sr.illustration import Illustration
 from dicom_sr.pictures.lettering import legible
+from dicom_sr.pictures.montage import GAP, caption_height
 from dicom_sr.pictures.words import BANNER
 from dicom_sr.rendering import kind_of
 from dicom_sr.subject_line import identifies
@@ -29,19 +34,22 @@ def check_pdf(subject: Subject) -> Iterator[str]:
         if subject.result.outcome is Outcome.NOT_ASSESSED:
             yield f"{role}: a report where nothing was assessed"
         try:
-            pages = _pages(bytes(dataset.get("EncapsulatedDocument", b"")))
+            reader = _opened(bytes(dataset.get("EncapsulatedDocument", b"")))
+            pages = [_letters(page.extract_text()) for page in reader.pages]
+            pictures = [
+                np.asarray(image.image.convert("RGB")) for page in reader.pages for image in page.images if image.image
+            ]
         except _UNREADABLE as error:
             yield f"{role}: the document is no readable PDF ({type(error).__name__})"
             continue
         yield from _text_problems(role, pages, dataset, subject)
+        yield from _picture_problems(role, pictures, subject)
 
 
-def _pages(content: bytes) -> list[str]:
-    """Text of every page, without white space."""
+def _opened(content: bytes) -> PdfReader:
     if not content.startswith(b"%PDF-"):
         raise ValueError("no PDF header")
-    reader = PdfReader(BytesIO(content))
-    return [_letters(page.extract_text()) for page in reader.pages]
+    return PdfReader(BytesIO(content))
 
 
 def _letters(text: str) -> str:
@@ -89,3 +97,20 @@ def _says(everything: str, draft: Draft) -> bool:
     return all(
         _letters(line) in everything for text in (draft.findings, draft.impression) for line in text.splitlines()
     )
+
+
+def _picture_problems(role: str, pictures: list[Pixels], subject: Subject) -> Iterator[str]:
+    """The one picture shows the key slices, each with its outlines."""
+    if subject.source is None or len(pictures) != 1:
+        yield f"{role}: not exactly one picture"
+        return
+    slices = Illustration.of(subject.result, subject.study, subject.source).slices(TILES)
+    columns = min(COLUMNS, len(slices))
+    high = TILE + GAP + caption_height(TILE)
+    for n, k in enumerate(slices):
+        top, left = high * (n // columns), (TILE + GAP) * (n % columns)
+        square = pictures[0][top : top + TILE, left : left + TILE]
+        if square.shape != (TILE, TILE, 3):
+            yield f"{role}: there is no room for slice {n + 1}"
+            return
+        yield from (f"{role}: slice {n + 1} {problem}" for problem in slice_problems(square, k, subject))

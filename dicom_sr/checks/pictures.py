@@ -1,40 +1,25 @@
-"""Pictures, decoded from their bytes: the right slices, with the outlines where the mask is, under the warning.
-
-Places are computed here from the geometry of the source and the layout of a frame, not taken from what drew them.
-"""
+"""Secondary Captures, decoded from their bytes: the right slices, the outlines where the mask is, under the warning."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
-from scipy import ndimage
 
+from dicom_sr.checks.drawn_slices import Pixels, slice_problems
 from dicom_sr.checks.subject import Subject
-from dicom_sr.colours import colour_of
 from dicom_sr.pictures.lettering import strip, wrapped
+from dicom_sr.pictures.montage import GAP, caption_height
 from dicom_sr.pictures.summary import NOTICE_BACKGROUND, NOTICE_COLOUR
 from dicom_sr.pictures.words import BANNER, words
 from dicom_sr.rendering import kind_of
 from dicom_sr.subject_line import identifies
 from models.results import Outcome
 
-Pixels = npt.NDArray[np.uint8]
-
-_FRAME_SIDE, _FRAME_LETTERS, _SHEET_LETTERS = 512, 15, 19
-_LEAST_CORRELATION = 0.85
-_COLOUR_TOLERANCE = 60
-"""Per channel; what is nearer to a region's colour than this, and to no grey, counts as its outline."""
-_LEAST_COVERED = 0.6
-"""So much of a region's outline has to be there; labels and other outlines may lie on the rest."""
-_LABEL_PIXELS = 900
-"""At most so many pixels of a region's colour, its number and side, lie off its outline."""
-_BLOCKS = 32
+_FRAME_SIDE, _FRAME_LETTERS = 512, 15
+_SHEET_LETTERS, _SHEET_TILE, _SHEET_COLUMNS = 19, 300, 4
 
 
 def check_pictures(subject: Subject) -> Iterator[str]:
@@ -50,8 +35,8 @@ def check_pictures(subject: Subject) -> Iterator[str]:
         is_summary = kind_of(role) == "summary"
         if not all(_has_warning(frame, _SHEET_LETTERS if is_summary else _FRAME_LETTERS) for frame in frames):
             yield f"{role}: the warning is not in the picture"
-        if not is_summary:
-            yield from _slice_problems(role, dataset, frames, subject)
+        squares = _tiles(frames[0], len(dataset.get("SourceImageSequence", []))) if is_summary else _squares(frames)
+        yield from _slice_problems(role, dataset, squares, subject)
 
 
 def _decoded(dataset: Dataset) -> Pixels | None:
@@ -96,104 +81,42 @@ def _has_warning(frame: Pixels, size: int) -> bool:
     return False
 
 
-def _slice_problems(role: str, dataset: Dataset, frames: Pixels, subject: Subject) -> Iterator[str]:
-    """Each frame shows the source image it names, with each region's outline in that region's place."""
+def _slice_problems(role: str, dataset: Dataset, squares: list[Pixels], subject: Subject) -> Iterator[str]:
+    """Each square shows the source image it names, with each region's outline in that region's place."""
     source, result = subject.source, subject.result
     if source is None or result.outcome is Outcome.NOT_ASSESSED:
         yield f"{role}: a picture of slices that were not assessed"
         return
     slices = {(f.sop_instance_uid, f.frame_number): k for k, f in enumerate(source.frames)}
     named = dataset.get("SourceImageSequence", [])
-    if len(named) != len(frames):
-        yield f"{role}: not exactly one source image for each frame"
+    if not named or len(named) != len(squares):
+        yield f"{role}: not exactly one source image for each slice shown"
         return
-    for n, (frame, item) in enumerate(zip(frames, named, strict=True), start=1):
+    for n, (square, item) in enumerate(zip(squares, named, strict=True), start=1):
         number = item.get("ReferencedFrameNumber")
         k = slices.get((str(item.ReferencedSOPInstanceUID), None if number is None else int(number)))
         if k is None:
-            yield f"{role}: frame {n} names no slice of the source"
-            continue
-        picture = _picture(frame)
-        if picture is None:
-            yield f"{role}: frame {n} has no room for a slice"
-            return
-        yield from (f"{role}: frame {n} {problem}" for problem in _frame_problems(picture, k, subject))
+            yield f"{role}: slice {n} names no slice of the source"
+        elif square.shape[0] != square.shape[1]:
+            yield f"{role}: there is no room for slice {n}"
+        else:
+            yield from (f"{role}: slice {n} {problem}" for problem in slice_problems(square, k, subject))
 
 
-def _picture(frame: Pixels) -> Pixels | None:
-    """The square in which the slice lies: below the warning, whose bar ends where its colour does."""
-    is_bar = (frame[:, 0] == NOTICE_BACKGROUND).all(axis=1)
-    top = int(is_bar.argmin())
-    square = frame[top : top + _FRAME_SIDE, :_FRAME_SIDE]
-    return square if square.shape[:2] == (_FRAME_SIDE, _FRAME_SIDE) else None
+def _squares(frames: Pixels) -> list[Pixels]:
+    """Where the slice of each frame lies: below the warning, whose bar ends where its colour does."""
+    found = []
+    for frame in frames:
+        top = int((frame[:, 0] == NOTICE_BACKGROUND).all(axis=1).argmin())
+        found.append(frame[top : top + _FRAME_SIDE, :_FRAME_SIDE])
+    return found
 
 
-def _frame_problems(picture: Pixels, k: int, subject: Subject) -> Iterator[str]:
-    assert subject.source is not None
-    volume = subject.source.volume
-    place = _Place.of(volume.array_zyx.shape[1:], volume.spacing_mm_zyx[1:])
-    if not _is_the_slice(picture, volume.array_zyx[k], place):
-        yield "does not show the slice it names"
-    segmentation = subject.result.segmentation
-    if segmentation is None or segmentation.mask_zyx.shape != volume.array_zyx.shape:
-        return
-    mask = segmentation.mask_zyx[k]
-    for number in (int(n) for n in np.unique(mask) if n):
-        if not _is_outlined(picture, place.spread(mask == number), number):
-            yield f"does not outline region {number} where it is"
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Row and column of the slice under each row and column of the square; -1 beside it."""
-
-    rows: npt.NDArray[np.intp]
-    columns: npt.NDArray[np.intp]
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> _Place:
-        """The largest place in the proportions of the patient, in the middle of the square."""
-        extent = np.array(shape) * np.array(spacing_mm)
-        size = np.maximum(1, np.rint(extent * _FRAME_SIDE / extent.max()))
-        below = [
-            np.floor((np.arange(_FRAME_SIDE) - (_FRAME_SIDE - n) // 2 + 0.5) * count / n)
-            for n, count in zip(size, shape, strict=True)
-        ]
-        inside = [np.where((b >= 0) & (b < count), b, -1) for b, count in zip(below, shape, strict=True)]
-        return cls(inside[0].astype(np.intp), inside[1].astype(np.intp))
-
-    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values of the slice on the square's pixels; zero beside it."""
-        outside = (self.rows < 0)[:, None] | (self.columns < 0)
-        return np.where(outside, values.dtype.type(0), values[self.rows[:, None], self.columns])
-
-
-def _is_the_slice(picture: Pixels, values: npt.NDArray[np.float32], place: _Place) -> bool:
-    """Whether grey follows the values, upwards or downwards, block by block, as far as the window lets it."""
-    is_slice = place.spread(np.ones(values.shape, bool)) & (np.ptp(picture.astype(np.int16), axis=2) == 0)
-    block = np.arange(_FRAME_SIDE) * _BLOCKS // _FRAME_SIDE
-    block = (block[:, None] * _BLOCKS + block)[is_slice]
-    count = np.maximum(np.bincount(block, minlength=_BLOCKS**2), 1)
-    grey, value = (
-        np.bincount(block, weights=of[is_slice], minlength=_BLOCKS**2) / count
-        for of in (picture[..., 0].astype(float), place.spread(values))
-    )
-    shown = (count > _FRAME_SIDE**2 / _BLOCKS**2 / 2) & (grey > 6) & (grey < 249)
-    if shown.sum() < _BLOCKS or np.ptp(value[shown]) == 0:
-        return True  # too little contrast to be compared
-    return abs(float(np.corrcoef(_ranks(grey[shown]), _ranks(value[shown]))[0, 1])) >= _LEAST_CORRELATION
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    ranks = np.empty(len(values))
-    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return ranks
-
-
-def _is_outlined(picture: Pixels, region: npt.NDArray[np.bool_], number: int) -> bool:
-    """Whether most of the region's border has its colour, and little else has."""
-    coloured = np.abs(picture.astype(np.int16) - np.array(colour_of(number))).max(axis=2) < _COLOUR_TOLERANCE
-    border = region ^ ndimage.binary_erosion(region)
-    covered = ndimage.binary_dilation(coloured, iterations=2)[border].mean()
-    elsewhere = coloured & ~ndimage.binary_dilation(border, iterations=3)
-    return bool(covered >= _LEAST_COVERED and elsewhere.sum() <= _LABEL_PIXELS)
+def _tiles(sheet: Pixels, count: int) -> list[Pixels]:
+    """Where the slices of a summary lie: in rows at its lower end."""
+    columns = max(1, min(_SHEET_COLUMNS, count))
+    wide, high = _SHEET_TILE + GAP, _SHEET_TILE + GAP + caption_height(_SHEET_TILE)
+    left = (sheet.shape[1] - wide * columns + GAP) // 2
+    top = sheet.shape[0] - high * -(-count // columns) + GAP
+    corners = [(top + high * (n // columns), left + wide * (n % columns)) for n in range(count)]
+    return [sheet[y : y + _SHEET_TILE, x : x + _SHEET_TILE] for y, x in corners if y >= 0]

@@ -11,7 +11,17 @@ from dicom_sr.pictures.painter import Painter
 
 CAPTION_COLOUR = (205, 205, 205)
 _BACKGROUND = (16, 18, 22)
-_GAP = 4
+GAP = 4
+"""Pixels between squares, and between a caption and the next square."""
+
+
+def caption_height(tile: int) -> int:
+    """Pixels below a square of ``tile`` pixels that its caption takes."""
+    return line_height(_letters(tile))
+
+
+def _letters(tile: int) -> int:
+    return max(11, tile // 22)
 
 
 def draw_montage(
@@ -26,11 +36,11 @@ def draw_montage(
     """
     if not slices or len(slices) != len(captions):
         raise ValueError(f"{len(captions)} captions for {len(slices)} slices")
-    size = max(11, tile // 22)
+    size = _letters(tile)
     columns = min(columns, len(slices))
-    wide, high = tile + _GAP, tile + line_height(size) + _GAP
+    wide, high = tile + GAP, tile + caption_height(tile) + GAP
     rows = -(-len(slices) // columns)
-    sheet = Image.new("RGB", (wide * columns - _GAP, high * rows - _GAP), _BACKGROUND)
+    sheet = Image.new("RGB", (wide * columns - GAP, high * rows - GAP), _BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     for n, (k, caption) in enumerate(zip(slices, captions, strict=True)):
         left, top = wide * (n % columns), high * (n // columns)

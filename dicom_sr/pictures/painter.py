@@ -18,10 +18,11 @@ from models.results import Mark, MarkShape
 from models.volume import Volume
 
 BACKGROUND = (0, 0, 0)
-MARK_COLOUR = (255, 230, 0)
-SIDE_COLOUR = (255, 255, 140)
-_SCALE_ABOVE = 2
-"""Outlines are drawn this much larger and then reduced, which makes them smooth."""
+MARK_COLOUR = (0, 255, 120)
+SIDE_COLOUR = (190, 255, 220)
+"""Hues that no segment has: the check before sending looks for a segment's outline by its hue."""
+_ENLARGED = 2
+"""Lines are drawn this much larger and then reduced, which makes them smooth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +99,14 @@ class Painter:
         return size[1] / rows, size[0] / columns
 
     def _draw_outlines(self, picture: Image.Image, slice_index: int) -> None:
-        size = picture.width * _SCALE_ABOVE, picture.height * _SCALE_ABOVE
-        per_row, per_column = self._scale(size)
-
-        def places(points_yx: Ring) -> list[tuple[float, float]]:
-            # The centre of the first pixel is 0, its edge -0.5; the picture begins at the edge.
-            return [((x + 0.5) * per_column, (y + 0.5) * per_row) for y, x in points_yx]
-
-        for colour, rings in self._rings(slice_index):
-            layer = Image.new("L", size)
-            pen = ImageDraw.Draw(layer)
-            for ring in rings:
-                corners = places(ring)
-                pen.line([*corners, corners[0], corners[1]], fill=255, width=_line_width(picture), joint="curve")
-            opacity = layer.resize(picture.size, Image.Resampling.BOX)
-            picture.paste(Image.new("RGB", picture.size, colour), mask=opacity)
-
-    def _rings(self, slice_index: int) -> list[tuple[tuple[int, int, int], list[Ring]]]:
-        """Colour and closed lines of everything drawn in a slice."""
-        drawn: list[tuple[tuple[int, int, int], list[Ring]]] = []
+        scale = self._scale(picture.size)
         for number in self.numbers(slice_index):
             assert self.mask_zyx is not None
-            parts = outlines(self.mask_zyx[slice_index] == number)
-            drawn.append((colour_of(number), [ring for part in parts for ring in (part.outer, *part.holes)]))
+            region = self.mask_zyx[slice_index] == number
+            rings = [ring for part in outlines(region) for ring in (part.outer, *part.holes)]
+            _draw_lines(picture, rings, colour_of(number), scale, region)
         for mark in self._marks(slice_index):
-            drawn.append((MARK_COLOUR, [_mark_ring(mark)]))
-        return drawn
+            _draw_lines(picture, [_mark_ring(mark)], MARK_COLOUR, scale, None)
 
     def _marks(self, slice_index: int) -> list[Mark]:
         return [mark for mark in self.marks if mark.slice_index == slice_index]
@@ -154,8 +137,39 @@ class Painter:
             write_on_picture(pen, at, text, size, SIDE_COLOUR, anchor)
 
 
-def _line_width(picture: Image.Image) -> int:
-    return _SCALE_ABOVE * max(1, round(max(picture.size) / 320))
+def _draw_lines(
+    picture: Image.Image,
+    rings: Sequence[Ring],
+    colour: tuple[int, int, int],
+    scale: tuple[float, float],
+    region: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Closed lines of (row, column), smooth; of a region only their inner half, so that neighbours do not hide them."""
+    # The centre of the first pixel is 0, its edge -0.5; the picture begins at the edge.
+    places = [(ring + 0.5) * scale for ring in rings]
+    width = max(1, round(max(picture.size) / 320))
+    top, left = np.floor(np.min([place.min(axis=0) for place in places], axis=0)).astype(int) - 2 * width
+    bottom, right = np.ceil(np.max([place.max(axis=0) for place in places], axis=0)).astype(int) + 2 * width
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    if right <= left or bottom <= top:
+        return
+    layer = Image.new("L", ((right - left) * _ENLARGED, (bottom - top) * _ENLARGED))
+    pen = ImageDraw.Draw(layer)
+    for place in places:
+        corners = [((x - left) * _ENLARGED, (y - top) * _ENLARGED) for y, x in place]
+        thickness = width * _ENLARGED * (1 if region is None else 2)
+        pen.line([*corners, corners[0], corners[1]], fill=255, width=thickness, joint="curve")
+    if region is not None:
+        rows = ((np.arange(layer.height) + 0.5) / _ENLARGED + top) / scale[0]
+        columns = ((np.arange(layer.width) + 0.5) / _ENLARGED + left) / scale[1]
+        inside = region[_within(rows, region.shape[0])[:, None], _within(columns, region.shape[1])]
+        layer = Image.fromarray(np.asarray(layer) * inside.astype(np.uint8))
+    opacity = layer.resize((right - left, bottom - top), Image.Resampling.BOX)
+    picture.paste(Image.new("RGB", opacity.size, colour), (left, top), opacity)
+
+
+def _within(places: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+    return np.clip(np.floor(places), 0, count - 1).astype(np.intp)
 
 
 def _letter_size(side: int) -> int:

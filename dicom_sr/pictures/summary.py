@@ -43,15 +43,17 @@ def draw_sheet(
         Rows of cells, heading first.
     limits : sequence of str
         One sentence a line.
+    montage : Image or None
+        Ends the sheet, so that it is found again without knowing how much text there is.
     """
     size = width // 64
     parts = [notice(warning, width, size), _lines([title], width, size + 4, _TITLE)]
     parts += [_lines([subject], width, size - 3, _SMALL), _lines([headline], width, size, _TITLE)]
-    if montage is not None:
-        parts.append(montage)
     parts += [draw_table(rows, width, size, BACKGROUND, coloured=True) for rows in tables]
     parts.append(_lines(limits, width, size - 3, _TEXT))
-    sheet = Image.new("RGB", (width, sum(part.height + _GAP for part in parts)), BACKGROUND)
+    if montage is not None:
+        parts.append(montage)
+    sheet = Image.new("RGB", (width, sum(part.height for part in parts) + _GAP * (len(parts) - 1)), BACKGROUND)
     top = 0
     for part in parts:
         sheet.paste(part, ((width - part.width) // 2, top))

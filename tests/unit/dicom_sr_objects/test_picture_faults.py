@@ -90,6 +90,13 @@ def outlines_lost(objects: Objects, case: Case) -> None:
 
 
 @fault
+def summary_mirrored(objects: Objects, case: Case) -> None:
+    frames = pixels(objects["summary"])
+    frames[0, -330:] = frames[0, -330:, ::-1]
+    repaint(objects["summary"], frames)
+
+
+@fault
 def frames_in_another_order(objects: Objects, case: Case) -> None:
     frames = pixels(objects["secondary_capture"])
     repaint(objects["secondary_capture"], frames[::-1])
@@ -219,11 +226,12 @@ def test_fault_is_caught(name: str, good: list[RenderedObject], case: Case) -> N
     assert str(case.source.header.PatientName) not in str(caught.value)
 
 
-def test_outlines_of_another_mask_are_caught(case: Case) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_outlines_of_another_mask_are_caught(kind: str, case: Case) -> None:
     assert case.result.segmentation is not None
     moved = np.roll(case.result.segmentation.mask_zyx, 3, axis=2)
     other = replace(case.result, segmentation=replace(case.result.segmentation, mask_zyx=moved))
-    rendered = case.rendered(other, objects=("secondary_capture",))
+    rendered = case.rendered(other, objects=(kind,))
     with pytest.raises(ObjectInvalid) as caught:
         check(rendered, case.study, case.result, case.source)
     assert "does not outline region 1" in str(caught.value.detail["problems"])

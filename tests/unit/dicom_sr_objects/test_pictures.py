@@ -131,7 +131,7 @@ def test_marks_are_drawn_where_they_are() -> None:
     point = Mark("dwi", MarkShape.POINT, 2, ((10.0, 10.0),), "centre")
     painter = Painter(volume_of(np.zeros((3, 20, 20))), Window(0.0, 1.0), None, (box, point))
     picture = np.asarray(painter.slice(1, 400, numbered=False)).astype(int)
-    drawn = np.argwhere((picture[..., 0] > 200) & (picture[..., 2] < 60))
+    drawn = np.argwhere((picture[..., 1] > 200) & (picture[..., 0] < 60))
     assert np.abs(drawn.min(axis=0) - (50, 70)).max() <= 3
     assert np.abs(drawn.max(axis=0) - (130, 190)).max() <= 3
     assert key_slices(painter, (), 8) == [1, 2]
