@@ -119,7 +119,7 @@ def _set_problems(subject: Subject) -> Iterator[str]:
     not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed:
+        if kind != "summary" and (kind == "status") != not_assessed:
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"

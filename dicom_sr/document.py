@@ -64,7 +64,7 @@ def render(
     """
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
-        return _statuses(result, header, context)
+        return [*_statuses(result, header, context), *_status_pictures(result, header, context)]
     if source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
     return _results(Scene(result, study, header, source, context))
@@ -79,6 +79,15 @@ def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext)
         )
         for position, (language, draft) in enumerate((drafts or {_DEFAULT_LANGUAGE: None}).items())
     ]
+
+
+def _status_pictures(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+    """A picture of the status, for a destination that is sent pictures: it may show nothing else."""
+    if not {"summary", "secondary_capture"} & set(context.profile.objects):
+        return []
+    draft = next(iter(result.drafts), None)
+    made = secondary_capture.render_status_picture(result, draft, header, context)
+    return [RenderedObject(secondary_capture.SUMMARY, made)]
 
 
 def _results(scene: Scene) -> list[RenderedObject]:

@@ -21,6 +21,7 @@ from dicom_sr.pictures.captured import FrameLayout
 from dicom_sr.pictures.montage import draw_montage
 from dicom_sr.pictures.orientation import sides
 from dicom_sr.pictures.summary import draw_sheet
+from dicom_sr.pictures.words import words
 from dicom_sr.provenance import shortened
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.source_header import SourceHeader
@@ -28,6 +29,7 @@ from dicom_sr.structured_report import instance_reference
 from dicom_sr.subject_line import identifies, subject_line
 from dicom_sr.tables import tables
 from models.report_facts import format_ml
+from models.results import Draft, ModelReference, StudyResult
 
 if TYPE_CHECKING:
     from dicom_sr.series import SourceFrame
@@ -39,6 +41,7 @@ MAXIMUM_FRAMES = 32
 """More slices than this are better looked at as a segmentation; the largest are kept."""
 SURVEY_FRAMES = 8
 """Slices shown where nothing was found: evidence of what was looked at, not a second copy of the study."""
+_LONG = 200
 _SUMMARY_TILES, _SUMMARY_COLUMNS, _TILE, _SUMMARY_WIDTH = 8, 4, 300, 1216
 _PAGE_NUMBER_VECTOR = 0x00182001
 
@@ -82,6 +85,39 @@ def render_summary(shown: Illustration, header: SourceHeader, context: RenderCon
     return _single(SUMMARY, sheet, slices, shown, header, context, instance=1)
 
 
+def render_status_picture(
+    result: StudyResult, draft: Draft | None, header: SourceHeader, context: RenderContext
+) -> Dataset:
+    """That nothing was assessed, why, and what to do: for systems that show no reports."""
+    said, reason = words(draft.language if draft else "en"), result.refusal
+    lines = (
+        []
+        if reason is None
+        else [f"{said.reason} ({reason.code}): {reason.message}", f"{said.remedy}: {reason.remedy}"]
+    )
+    model = result.model
+    sheet = draw_sheet(
+        warning=said.status_notice,
+        title=result.title,
+        subject=subject_line(header.attributes, said),
+        headline=draft.impression if draft else said.not_assessed,
+        montage=None,
+        tables=(),
+        limits=[
+            *lines,
+            f"{said.model}: {model.name}, {model.version}, SHA-256 {model.digest[:12]}, {model.manufacturer}",
+        ],
+        width=_SUMMARY_WIDTH,
+    )
+    sop_class = str(SecondaryCaptureImageStorage)
+    made = _composed(sop_class, SUMMARY, 1, (result.model,), header, context)
+    made.SeriesDescription = "AI: not assessed"
+    made.ImageComments = shortened(f"{said.status_notice}. {result.title}", _LONG)
+    made.LossyImageCompression = "00"
+    _add_pixels(made, [sheet])
+    return made
+
+
 def _annotated(shown: Illustration, slices: Sequence[int], header: SourceHeader) -> list[Image.Image]:
     whose, feet = subject_line(header.attributes, shown.words), []
     with_findings = shown.slices_with_findings()
@@ -98,10 +134,10 @@ def _legend(shown: Illustration, slice_index: int) -> list[str]:
     """What the outlines of a slice are, or the result where there are none."""
     regions = shown.result.segmentation.regions if shown.result.segmentation else ()
     present = set(shown.painter.numbers(slice_index))
-    words = shown.words
+    said = shown.words
     entries = [
-        f"{region.number}: {words.terms.get(region.finding.value, region.finding.meaning)}, "
-        f"{words.sides[region.laterality]}, {format_ml(region.volume_ml)} mL"
+        f"{region.number}: {said.terms.get(region.finding.value, region.finding.meaning)}, "
+        f"{said.sides[region.laterality]}, {format_ml(region.volume_ml)} mL"
         for region in regions
         if region.number in present
     ]
@@ -119,7 +155,7 @@ def _single(
     instance: int,
 ) -> Dataset:
     """Secondary Capture Image (PS3.3 A.8.1)."""
-    made = _composed(str(SecondaryCaptureImageStorage), role, instance, shown, header, context)
+    made = _drawn(str(SecondaryCaptureImageStorage), role, instance, shown, header, context)
     if role != SUMMARY:
         across = sides(shown.source.volume.affine_lps)
         made.PatientOrientation = [across.right, across.bottom]
@@ -137,7 +173,7 @@ def _multi_frame(
 ) -> Dataset:
     """Multi-frame True Color Secondary Capture Image (PS3.3 A.8.5): frame n shows source image n."""
     sop_class = str(MultiFrameTrueColorSecondaryCaptureImageStorage)
-    made = _composed(sop_class, ROLE, 1, shown, header, context)
+    made = _drawn(sop_class, ROLE, 1, shown, header, context)
     made.PatientOrientation = [
         sides(shown.source.volume.affine_lps).right,
         sides(shown.source.volume.affine_lps).bottom,
@@ -150,10 +186,31 @@ def _multi_frame(
     return made
 
 
-def _composed(
+def _drawn(
     sop_class: str, role: str, instance: int, shown: Illustration, header: SourceHeader, context: RenderContext
 ) -> Dataset:
-    """Everything but the pixels: General Series and Image, SC Equipment and Image modules (PS3.3 C.8.6)."""
+    """Everything but the pixels of a picture drawn from images."""
+    model, source = shown.result.model, shown.source.header
+    models = tuple(model for model, _ in shown.origins())
+    made = _composed(sop_class, role, instance, models, header, context)
+    made.ImageComments = shortened(f"{shown.words.notice}. {shown.result.title}", _LONG)
+    made.DerivationDescription = shortened(f"{model.name} {model.version}: outlines drawn in", _LONG)
+    made.LossyImageCompression = "01" if _is_lossy(source) else "00"
+    if _is_lossy(source):
+        made.LossyImageCompressionRatio = source.LossyImageCompressionRatio
+        made.LossyImageCompressionMethod = source.LossyImageCompressionMethod
+    return made
+
+
+def _composed(
+    sop_class: str,
+    role: str,
+    instance: int,
+    models: tuple[ModelReference, ...],
+    header: SourceHeader,
+    context: RenderContext,
+) -> Dataset:
+    """General Series and Image, SC Equipment and Image modules (PS3.3 C.8.6)."""
     is_summary = role == SUMMARY
     description = "AI: summary, not reviewed" if is_summary else "AI: pictures, not reviewed"
     made = compose(
@@ -163,7 +220,7 @@ def _composed(
         place=Place(SUMMARY if is_summary else ROLE, 21 if is_summary else 20, instance, description),
         header=header,
         context=context,
-        models=tuple(model for model, _ in shown.origins()),
+        models=models,
     )
     made.ConversionType = "WSD"
     made.SecondaryCaptureDeviceManufacturer = made.Manufacturer
@@ -176,14 +233,6 @@ def _composed(
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.PatientOrientation = ""
     made.BurnedInAnnotation = "YES" if identifies(header.attributes) else "NO"
-    made.ImageComments = shortened(f"{shown.words.notice}. {shown.result.title}", 200)
-    made.DerivationDescription = shortened(
-        f"{shown.result.model.name} {shown.result.model.version}: outlines drawn in", 200
-    )
-    made.LossyImageCompression = "01" if _is_lossy(shown.source.header) else "00"
-    if _is_lossy(shown.source.header):
-        made.LossyImageCompressionRatio = shown.source.header.LossyImageCompressionRatio
-        made.LossyImageCompressionMethod = shown.source.header.LossyImageCompressionMethod
     return made
 
 

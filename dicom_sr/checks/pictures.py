@@ -13,7 +13,7 @@ from dicom_sr.checks.subject import Subject
 from dicom_sr.pictures.lettering import strip, wrapped
 from dicom_sr.pictures.montage import GAP, caption_height
 from dicom_sr.pictures.summary import NOTICE_BACKGROUND, NOTICE_COLOUR
-from dicom_sr.pictures.words import BANNER, words
+from dicom_sr.pictures.words import BANNER, STATUS_BANNER, words
 from dicom_sr.rendering import kind_of
 from dicom_sr.subject_line import identifies
 from models.results import Outcome
@@ -33,8 +33,14 @@ def check_pictures(subject: Subject) -> Iterator[str]:
             continue
         yield from _attribute_problems(role, dataset, subject)
         is_summary = kind_of(role) == "summary"
-        if not all(_has_warning(frame, _SHEET_LETTERS if is_summary else _FRAME_LETTERS) for frame in frames):
+        notices = _notices(subject)
+        letters = _SHEET_LETTERS if is_summary else _FRAME_LETTERS
+        if not all(_has_warning(frame, letters, notices) for frame in frames):
             yield f"{role}: the warning is not in the picture"
+        if subject.result.outcome is Outcome.NOT_ASSESSED:
+            if "SourceImageSequence" in dataset:
+                yield f"{role}: a picture of slices that were not assessed"
+            continue
         squares = _tiles(frames[0], len(dataset.get("SourceImageSequence", []))) if is_summary else _squares(frames)
         yield from _slice_problems(role, dataset, squares, subject)
 
@@ -63,7 +69,8 @@ def _attribute_problems(role: str, dataset: Dataset, subject: Subject) -> Iterat
         yield f"{role}: does not say that it is derived on a workstation"
     if dataset.get("BurnedInAnnotation") != ("YES" if identifies(dataset) else "NO"):
         yield f"{role}: Burned In Annotation is not what is burned in"
-    if BANNER not in str(dataset.get("ImageComments", "")):
+    banner = STATUS_BANNER if subject.result.outcome is Outcome.NOT_ASSESSED else BANNER
+    if banner not in str(dataset.get("ImageComments", "")):
         yield f"{role}: Image Comments do not hold the warning"
     if dataset.SOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage:
         count = int(dataset.get("NumberOfFrames", 0))
@@ -71,10 +78,16 @@ def _attribute_problems(role: str, dataset: Dataset, subject: Subject) -> Iterat
             yield f"{role}: frames are not numbered"
 
 
-def _has_warning(frame: Pixels, size: int) -> bool:
+def _notices(subject: Subject) -> list[str]:
+    """The warning in every language."""
+    is_status = subject.result.outcome is Outcome.NOT_ASSESSED
+    return [words(tag).status_notice if is_status else words(tag).notice for tag in ("en", "ja")]
+
+
+def _has_warning(frame: Pixels, size: int, notices: list[str]) -> bool:
     """Whether the frame begins with the warning, in one of its languages, pixel for pixel."""
-    for language in ("en", "ja"):
-        lines = wrapped(words(language).notice, size, frame.shape[1] - size)
+    for notice in notices:
+        lines = wrapped(notice, size, frame.shape[1] - size)
         bar = np.asarray(strip(lines, frame.shape[1], size, NOTICE_COLOUR, NOTICE_BACKGROUND))
         if np.array_equal(frame[: len(bar)], bar):
             return True
@@ -83,9 +96,9 @@ def _has_warning(frame: Pixels, size: int) -> bool:
 
 def _slice_problems(role: str, dataset: Dataset, squares: list[Pixels], subject: Subject) -> Iterator[str]:
     """Each square shows the source image it names, with each region's outline in that region's place."""
-    source, result = subject.source, subject.result
-    if source is None or result.outcome is Outcome.NOT_ASSESSED:
-        yield f"{role}: a picture of slices that were not assessed"
+    source = subject.source
+    if source is None:
+        yield f"{role}: a picture of slices that are not there"
         return
     slices = {(f.sop_instance_uid, f.frame_number): k for k, f in enumerate(source.frames)}
     named = dataset.get("SourceImageSequence", [])

@@ -9,6 +9,9 @@ from models.results import Change, Laterality
 BANNER = "AI DRAFT - NOT REVIEWED BY A PHYSICIAN"
 """Stands in every picture and on every page, whatever the language."""
 
+STATUS_BANNER = "AI STATUS - NOT A REPORT"
+"""Stands in its place where nothing was assessed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -16,6 +19,10 @@ class Words:
 
     language: str
     notice: str
+    status_notice: str
+    not_assessed: str
+    reason: str
+    remedy: str
     sides: dict[Laterality, str]
     changes: dict[Change, str]
     terms: dict[str, str]
@@ -55,6 +62,10 @@ class Words:
 _ENGLISH = Words(
     language="en",
     notice=BANNER,
+    status_notice=STATUS_BANNER,
+    not_assessed="Not assessed by the AI: nothing is stated about presence or absence of a finding.",
+    reason="Reason",
+    remedy="What to do",
     sides={
         Laterality.LEFT: "left",
         Laterality.RIGHT: "right",
@@ -106,6 +117,10 @@ _ENGLISH = Words(
 _JAPANESE = Words(
     language="ja",
     notice=f"{BANNER}（AIによる下書き・医師未確認）",
+    status_notice=f"{STATUS_BANNER}（AIの状態通知であり、報告書ではありません）",
+    not_assessed="AIによる評価は行われていません。所見の有無については何も述べていません。",
+    reason="理由",
+    remedy="対処",
     sides={
         Laterality.LEFT: "左",
         Laterality.RIGHT: "右",

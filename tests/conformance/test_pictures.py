@@ -12,9 +12,9 @@ from dicom_sr.check import check
 from dicom_sr.document import render
 from dicom_sr.phantom_study import JAPANESE_PATIENT
 from dicom_sr.write import WrittenFile, write_objects
-from models.results import StudyResult
+from models.results import Outcome, StudyResult
 from tests.conformance.test_objects import ENTITY_KNOWN, KNOWN, complaints, run, verdict
-from tests.generators.results import nothing_found
+from tests.generators.results import not_assessed, nothing_found
 from tests.peers import require
 from tests.unit.dicom_sr_objects.cases import Case, context, phantom_case
 
@@ -32,10 +32,12 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def write(case: Case, result: StudyResult, folder: Path, **changes: object) -> list[WrittenFile]:
-    objects = render(result, case.study, context(**{"objects": KINDS, **changes}), case.source)
-    check(objects, case.study, result, case.source)
+    source = None if result.outcome is Outcome.NOT_ASSESSED else case.source
+    objects = render(result, case.study, context(**{"objects": KINDS, **changes}), source)
+    check(objects, case.study, result, source)
     folder.mkdir()
-    return write_objects(objects, folder)
+    # A status report goes beside a status picture; reports are judged elsewhere.
+    return write_objects([o for o in objects if not o.role.startswith("status")], folder)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,7 @@ def written(study: Case, tmp_path_factory: pytest.TempPathFactory) -> list[Writt
     return [
         *write(study, study.result, folder / "found"),
         *write(study, nothing_found(), folder / "nothing", key="nothing"),
+        *write(study, not_assessed(), folder / "status", key="status"),
         *write(study, study.result, folder / "single", key="single", secondary_capture="single_frame"),
     ]
 

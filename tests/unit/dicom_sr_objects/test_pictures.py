@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 
 from dicom_sr.check import check
 from dicom_sr.colours import colour_of
-from dicom_sr.document import render
+from dicom_sr.document import RenderedObject, render
+from dicom_sr.errors import ObjectInvalid
 from dicom_sr.illustration import Illustration
 from dicom_sr.pictures.lettering import can_show, face, legible, wrapped
 from dicom_sr.pictures.orientation import letters, position, sides
@@ -23,7 +24,7 @@ from dicom_sr.pictures.window import Window, window_of
 from dicom_sr.subject_line import printed_name
 from models.results import CodedTerm, Finding, Laterality, Mark, MarkShape, StudyResult
 from models.volume import Volume
-from tests.generators.results import INFARCT, nothing_found
+from tests.generators.results import INFARCT, not_assessed, nothing_found
 from tests.unit.dicom_sr_objects.cases import Case, context, phantom_case
 
 SHOWN = ("secondary_capture",)
@@ -187,6 +188,19 @@ def test_nothing_found_is_a_picture_too(case: Case) -> None:
     made = objects_of(case, nothing_found(), objects=("secondary_capture", "summary", "pdf"))
     assert list(made) == ["secondary_capture", "summary", "pdf-en", "pdf-ja"]
     assert made["secondary_capture"].NumberOfFrames == 8
+
+
+def test_a_destination_of_pictures_sees_that_nothing_was_assessed(case: Case) -> None:
+    result = not_assessed()
+    objects = render(result, case.study, context(objects=("summary",)), None)
+    check(objects, case.study, result, None)
+    assert [o.role for o in objects] == ["status", "status-ja", "summary"]
+    picture = objects[-1].dataset
+    assert picture.ImageComments.startswith("AI STATUS - NOT A REPORT")
+    assert "SourceImageSequence" not in picture
+    picture.PixelData = picture.PixelData[:3] * (len(picture.PixelData) // 3)
+    with pytest.raises(ObjectInvalid):
+        check([RenderedObject("summary", picture)], case.study, result, None)
 
 
 def test_a_study_without_identity_does_not_claim_to_be_identified(case: Case) -> None:
