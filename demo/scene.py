@@ -130,7 +130,8 @@ class Scene:
             f'[node]\nname = "demo"\nae_title = "AINODE"\ndata_dir = "{self.out / "node"}"\n\n'
             f"[receive]\nport = {self.node_port}\ndisk_reserve_bytes = 100000000\n\n"
             f"[arrival]\nquiet_seconds = {_QUIET_SECONDS}\nassociation_end_quiet_seconds = {_AFTER_RELEASE_SECONDS}\n\n"
-            f'[profile.demo]\nlanguages = ["en", "ja"]\n\n'
+            # The demo's PACS lists a text among the series, beside the others.
+            f'[profile.demo]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 3\n\n'
             f'[destination.pacs]\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {self.pacs_port}\nprofile = "demo"\n'
         )
         (self.out / "routing.toml").write_text(

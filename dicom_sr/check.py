@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
-    Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
     RTStructureSetStorage,
@@ -21,20 +23,24 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.contours import check_contours
+from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.maps import check_maps
+from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.pdf import check_pdf
 from dicom_sr.checks.pictures import check_pictures
+from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
-from dicom_sr.profile import ObjectKind
-from dicom_sr.rendering import RenderedObject, kind_of
+from dicom_sr.profile import ObjectKind, Profile
+from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 _OVERLAYS: tuple[Callable[[Subject], Iterator[str]], ...] = (check_overlay, check_maps, check_contours)
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
+    check_characters,
     check_context,
     check_provenance,
     check_codes,
@@ -50,15 +57,20 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_reports,
     check_pictures,
     check_pdf,
+    check_measurements,
+    check_key_objects,
+    check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage, LABEL_MAP_SEGMENTATION}),
-    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
     "secondary_capture": frozenset({SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}),
     "summary": frozenset({SecondaryCaptureImageStorage}),
     "pdf": frozenset({EncapsulatedPDFStorage}),
+    "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
+    "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
     "parametric_map": frozenset({ParametricMapStorage}),
     "rtstruct": frozenset({RTStructureSetStorage}),
 }
@@ -68,8 +80,14 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def check(
-    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
-) -> None:
+    objects: Sequence[RenderedObject],
+    study: LoadedStudy,
+    result: StudyResult,
+    source: SeriesVolume | None,
+    *,
+    profile: Profile | None = None,
+    known: Sequence[Dataset] = (),
+) -> int:
     """Refuse a set of objects that is not right.
 
     Parameters
@@ -78,6 +96,15 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    profile : Profile or None
+        What it was rendered for; None is the default profile.
+    known : sequence of Dataset
+        Headers of instances outside of study and set that it may refer to.
+
+    Returns
+    -------
+    int
+        How many parts of the check the set has passed.
 
     Raises
     ------
@@ -87,7 +114,7 @@ def check(
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
     try:
-        subject = Subject.of(objects, study, result, source)
+        subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
     except _MALFORMED as error:
         raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
     if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
@@ -97,6 +124,7 @@ def check(
         problems += _run(part, subject)
     if problems:
         raise ObjectInvalid(f"{len(problems)} problems, first: {problems[0]}", problems=problems)
+    return len(_PARTS) + len(_OVERLAYS) + 1
 
 
 def _run(part: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
@@ -116,10 +144,18 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "the set is empty"
     if len(set(roles)) != len(roles):
         yield "two objects have the same role"
-    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if kind != "summary" and (kind == "status") != not_assessed:
+        if not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"
+
+
+def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
+    """Whether a result with that outcome may become such an object. An earlier result can be taken back with any."""
+    if role in NOTES or role.startswith(f"{SUPERSEDED}-"):
+        return True
+    if outcome is Outcome.NOT_ASSESSED:
+        return kind in ("status", "summary")
+    return kind != "status" or outcome is Outcome.NOTHING_FOUND

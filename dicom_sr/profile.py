@@ -69,6 +69,8 @@ class Profile:
         One SEG and one measurement report for each lesion, instead of combined ones.
     maximum_series : int
         At most so many series go out for one study; what is over the budget is left out, the least important kind first.
+    text_documents : bool
+        Whether text SR and PDF may go there at all: not where such a document could pass for the report.
     """
 
     name: str = "default"
@@ -84,6 +86,7 @@ class Profile:
     character_replacements: tuple[tuple[str, str], ...] = ()
     per_lesion: bool = False
     maximum_series: int = 8
+    text_documents: bool = True
 
     @property
     def content(self) -> str:

@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationSt
 
 from dicom_sr import codes, label_frames
 from dicom_sr.composite import Place, compose
-from dicom_sr.errors import SourceUnusable
+from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.explicit_vr import add_raw
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.functional_groups import Frame, add_dimensions, add_frames, shared_groups
@@ -55,6 +55,8 @@ def render_segmentations(scene: Scene) -> list[RenderedObject]:
     ------
     SourceUnusable
         The source has no Frame of Reference, or another number of frames than slices.
+    ObjectInvalid
+        A probability is not between 0 and 1.
     ValueError
         The result has no segmentation.
     """
@@ -63,8 +65,19 @@ def render_segmentations(scene: Scene) -> list[RenderedObject]:
         raise ValueError("a segmentation object needs a segmentation")
     if len(scene.source.frames) != segmentation.mask_zyx.shape[0]:
         raise SourceUnusable("the source has another number of frames than slices", frames=len(scene.source.frames))
+    _require_probabilities(segmentation)
     found = label_frames.extents(segmentation.mask_zyx)
     return [_render(part, segmentation, found, scene) for part in _parts(segmentation, scene.context.profile)]
+
+
+def _require_probabilities(segmentation: Segmentation) -> None:
+    probability = segmentation.probability_zyx
+    if probability is None:
+        return
+    if probability.shape != segmentation.mask_zyx.shape:
+        raise ObjectInvalid("mask and probabilities have different shapes")
+    if not (probability.min() >= 0 and probability.max() <= 1):  # false for NaN as well
+        raise ObjectInvalid("a probability is not between 0 and 1")
 
 
 def segments_of(objects: Sequence[RenderedObject], result: StudyResult) -> dict[int, tuple[Dataset, int]]:

@@ -174,4 +174,7 @@ def _profile(settings: Settings, rule: RuleSection, name: str | None) -> tuple[s
         return settings.destination[destination].profile, settings.profile_of(destination)
     if name is not None and name != "default" and name not in settings.profile:
         raise UsageError(f"there is no [profile.{name}]")
-    return name or "default", settings.profile.get(name or "default", ProfileSection())
+    # Without a configuration nothing is sent to anybody: whoever runs this by hand gets everything there is.
+    everything = {} if settings.source else {"text_documents": "shown_as_draft", "maximum_series": 100}
+    section = settings.profile.get(name or "default", ProfileSection.model_validate(everything))
+    return name or "default", section

@@ -12,14 +12,14 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
-from node import correction, doorbell, log, planning
-from node.archive import index, ledger
+from node import assessments, correction, doorbell, log, planning
+from node.archive import index, ledger, pauses
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
 from node.archive.tables import deliveries, instances, studies
 from node.boot import MonotonicClock
-from node.delivery import outbox
+from node.delivery import delivered, outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
 from node.settings import Settings
@@ -32,6 +32,8 @@ _LEASE_SWEEP_SECONDS = 2.0
 _SEAL_SECONDS = 2.0
 _SUMMARY_SECONDS = 2.0
 _COMMITMENT_SECONDS = 10.0
+_ASSESSMENT_SECONDS = 10.0
+_LATE_ROWS = 200
 _TIDY_SECONDS = 3600.0
 _PART_AGE_SECONDS = 3600.0
 _WORK_AGE_SECONDS = 24 * 3600.0
@@ -69,6 +71,7 @@ class Scheduler:
         self._settings = settings
         self._store = store
         self._clock = MonotonicClock()
+        self._assessed = 0
         self._bells = run_folder(settings.data_dir)
         self._spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
 
@@ -109,7 +112,10 @@ class Scheduler:
         return next_in
 
     def step(self, study_uid: str) -> planning.Planned:
-        """One transaction over one study."""
+        """One transaction over one study; before it, what came back of our own results is looked at."""
+        assessed = assessments.note(self._store, time.time(), study_uid, self._settings.data_dir)
+        if assessed:
+            log.say(_LOG, 30, "results were assessed, see `ainode assessments`", study=study_uid, objects=assessed)
         with self._store.write() as connection:
             planned = planning.step(connection, time.time(), self._clock.now(), study_uid, self._settings)
         if planned.held is not None:
@@ -131,6 +137,18 @@ class Scheduler:
         report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox")
         if report.seen:
             log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
+
+    def assess(self) -> None:
+        """Look at what came back of our own results where nothing else wakes their study: copies of our own objects."""
+        with self._store.read() as connection:
+            newest = connection.execute(select(func.max(instances.c.id))).scalar_one() or 0
+            # On PostgreSQL a smaller number may become visible later.
+            recent = instances.c.id > self._assessed - _LATE_ROWS
+            came = select(instances.c.study_uid).where(instances.c.ours, recent).distinct()
+            returned = list(connection.execute(came).scalars())
+        for study_uid in returned:
+            assessments.note(self._store, time.time(), study_uid, self._settings.data_dir)
+        self._assessed = newest
 
     def sweep_leases(self) -> None:
         """Give back jobs whose dispatcher is gone; wake dispatchers where a job's pause is over."""
@@ -165,6 +183,14 @@ class Scheduler:
         if expired:
             doorbell.ring(self._bells, doorbell.SENDER)
 
+    def remove_delivered(self) -> None:
+        """Remove local copies of results that every destination was proven to have, after the time the site sets."""
+        removed = delivered.remove_delivered(
+            self._store, self._settings.data_dir / "outbox", time.time(), keep_days=self._settings.delivery.keep_days
+        )
+        if removed:
+            log.say(_LOG, 20, "removed local copies of delivered results", count=removed)
+
     def tidy(self) -> None:
         """Remove what dead processes left behind: parts of the spool, folders of runs."""
         swept = self._spool.sweep_parts(_PART_AGE_SECONDS)
@@ -183,6 +209,8 @@ class Scheduler:
             by_state = connection.execute(select(studies.c.state, func.count()).group_by(studies.c.state)).all()
             held = index.list_studies(connection, held=True)
             outdated = correction.outdated_studies(connection)
+            proofs = delivered.proofs_by_destination(connection)
+            stopped = pauses.active(connection)
             by_destination = connection.execute(
                 select(deliveries.c.destination, deliveries.c.state, func.count())
                 .group_by(deliveries.c.destination, deliveries.c.state)
@@ -194,6 +222,7 @@ class Scheduler:
         for destination, state, count in by_destination:
             destinations.setdefault(destination, {})[state] = int(count)
             total[state] = total.get(state, 0) + int(count)
+        paused = [{name: row._mapping[name] for name in ("scope", "name", "reason", "by", "since")} for row in stopped]
         summary: dict[str, Any] = {
             "at": time.time(),
             "studies": {state: int(count) for state, count in by_state},
@@ -202,6 +231,8 @@ class Scheduler:
             "jobs": jobs,
             "deliveries": total,
             "destinations": destinations,
+            "proofs": proofs,
+            "paused": paused,
         }
         publish(self._settings.data_dir, summary)
 
@@ -218,7 +249,9 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
         (scheduler.seal, _SEAL_SECONDS),
         (scheduler.summarise, _SUMMARY_SECONDS),
         (scheduler.expire_commitments, _COMMITMENT_SECONDS),
+        (scheduler.assess, _ASSESSMENT_SECONDS),
         (scheduler.tidy, _TIDY_SECONDS),
+        (scheduler.remove_delivered, _TIDY_SECONDS),
     ):
         timers.add_job(_tolerant(work), "interval", seconds=seconds, name=work.__name__)
     return timers

@@ -149,6 +149,11 @@ def _received(fact: Fact) -> list[str]:
     return [f"{fact.count} image(s) received from {origin}{took}{size}{verb.get(Kind(fact.kind), '')}{ours}"]
 
 
+def _derived(fact: Fact) -> list[str]:
+    origin = fact.detail.get("calling_ae_title") or "disk"
+    return [f"object received from {origin} that somebody made from one of this node: kept as such, no input of a run"]
+
+
 def _association(fact: Fact) -> list[str]:
     detail = fact.detail
     who = f"{detail.get('calling_ae_title', '?')} at {detail.get('address', '?')}"
@@ -197,6 +202,22 @@ def _refused(fact: Fact) -> list[str]:
         f"job {fact.job_id}: not assessed, {detail.get('code')}: {detail.get('message')}",
         *_facts(detail.get("detail") or {}, "code", "message"),
     ]
+
+
+def _replaced(fact: Fact) -> list[str]:
+    detail = fact.detail
+    there = "; it is there, or may be" if detail.get("reached") else "; it never went there"
+    what = f"{detail.get('role') or 'object'} {fact.sop_instance_uid}"
+    return [f"replaced by job {detail.get('by')} at {detail.get('destination', '?')}: {what}{there}"]
+
+
+def _checked(fact: Fact) -> list[str]:
+    detail = fact.detail
+    if detail.get("passed"):
+        made = f"{detail.get('objects')} object(s), {detail.get('parts')} parts"
+        return [f"job {fact.job_id}: objects for profile {detail.get('profile')} passed their check ({made})"]
+    problems = detail.get("problems") or []
+    return [f"job {fact.job_id}: objects for profile {detail.get('profile')} FAILED their check", *problems[:5]]
 
 
 def _delivery(words: str) -> Callable[[Fact], list[str]]:
@@ -251,12 +272,29 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.OBJECT_FROZEN: _frozen,
     Kind.DELIVERY_SENDING: _delivery("sending to"),
     Kind.DELIVERY_STORED: _delivery("stored by"),
+    Kind.DELIVERY_RETURNED: _delivery("waits again for"),
+    Kind.DELIVERY_FOUND: _delivery("no answer had come, and it was found at"),
+    Kind.DELIVERY_VERIFIED: _delivery("verified by query at"),
+    Kind.DELIVERY_UNVERIFIABLE: _delivery("stored, UNVERIFIABLE at"),
+    Kind.DELIVERY_DISCARDED: _delivery("discarded after a pause, never to be sent to"),
+    Kind.OBJECT_REMOVED: lambda fact: [f"local copy of {fact.detail.get('role')} removed: every destination has it"],
+    Kind.INSTANCE_DERIVED: _derived,
     Kind.DELIVERY_FAILED: _delivery("NOT stored by"),
     Kind.DELIVERY_UNKNOWN: _delivery("no answer from"),
     Kind.DELIVERY_DEAD: _delivery("given up on"),
     Kind.DELIVERY_REPLAYED: _delivery("queued again for"),
     Kind.DELIVERY_WITHDRAWN: _delivery("withdrawn, never to be sent to"),
     Kind.DELIVERY_OUTDATED: _outdated,
+    Kind.DELIVERY_REPLACED: _replaced,
+    Kind.RESULT_ASSESSED: lambda fact: [
+        f"a reader has {fact.detail.get('assessment')} {fact.detail.get('role') or 'object'} {fact.sop_instance_uid}; "
+        "it is not sent again",
+        *_facts(fact.detail, "assessment", "role"),
+    ],
+    Kind.OBJECT_CHECKED: _checked,
+    Kind.DESTINATION_REFUSED: lambda fact: [
+        f"{fact.detail.get('destination')} takes no {', '.join(fact.detail.get('refused', []))}"
+    ],
     Kind.DELIVERY_SETTLED: _delivery("old identity settled at"),
     Kind.COMMITMENT_REQUESTED: _delivery("commitment requested from"),
     Kind.COMMITMENT_ANSWERED: _delivery("commitment answered by"),

@@ -69,6 +69,9 @@ class NodeProcess:
                 f'[destination.{name}]\nae_title = "{title}"\nhost = "127.0.0.1"\nport = {port}\nretry_seconds = 0.2\n'
                 "retry_ceiling_seconds = 1.0\nmaximum_attempts = 1000\ncommitment_timeout_seconds = 5.0"
             )
+        if "[profile.default]" not in self.extra:
+            # The PACS of the tests list a text among the series.
+            parts.append('[profile.default]\ntext_documents = "shown_as_draft"\nmaximum_series = 3')
         self.config.write_text("\n\n".join([*parts, self.extra]) + "\n")
         names = json.dumps(list(self.destinations))
         default = (

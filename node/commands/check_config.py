@@ -10,9 +10,12 @@ import typer
 from node.cli import new_app
 from node.dicom.files import check_files
 from node.errors import ConfigError
-from node.settings import Settings, load
+from node.settings import ProfileSection, Settings, load
 
 app = new_app()
+
+_FIRST_IN_LIST = 1000
+"""Scanners number their own series below this."""
 
 
 @app.command()
@@ -31,11 +34,27 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
         typer.echo(f"  destination {name}: {destination.ae_title} at {destination.host}:{destination.port}{tls}")
+        _explain_profile(destination.profile, settings.profile_of(name))
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")
     if not settings.rule:
         typer.echo("  no rules: studies are filed and nothing runs")
+
+
+def _explain_profile(name: str, profile: ProfileSection) -> None:
+    """What an administrator should know about what a destination does not get."""
+    if held := profile.kept_back:
+        why = {
+            "unknown": "nobody has said yet what this PACS does with them; see text_documents",
+            "become_the_report": "this PACS would take them for the report",
+        }[profile.text_documents]
+        typer.echo(f"    profile {name}: not sent: {' and '.join(held)}; {why}")
+    typer.echo(f"    profile {name}: at most {profile.maximum_series} series for each study")
+    if profile.series_number_base < _FIRST_IN_LIST:
+        typer.echo(
+            f"    profile {name}: series_number_base {profile.series_number_base} may put results first in the list"
+        )
 
 
 def _find_models(settings: Settings) -> None:

@@ -34,6 +34,8 @@ def jobs(
             "rule": row.rule,
             "model": row.model_id,
             "run": row.run,
+            "kind": row.kind,
+            "of": row.parent_id,
             "attempts": f"{row.attempts}/{row.maximum_attempts}",
             "outcome": (row.result or {}).get("outcome"),
             "total_ml": (row.result or {}).get("total_ml"),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from dicom_sr.profile import ObjectKind, Profile
 from node.settings.section import AETitle, FilePath, Name, Port, Section
+from node.settings.window import Window
 
 
 class ProfileSection(Section):
@@ -25,7 +26,14 @@ class ProfileSection(Section):
     character_set: Literal["utf-8", "iso-2022-jp"] = "utf-8"
     character_replacements: dict[str, str] = Field(default_factory=dict)
     per_lesion: bool = False
-    maximum_series: int = Field(default=8, ge=1, le=100)
+    maximum_series: int = Field(default=2, ge=1, le=100)
+    text_documents: Literal["unknown", "shown_as_draft", "become_the_report"] = "unknown"
+    superseded: Literal["status", "rejection", "nothing"] = "status"
+
+    @property
+    def kept_back(self) -> list[str]:
+        """Kinds asked for that do not go out, because nobody has said that they are only shown."""
+        return [] if self.text_documents == "shown_as_draft" else [k for k in self.objects if k in ("text", "pdf")]
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
@@ -43,6 +51,7 @@ class ProfileSection(Section):
             character_replacements=tuple(sorted(self.character_replacements.items())),
             per_lesion=self.per_lesion,
             maximum_series=self.maximum_series,
+            text_documents=self.text_documents == "shown_as_draft",
         )
 
 
@@ -72,6 +81,11 @@ class DestinationSection(Section):
     profile: Name = "default"
     commitment: bool = True
     commitment_timeout_seconds: float = Field(default=300.0, gt=0)
+    commitment_attempts: int = Field(default=3, ge=1, le=1000)
+    verify: bool = True
+    associations: int = Field(default=1, ge=1, le=16)
+    downtime: list[Window] = Field(default_factory=list)
+    catch_up_per_minute: int = Field(default=0, ge=0, le=100000)
     connect_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
     response_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     retry_seconds: float = Field(default=5.0, gt=0, le=86400)
@@ -93,3 +107,4 @@ class DeliverySection(Section):
 
     breaker_failures: int = Field(default=5, ge=1)
     breaker_seconds: float = Field(default=30.0, gt=0)
+    keep_days: float = Field(default=30.0, ge=0, le=36500)

@@ -18,7 +18,7 @@ from tests.bench.stage import BenchmarkFailed, Stage
 from tests.node_process import NodeProcess
 from tests.peers import free_port
 
-_PROFILE = '[profile.default]\nlanguages = ["en", "ja"]'
+_PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 3'
 _LIMIT = Target("figure", 2.0)
 _TIMEOUT_SECONDS = 120.0
 

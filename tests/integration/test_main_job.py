@@ -22,7 +22,7 @@ from tests.peers import free_port, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(600)]
 
-PROFILE = '[profile.default]\nlanguages = ["en", "ja"]'
+PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 3'
 
 
 class Scene:
