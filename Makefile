@@ -12,12 +12,15 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PEERS := dcmtk orthanc postgresql libpixelmed-java default-jdk-headless plastimatch strace
+PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 TORCH_PIN := torch==2.13.0
 RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev peers demo test test-fast lint docs bench conformance chaos corrections fuzz soak clean
+VIEWERS := .viewers
+OHIF := $(shell sed -n 's/.*"viewer": "\(.*\)".*/\1/p' tests/browser/package.json)
+
+.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections fuzz soak clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -49,12 +52,27 @@ peers:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null; \
 	fi
 
+	@if [ -n "$(IS_ROOT)" ] && ! command -v npm >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; \
+	fi
+
+$(VIEWERS)/.done: tests/browser/package.json
+	@rm -rf $(VIEWERS) && mkdir -p $(VIEWERS) && cp tests/browser/package.json $(VIEWERS)/
+	cd $(VIEWERS) && npm install --silent --ignore-scripts --no-audit --no-fund --no-package-lock
+	cd $(VIEWERS) && npm pack --silent $(OHIF) >/dev/null && tar xzf ohif-app-*.tgz --exclude='*/ort/*' package/dist && rm ohif-app-*.tgz
+	@touch $@
+
+## make viewers      the viewers tests/browser opens results in (npm; kept in .viewers)
+viewers:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(VIEWERS)/.done; \
+	else echo "no npm: tests/browser skips"; fi
+
 ## make demo         a stroke study goes in by C-STORE, results come out in a PACS, committed (STUDY=folder for your own)
 demo: setup
 	$(BIN)/python -m demo $(if $(STUDY),--study '$(STUDY)')
 
 ## make test         everything: lint, types, tests
-test: setup-dev peers lint
+test: setup-dev peers viewers lint
 	$(RUN_PYTEST) -q -n 2 --dist loadfile -m 'not serial'
 	$(RUN_PYTEST) -q -m serial
 
@@ -73,8 +91,8 @@ docs: setup
 	$(BIN)/python -m node.manual > docs/error-codes.md
 
 ## make conformance  result objects before the external judges
-conformance: setup-dev peers
-	$(RUN_PYTEST) -q tests/conformance
+conformance: setup-dev peers viewers
+	$(RUN_PYTEST) -q tests/conformance tests/browser
 
 ## make chaos        kill -9, power cut, failing disk at every step; renews the tables of docs/durability.md
 chaos: setup-dev peers
@@ -97,4 +115,4 @@ bench: setup-dev peers
 	PYTHONSAFEPATH= $(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) demo/out build dist *.egg-info
+	rm -rf $(VENV) $(VIEWERS) demo/out build dist *.egg-info

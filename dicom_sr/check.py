@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
+    EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     KeyObjectSelectionDocumentStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
     RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
@@ -27,6 +30,8 @@ from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.maps import check_maps
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.pdf import check_pdf
+from dicom_sr.checks.pictures import check_pictures
 from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
@@ -50,6 +55,8 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_codes,
     check_references,
     check_reports,
+    check_pictures,
+    check_pdf,
     check_measurements,
     check_key_objects,
     check_presentation,
@@ -59,6 +66,9 @@ _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "secondary_capture": frozenset({SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage}),
+    "summary": frozenset({SecondaryCaptureImageStorage}),
+    "pdf": frozenset({EncapsulatedPDFStorage}),
     "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
     "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
     "parametric_map": frozenset({ParametricMapStorage}),
@@ -147,5 +157,5 @@ def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
     if role in NOTES or role.startswith(f"{SUPERSEDED}-"):
         return True
     if outcome is Outcome.NOT_ASSESSED:
-        return kind == "status"
+        return kind in ("status", "summary")
     return kind != "status" or outcome is Outcome.NOTHING_FOUND

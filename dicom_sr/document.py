@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom_sr import (
+    encapsulated_pdf,
     key_images,
     key_objects,
     measurement_report,
     parametric_map,
     presentation,
+    secondary_capture,
     segmentation,
     status_report,
     structure_set,
@@ -19,6 +21,7 @@ from dicom_sr import (
 )
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
+from dicom_sr.illustration import Illustration
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
@@ -78,7 +81,7 @@ def _rendered(
 ) -> list[RenderedObject]:
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
-        made = statuses(result, header, context)
+        made = [*statuses(result, header, context), *_status_pictures(result, header, context)]
     elif source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
     else:
@@ -107,6 +110,15 @@ def statuses(result: StudyResult, header: SourceHeader, context: RenderContext) 
         )
         for position, (language, draft) in enumerate((drafts or {_DEFAULT_LANGUAGE: None}).items())
     ]
+
+
+def _status_pictures(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+    """A picture of the status, for a destination that is sent pictures: it may show nothing else."""
+    if not {"summary", "secondary_capture"} & set(context.profile.objects):
+        return []
+    draft = next(iter(result.drafts), None)
+    made = secondary_capture.render_status_picture(result, draft, header, context)
+    return [RenderedObject(secondary_capture.SUMMARY, made)]
 
 
 def _results(scene: Scene) -> list[RenderedObject]:
@@ -151,7 +163,7 @@ _IMPORTANCE: tuple[ObjectKind, ...] = (
 )
 """Most important first: the overlay and its numbers, then words, then pictures of them, then what few systems read."""
 _TEXT_DOCUMENTS: frozenset[ObjectKind] = frozenset({"text", "pdf"})
-_TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf"})
+_TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf", "secondary_capture", "summary"})
 
 
 def _answer_of(result: StudyResult, possible: Iterable[ObjectKind], *, texts: bool) -> ObjectKind:
@@ -180,6 +192,33 @@ def _texts(scene: Scene) -> list[RenderedObject]:
             text_report.role_of(draft.language),
             text_report.render_text(
                 scene.result, draft, scene.header, scene.source, scene.context, instance=n, known=scene.known
+            ),
+        )
+        for n, draft in enumerate(scene.result.drafts, start=1)
+    ]
+
+
+def _captures(scene: Scene) -> list[RenderedObject]:
+    shown = Illustration.of(scene.result, scene.study, scene.source)
+    return secondary_capture.render_captures(shown, scene.header, scene.context)
+
+
+def _summaries(scene: Scene) -> list[RenderedObject]:
+    shown = Illustration.of(scene.result, scene.study, scene.source)
+    made = secondary_capture.render_summary(shown, scene.header, scene.context)
+    return [RenderedObject(secondary_capture.SUMMARY, made)]
+
+
+def _pdfs(scene: Scene) -> list[RenderedObject]:
+    return [
+        RenderedObject(
+            encapsulated_pdf.role_of(draft.language),
+            encapsulated_pdf.render_pdf(
+                Illustration.of(scene.result, scene.study, scene.source, draft),
+                draft,
+                scene.header,
+                scene.context,
+                instance=n,
             ),
         )
         for n, draft in enumerate(scene.result.drafts, start=1)
@@ -230,6 +269,9 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("seg", _has_regions, _segmentations),
     _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("secondary_capture", lambda result: True, _captures),
+    _Kind("summary", lambda result: True, _summaries),
+    _Kind("pdf", lambda result: bool(result.drafts), _pdfs),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
     _Kind("presentation", _has_places, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),

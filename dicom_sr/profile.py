@@ -55,10 +55,12 @@ class Profile:
         ``explicit`` (Explicit VR Little Endian) or ``rle`` (RLE Lossless; only 8-bit frames: fractional and labelmap).
     measurements : str
         SOP class of TID 1500 reports: ``comprehensive_3d``, ``comprehensive`` or ``enhanced`` (without coordinates).
+    secondary_capture : str
+        ``multi_frame``: one Multi-frame True Color Secondary Capture; ``single_frame``: one object for each picture.
     text_dialect : str
         ``sections`` (TID 2000) or ``flat``: one level of TEXT items, for report systems that read nothing else.
     text_title : str
-        Document title of text reports where the destination wants its own; empty: ours.
+        Document title of text and PDF reports where the destination wants its own; empty: ours.
     character_set : str
         ``utf-8`` (ISO_IR 192), or ``iso-2022-jp`` (ISO 2022 IR 6 and IR 87; IR 13 where half-width katakana need it).
     character_replacements : tuple of (str, str)
@@ -77,6 +79,7 @@ class Profile:
     segmentation: Literal["binary", "fractional", "labelmap"] = "binary"
     segmentation_syntax: Literal["explicit", "rle"] = "explicit"
     measurements: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
+    secondary_capture: Literal["multi_frame", "single_frame"] = "multi_frame"
     text_dialect: Literal["sections", "flat"] = "sections"
     text_title: str = ""
     character_set: Literal["utf-8", "iso-2022-jp"] = "utf-8"

@@ -19,6 +19,9 @@ LISTED_LESIONS = 5
 ALWAYS_STATED = ("negative_is_not_exclusion", "subacute_missed")
 """Limitations of any look for restricted diffusion, whatever the model says of itself."""
 
+STATED_WHEN_FOUND = ("not_specific",)
+"""What else looks the same."""
+
 Wording = English | Japanese
 
 
@@ -115,6 +118,7 @@ def _limits(facts: ReportFacts, words: Wording) -> list[str]:
 def _limitations(result: StudyResult, words: Wording) -> list[str]:
     if result.outcome is Outcome.NOT_ASSESSED:
         return []
-    keys = dict.fromkeys((*ALWAYS_STATED, *result.limitations))
+    found = STATED_WHEN_FOUND if result.outcome is Outcome.FOUND else ()
+    keys = dict.fromkeys((*ALWAYS_STATED, *found, *result.limitations))
     # A key this release has no sentence for still reaches the reader, as it is.
     return [words.limitations.get(key, key) for key in keys]

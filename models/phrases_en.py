@@ -38,6 +38,10 @@ class English:
         "negative_is_not_exclusion": '"No restricted diffusion found" is not "no infarct".',
         "baseline_not_validated": "This is a baseline method. It has not been clinically validated.",
         "subacute_missed": "Infarcts older than about 10 days may be missed, because ADC pseudonormalises.",
+        "not_specific": (
+            "Restricted diffusion is not specific: seizure, hypoglycaemia, abscess, demyelination and cell-dense tumour "
+            "can look the same."
+        ),
         "incomplete_coverage": "The images do not cover the whole brain. What lies outside was not assessed.",
         "low_signal_to_noise": "The signal-to-noise ratio is low. Small infarcts may be missed.",
         "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",

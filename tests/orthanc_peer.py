@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.peers import free_port, require
+from tests.peers import free_port, require, require_file
+
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Orthanc:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return list(json.loads(answer.read()))
 
+    def store(self, file: Path) -> None:
+        """POST a Part 10 file."""
+        address = f"http://127.0.0.1:{self.http_port}/instances"
+        with urllib.request.urlopen(urllib.request.Request(address, file.read_bytes()), timeout=10) as answer:
+            answer.read()
+
     def file(self, instance: str) -> bytes:
         """The stored Part 10 file of an instance, by Orthanc's own id."""
         with urllib.request.urlopen(
@@ -46,12 +54,17 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path, *, node_port: int, node_ae_title: str = "AINODE") -> Iterator[Orthanc]:
-    """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association."""
+def running_orthanc(
+    folder: Path, *, node_port: int, node_ae_title: str = "AINODE", dicomweb: bool = False
+) -> Iterator[Orthanc]:
+    """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association.
+
+    With ``dicomweb`` it answers DICOMweb at ``/dicom-web`` of its HTTP port.
+    """
     program = require("Orthanc")
     folder.mkdir(parents=True, exist_ok=True)
     peer = Orthanc(free_port(), free_port())
-    settings = {
+    settings: dict[str, Any] = {
         "Name": "test",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
@@ -78,6 +91,9 @@ def running_orthanc(folder: Path, *, node_port: int, node_ae_title: str = "AINOD
             }
         },
     }
+    if dicomweb:
+        require_file(DICOMWEB_PLUGIN)
+        settings |= {"Plugins": [str(DICOMWEB_PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,7 +19,18 @@ def require(tool: str) -> str:
     search = os.pathsep.join([os.environ.get("PATH", ""), *DEBIAN_PATHS, str(Path(sys.executable).parent)])
     if found := shutil.which(tool, path=search):
         return found
-    message = f"{tool} is not installed (see `make peers`)"
+    missing(f"{tool} is not installed (see `make peers`)")
+
+
+def require_file(path: Path, remedy: str = "make peers") -> Path:
+    """Return ``path``; skip where it is missing, fail where CI is set."""
+    if not path.exists():
+        missing(f"{path} is not there (see `{remedy}`)")
+    return path
+
+
+def missing(message: str) -> NoReturn:
+    """Skip the test; fail it where CI is set."""
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)

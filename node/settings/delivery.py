@@ -20,6 +20,7 @@ class ProfileSection(Section):
     segmentation: Literal["binary", "fractional", "labelmap"] = "binary"
     segmentation_syntax: Literal["explicit", "rle"] = "explicit"
     measurements: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
+    secondary_capture: Literal["multi_frame", "single_frame"] = "multi_frame"
     text_dialect: Literal["sections", "flat"] = "sections"
     text_title: str = Field(default="", max_length=64)
     character_set: Literal["utf-8", "iso-2022-jp"] = "utf-8"
@@ -43,6 +44,7 @@ class ProfileSection(Section):
             segmentation=self.segmentation,
             segmentation_syntax=self.segmentation_syntax,
             measurements=self.measurements,
+            secondary_capture=self.secondary_capture,
             text_dialect=self.text_dialect,
             text_title=self.text_title,
             character_set=self.character_set,

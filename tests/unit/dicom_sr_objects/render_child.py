@@ -33,6 +33,7 @@ def main(folder: Path, out: Path, seconds: float) -> None:
     set_clock(seconds)
     from dicom_sr.check import check
     from dicom_sr.document import render
+    from dicom_sr.profile import OBJECT_KINDS
     from dicom_sr.series import load_study
     from dicom_sr.write import write_objects
     from tests.generators.results import found, not_assessed, nothing_found
@@ -48,7 +49,7 @@ def main(folder: Path, out: Path, seconds: float) -> None:
         ("status", not_assessed()),
     ):
         used = None if name == "status" else source
-        objects = render(result, study, context(), used)
+        objects = render(result, study, context(objects=OBJECT_KINDS), used)
         check(objects, study, result, used)
         (out / name).mkdir(parents=True)
         write_objects(objects, out / name)

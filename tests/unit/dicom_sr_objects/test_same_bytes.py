@@ -33,7 +33,7 @@ def render_elsewhere(case: Case, out: Path, *, hash_seed: int, seconds: float) -
 def test_two_processes_at_two_times_write_the_same_bytes(case: Case, tmp_path: Path) -> None:
     first = render_elsewhere(case, tmp_path / "a", hash_seed=1, seconds=1_000_000_000.0)
     second = render_elsewhere(case, tmp_path / "b", hash_seed=2, seconds=1_900_000_000.5)
-    assert len(first) == 9
+    assert len(first) >= 17
     assert first == second
 
 

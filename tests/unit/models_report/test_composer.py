@@ -47,6 +47,8 @@ def test_english_text_of_one_lesion() -> None:
         "AI draft, not reviewed by a physician.",
         '"No restricted diffusion found" is not "no infarct".',
         "Infarcts older than about 10 days may be missed, because ADC pseudonormalises.",
+        "Restricted diffusion is not specific: seizure, hypoglycaemia, abscess, demyelination and cell-dense tumour "
+        "can look the same.",
         "This is a baseline method. It has not been clinically validated.",
         "Model: Infarct ADC baseline, version 1.0.0, weights digest (SHA-256) abababababab.",
     )
