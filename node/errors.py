@@ -158,6 +158,18 @@ class PeerNotTrusted(PeerUnreachable):
     )
 
 
+class WebNotAuthorised(PeerUnreachable):
+    code = "WEB-001"
+    summary = "A web service does not accept who this node says it is."
+    remedy = "Check username and passcode_file, or the oauth table and its secret file, with the administrator of the service."
+
+
+class WebAnswerUnusable(PeerError):
+    code = "WEB-002"
+    summary = "The answer of a web service is not what the standard says."
+    remedy = "Check that the url is that of the service itself; report the message to its administrator."
+
+
 class JobError(NodeError):
     """A job ended badly."""
 

@@ -251,6 +251,7 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.OBJECT_FROZEN: _frozen,
     Kind.DELIVERY_SENDING: _delivery("sending to"),
     Kind.DELIVERY_STORED: _delivery("stored by"),
+    Kind.DELIVERY_LISTED: _delivery("listed, and so proven, by"),
     Kind.DELIVERY_FAILED: _delivery("NOT stored by"),
     Kind.DELIVERY_UNKNOWN: _delivery("no answer from"),
     Kind.DELIVERY_DEAD: _delivery("given up on"),

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     OBJECT_FROZEN = "object.frozen"
     DELIVERY_SENDING = "delivery.sending"
     DELIVERY_STORED = "delivery.stored"
+    DELIVERY_LISTED = "delivery.listed"
     DELIVERY_FAILED = "delivery.failed"
     DELIVERY_UNKNOWN = "delivery.unknown"
     DELIVERY_DEAD = "delivery.dead"

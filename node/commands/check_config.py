@@ -30,7 +30,7 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
         typer.echo(f"  certificates: the first expires on {ends:%Y-%m-%d}")
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
-        typer.echo(f"  destination {name}: {destination.ae_title} at {destination.host}:{destination.port}{tls}")
+        typer.echo(f"  destination {name}: {destination.address}{tls}")
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")

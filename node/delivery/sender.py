@@ -9,6 +9,7 @@ import time
 from node.archive.engine import Store, open_store
 from node.delivery import outbox
 from node.delivery.courier import POLL_SECONDS, Courier
+from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
 from node.errors import StoreUnavailable
 from node.settings import Settings
@@ -34,7 +35,7 @@ class Sender:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._couriers = {name: Courier(settings, store, name) for name in sorted(settings.destination)}
+        self._couriers = {name: _courier(settings, store, name) for name in sorted(settings.destination)}
 
     def run(self, stop_event: threading.Event) -> None:
         """Send until ``stop_event`` is set; objects on their way get a few seconds to be finished.
@@ -82,6 +83,11 @@ class Sender:
     def _wake(self) -> None:
         for courier in self._couriers.values():
             courier.news.set()
+
+
+def _courier(settings: Settings, store: Store, name: str) -> Courier | WebCourier:
+    """The way to a destination, by its kind."""
+    return WebCourier(settings, store, name) if settings.destination[name].url else Courier(settings, store, name)
 
 
 def run_sender(settings: Settings, stop_event: threading.Event) -> None:

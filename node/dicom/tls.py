@@ -18,7 +18,7 @@ from typing import Any
 
 from node.errors import TlsUnusable
 from node.file_state import file_state
-from node.settings import DestinationTlsSection, ReceiveTlsSection, Settings
+from node.settings import ClientTlsSection, ReceiveTlsSection, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def server_context(section: ReceiveTlsSection, where: str = "receive.tls") -> ss
     return context
 
 
-def client_context(section: DestinationTlsSection, where: str) -> ssl.SSLContext:
+def client_context(section: ClientTlsSection, where: str) -> ssl.SSLContext:
     """Context towards a destination, whose certificate must fit its name; raises as :func:`server_context`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _apply_profile(context, section.minimum_version)
@@ -97,6 +97,12 @@ def check(settings: Settings) -> datetime | None:
             client_context(destination.tls, where)
             if destination.tls.certificate is not None:
                 ends.append(_valid_until(destination.tls, where, _Role.CLIENT))
+    for name, source in settings.web_source.items():
+        if source.tls is not None:
+            where = f"web_source.{name}.tls"
+            client_context(source.tls, where)
+            if source.tls.certificate is not None:
+                ends.append(_valid_until(source.tls, where, _Role.CLIENT))
     return min(ends, default=None)
 
 
@@ -239,7 +245,7 @@ def _try_out(certificate: Path, key: Path, where: str, role: _Role) -> dict[str,
     return judging_end.getpeercert() or {}
 
 
-def _valid_until(section: ReceiveTlsSection | DestinationTlsSection, where: str, role: _Role) -> datetime:
+def _valid_until(section: ReceiveTlsSection | ClientTlsSection, where: str, role: _Role) -> datetime:
     assert section.certificate is not None
     assert section.key is not None
     return _as_time(_try_out(section.certificate, section.key, where, role)["notAfter"])

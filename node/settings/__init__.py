@@ -5,14 +5,23 @@ file, key and remedy. Without any file the node works on loopback.
 """
 
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
-from node.settings.delivery import DeliverySection, DestinationSection, DestinationTlsSection, ProfileSection
+from node.settings.delivery import (
+    AvailabilitySection,
+    DeliverySection,
+    DestinationSection,
+    DestinationTlsSection,
+    ProfileSection,
+)
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
+from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleMatch, RuleSection
 
 __all__ = [
     "ArrivalSection",
+    "AvailabilitySection",
+    "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
@@ -20,6 +29,7 @@ __all__ = [
     "LogSection",
     "ModelsSection",
     "NodeSection",
+    "OAuthSection",
     "PeerRule",
     "ProfileSection",
     "ReceiveSection",
@@ -28,6 +38,7 @@ __all__ = [
     "RuleSection",
     "Section",
     "Settings",
+    "SourceSection",
     "StoreSection",
     "WebSection",
     "load",

@@ -12,6 +12,7 @@ from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
+from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.toml_file import anchored, read_toml
 
@@ -36,6 +37,7 @@ class Settings(Section):
     log: LogSection = Field(default_factory=LogSection)
     profile: dict[Name, ProfileSection] = Field(default_factory=dict)
     destination: dict[Name, DestinationSection] = Field(default_factory=dict)
+    web_source: dict[Name, SourceSection] = Field(default_factory=dict)
     rule: list[RuleSection] = Field(default_factory=list)
     source: Path | None = Field(default=None, exclude=True)
 

@@ -48,6 +48,9 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.LogSection,
                 settings.ProfileSection,
                 settings.DestinationSection,
+                settings.AvailabilitySection,
+                settings.OAuthSection,
+                settings.SourceSection,
             ],
         ),
         ("routing.toml", [settings.RuleSection, settings.RuleMatch]),
@@ -85,6 +88,11 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[[receive.allow]]\ncertificate='mr1'\n", ["allow.certificate", "[receive.tls]"]),
         ("[destination.a]\nae_title='A'\nhost='h'\nport=1\npasscode_file='p'\n", ["destination.a", "username"]),
         ("[destination.a]\nae_title='A'\nhost='h'\nport=1\n[destination.a.tls]\nkey='k'\n", ["destination.a.tls"]),
+        ("[destination.a]\nae_title='A'\n", ["destination.a", "all three"]),
+        ("[destination.a]\nurl='http://h/dicom-web'\nhost='h'\n", ["destination.a", "name one"]),
+        ("[destination.a]\nurl='http://u:p@h/'\n", ["destination.a", "passcode_file"]),
+        ("[destination.a]\nurl='http://h/'\n[destination.a.tls]\nca='c'\n", ["destination.a", "https://"]),
+        ("[web_source.a]\nurl='ftp://h/'\n", ["web_source.a", "https://"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, expected: list[str]) -> None:
