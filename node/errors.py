@@ -170,6 +170,24 @@ class WebAnswerUnusable(PeerError):
     remedy = "Check that the url is that of the service itself; report the message to its administrator."
 
 
+class NotificationError(NodeError):
+    """Somebody could not be told."""
+
+
+class NotificationRefused(NotificationError):
+    code = "NOT-001"
+    summary = "A channel refused a notification for good."
+    remedy = (
+        "The message has the channel's own words. Correct what it names, then `ainode notifications replay NUMBER`."
+    )
+
+
+class NotificationUnusable(NotificationError):
+    code = "NOT-002"
+    summary = "A notification cannot be put into the form its channel needs."
+    remedy = "The message names what is missing in the images or the configuration; then `ainode notifications replay NUMBER`."
+
+
 class JobError(NodeError):
     """A job ended badly."""
 

@@ -18,6 +18,7 @@ from node.archive import copies, index, ledger
 from node.archive.tables import associations, instances, jobs
 from node.arrival import AssociationEnded, Corrected, Decision, InstanceStored, Instant, Phase, Released, State, Tick
 from node.jobs import queue
+from node.notify.conditions import concerns
 from node.patients import PatientIdentity, contradiction
 from node.settings import ProfileSection, RuleSection, Settings
 
@@ -333,12 +334,16 @@ def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Sett
     -------
     dict
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
+        ``further`` (notify rule → profile → names: only where its rule holds for the result),
         ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``.
     """
     destinations: dict[str, list[str]] = {}
     for name in rule.destinations:
         destinations.setdefault(settings.destination[name].profile, []).append(name)
-    profiles = {profile: settings.profile_of(names[0]) for profile, names in destinations.items()}
+    further = {} if rule.shadow else _further_destinations(rule, settings)
+    # A set is rendered for whoever may get it: which result sends it there is known when the model has run.
+    named = [destinations, *further.values()]
+    profiles = {profile: settings.profile_of(names[0]) for each in named for profile, names in each.items()}
     if not profiles:
         profiles = {"default": settings.profile.get("default", ProfileSection())}
     return {
@@ -346,8 +351,19 @@ def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Sett
         "profiles": {name: profile.model_dump(mode="json") for name, profile in profiles.items()},
         # A shadow run renders what would have left; nothing leaves.
         "destinations": {} if rule.shadow else destinations,
+        "further": further,
         "languages": [settings.node.language],
         "parameters": dict(rule.parameters),
         "report_model": rule.report_model,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
     }
+
+
+def _further_destinations(rule: RuleSection, settings: Settings) -> dict[str, dict[str, list[str]]]:
+    """Destinations that notify rules add for results of a rule."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for notify in settings.notify:
+        for name in notify.destinations if concerns(notify, rule.name) else ():
+            profile = settings.destination[name].profile
+            found.setdefault(notify.name, {}).setdefault(profile, []).append(name)
+    return found

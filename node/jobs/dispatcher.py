@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from node.jobs.executor import Executor, RunAbandoned, executor_for
 from node.jobs.heartbeat import Heartbeat
 from node.jobs.queue import JobState, LeasedJob
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
+from node.notify.alerts import announce
+from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import ProfileSection, Settings
 from node.status import run_folder
 
@@ -180,8 +182,8 @@ class Dispatcher:
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
                     if connection.execute(ours.values(result=_answer(objects))).rowcount:
-                        self._freeze(connection, job, objects)
-                doorbell.ring(self._bells, doorbell.SENDER)
+                        self._freeze(connection, job, objects, _facts_of_failure(job, failure))
+                self._ring()
             except RunAbandoned:
                 break
             finally:
@@ -271,8 +273,8 @@ class Dispatcher:
                     **refusal,
                     detail=bundle.evidence.get("refusal", {}),
                 )
-            self._freeze(connection, job, objects)
-        doorbell.ring(self._bells, doorbell.SENDER)
+            self._freeze(connection, job, objects, _facts_of_result(job, bundle))
+        self._ring()
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
 
     def _failed(self, job: LeasedJob, failure: Failure, folder: Path, abandoned: Any) -> None:
@@ -300,13 +302,13 @@ class Dispatcher:
             )
             if final:
                 connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(objects)))
-                self._freeze(connection, job, objects)
+                self._freeze(connection, job, objects, _facts_of_failure(job, failure))
             if mixed:
                 reason = f"{planning.MIXED_PATIENTS}: {failure.message}"
                 planning.hold(connection, now, job.study_uid, reason=reason)
         if mixed:
             log.say(_LOG, 40, "STUDY HELD, nothing runs on it", study=job.study_uid, reason=failure.message)
-        doorbell.ring(self._bells, doorbell.SENDER)
+        self._ring()
 
     def _status_objects(self, job: LeasedJob, reason: Failure, folder: Path, abandoned: Any) -> list[WrittenObject]:
         """Render "AI did not run: reason" in a fresh child. Empty, and loud, when even that fails.
@@ -337,8 +339,26 @@ class Dispatcher:
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
 
-    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
-        destinations: Mapping[str, Sequence[str]] = {} if job.shadow else job.specification["destinations"]
+    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject], facts: ResultFacts) -> None:
+        """Make the objects final, and file deliveries and notifications, in the transaction that ends the job."""
+        destinations: dict[str, list[str]] = {}
+        priority = int(job.priority)
+        if not job.shadow:
+            announced = announce(
+                connection,
+                time.time(),
+                job_id=job.id,
+                study_uid=job.study_uid,
+                priority=priority,
+                facts=facts,
+                further=job.specification.get("further", {}),
+                settings=self._settings,
+            )
+            priority = announced.priority
+            for found in (job.specification["destinations"], announced.destinations):
+                for profile, names in found.items():
+                    known = destinations.setdefault(profile, [])
+                    known += [name for name in names if name not in known]
         outbox.freeze(
             connection,
             time.time(),
@@ -346,8 +366,35 @@ class Dispatcher:
             study_uid=job.study_uid,
             objects=objects,
             destinations=destinations,
-            priority=int(job.priority),
+            priority=priority,
         )
+
+    def _ring(self) -> None:
+        doorbell.ring(self._bells, doorbell.SENDER)
+        doorbell.ring(self._bells, doorbell.NOTIFIER)
+
+
+def _facts_of_result(job: LeasedJob, bundle: ResultBundle) -> ResultFacts:
+    return facts_of_result(
+        rule=job.rule,
+        model=job.model_id,
+        run=job.run,
+        priority=int(job.priority),
+        outcome=bundle.outcome or "",
+        summary=bundle.summary,
+    )
+
+
+def _facts_of_failure(job: LeasedJob, failure: Failure) -> ResultFacts:
+    reason = _reason(job, failure)
+    return facts_of_failure(
+        rule=job.rule,
+        model=job.model_id,
+        run=job.run,
+        priority=int(job.priority),
+        code=reason.code,
+        message=reason.message,
+    )
 
 
 def _reason(job: LeasedJob, failure: Failure) -> Failure:

@@ -310,10 +310,21 @@ def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
     regions = result.segmentation.regions if result.segmentation else ()
     return {
         "title": result.title,
+        "finding": asdict(result.finding),
+        "site": asdict(result.site),
         "total_ml": result.total_ml,
         "detection_limit_ml": result.detection_limit_ml,
         "regions": [
             {"label": each.label, "volume_ml": each.volume_ml, "laterality": each.laterality.value} for each in regions
+        ],
+        "findings": [
+            {
+                "concept": asdict(each.concept),
+                "probability": each.probability,
+                "present": each.present,
+                "side": each.laterality.value,
+            }
+            for each in result.findings
         ],
         "texts": {each.language: each.impression for each in result.drafts},
         "model": result.model.model_id,

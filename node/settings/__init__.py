@@ -12,6 +12,16 @@ from node.settings.delivery import (
     DestinationTlsSection,
     ProfileSection,
 )
+from node.settings.notify import (
+    EmailSection,
+    EscalationSection,
+    FhirSection,
+    Hl7Section,
+    NotificationsSection,
+    NotifySection,
+    NotifyWhen,
+    WebhookSection,
+)
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
@@ -25,10 +35,17 @@ __all__ = [
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
+    "EmailSection",
+    "EscalationSection",
+    "FhirSection",
+    "Hl7Section",
     "JobsSection",
     "LogSection",
     "ModelsSection",
     "NodeSection",
+    "NotificationsSection",
+    "NotifySection",
+    "NotifyWhen",
     "OAuthSection",
     "PeerRule",
     "ProfileSection",
@@ -41,5 +58,6 @@ __all__ = [
     "SourceSection",
     "StoreSection",
     "WebSection",
+    "WebhookSection",
     "load",
 ]
