@@ -31,6 +31,12 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
         typer.echo(f"  destination {name}: {destination.address}{tls}")
+    for name, channel in settings.channel.items():
+        typer.echo(f"  channel {name}: {channel.kind}, told about a study: {channel.identity}")
+    for notify in settings.notify:
+        chain = "".join(f", after {step.after_seconds:g} s {', '.join(step.channels)}" for step in notify.escalate)
+        told = ", ".join([*notify.channels, *notify.destinations]) or "nobody"
+        typer.echo(f"  notify {notify.name}: {told}{chain}")
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")

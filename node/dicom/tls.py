@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -91,19 +91,26 @@ def check(settings: Settings) -> datetime | None:
     if settings.receive.tls.enabled:
         server_context(settings.receive.tls)
         ends.append(_valid_until(settings.receive.tls, "receive.tls", _Role.SERVER))
-    for name, destination in settings.destination.items():
-        if destination.tls is not None:
-            where = f"destination.{name}.tls"
-            client_context(destination.tls, where)
-            if destination.tls.certificate is not None:
-                ends.append(_valid_until(destination.tls, where, _Role.CLIENT))
-    for name, source in settings.web_source.items():
-        if source.tls is not None:
-            where = f"web_source.{name}.tls"
-            client_context(source.tls, where)
-            if source.tls.certificate is not None:
-                ends.append(_valid_until(source.tls, where, _Role.CLIENT))
+    for where, section in _client_sections(settings):
+        client_context(section, where)
+        if section.certificate is not None:
+            ends.append(_valid_until(section, where, _Role.CLIENT))
     return min(ends, default=None)
+
+
+def _client_sections(settings: Settings) -> Iterator[tuple[str, ClientTlsSection]]:
+    """Every table of TLS towards somebody, with its name in the configuration."""
+    kinds: dict[str, Mapping[str, Any]] = {
+        "destination": settings.destination,
+        "web_source": settings.web_source,
+        "channel": settings.channel,
+    }
+    for kind, sections in kinds.items():
+        for name, section in sections.items():
+            told = getattr(section, "availability", None)
+            for where, found in ((f"{kind}.{name}", section), (f"{kind}.{name}.availability", told)):
+                if (tls := getattr(found, "tls", None)) is not None:
+                    yield f"{where}.tls", tls
 
 
 class RotatingContext:

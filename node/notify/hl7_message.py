@@ -125,7 +125,8 @@ def _patient(result: Any, identity: Mapping[str, str], section: Hl7Section) -> N
     authority = identity.get("issuer_of_patient_id") or section.assigning_authority
     pid.pid_1 = "1"
     pid.pid_3 = f"{_text(identity['patient_id'])}^^^{_text(authority)}^PI"
-    pid.pid_5 = _names(identity.get("patient_name", ""))
+    for name in _names(identity.get("patient_name", "")):
+        pid.add_field("PID_5").value = name
     if identity.get("birth_date", "").isdigit():
         pid.pid_7 = identity["birth_date"]
 
@@ -189,15 +190,15 @@ def _term(term: Term) -> str:
     return f"{_text(term.value)}^{_text(term.meaning)}^{_text(term.scheme)}"
 
 
-def _names(value: str) -> str:
-    """VR PN as repetitions of XPN: family, given, middle, suffix, prefix; one for each component group."""
+def _names(value: str) -> list[str]:
+    """VR PN as XPN: family, given, middle, suffix, prefix; a repetition for each component group."""
     repetitions = []
     for representation, group in zip(_REPRESENTATIONS, value.split("="), strict=False):
         if not group.strip("^ "):
             continue
         family, given, middle, prefix, suffix = ([_text(each) for each in group.split("^")] + [""] * 5)[:5]
         repetitions.append(f"{family}^{given}^{middle}^{suffix}^{prefix}^^L^{representation}")
-    return "~".join(repetitions)
+    return repetitions
 
 
 def _moment(seconds: float) -> str:
