@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from node.errors import ConfigError
 from node.kept_file import create_once
+from node.settings import ProfileSection, Settings
 
 FILE_NAME = "secret.key"
 _BYTES = 32
@@ -34,3 +36,10 @@ def site_key(data_dir: Path, purpose: str) -> bytes:
     if len(secret) != _BYTES:
         raise ConfigError(f"{path}: has not {_BYTES} bytes; restore it from a backup")
     return hmac.new(secret, purpose.encode("utf-8"), hashlib.sha256).digest()
+
+
+def anonymisation_key(settings: Settings, profiles: Iterable[ProfileSection]) -> str:
+    """Hex key of anonymous exports; empty where no profile asks for one."""
+    if not any(profile.anonymous for profile in profiles):
+        return ""
+    return site_key(settings.data_dir, "anonymous export").hex()

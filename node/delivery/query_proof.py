@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -33,12 +32,15 @@ class QueryProof:
     store : Store
     name : str
         Name of the destination.
+    study_of : callable
+        Study Instance UID under which the destination has a delivery's object; may raise SpoolDamaged.
     wanted : bool
         ``commitment`` of the destination: False leaves deliveries ``stored``.
     """
 
-    def __init__(self, store: Store, name: str, *, wanted: bool) -> None:
+    def __init__(self, store: Store, name: str, study_of: Callable[[Delivery], str], *, wanted: bool) -> None:
         self._store = store
+        self._study_of = study_of
         self._name = name
         self._wanted = wanted
         self._tries: dict[int, int] = {}
@@ -62,9 +64,10 @@ class QueryProof:
     def find(self, client: WebClient, deliveries: Sequence[Delivery]) -> frozenset[str]:
         """SOP Instance UIDs the destination lists, of these deliveries; errors as :func:`qido.find_instances`."""
         found: frozenset[str] = frozenset()
-        by_series = sorted(deliveries, key=lambda each: (each.study_uid, each.series_uid))
-        for (study_uid, series_uid), group in groupby(by_series, key=lambda each: (each.study_uid, each.series_uid)):
-            uids = [each.sop_instance_uid for each in group]
+        by_series: dict[tuple[str, str], list[str]] = {}
+        for each in deliveries:
+            by_series.setdefault((self._study_of(each), each.series_uid), []).append(each.sop_instance_uid)
+        for (study_uid, series_uid), uids in by_series.items():
             found |= qido.find_instances(client, study_uid=study_uid, series_uid=series_uid, sop_instance_uids=uids)
         return found
 

@@ -12,8 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+
 from models.errors import NodeError
 from node.archive.engine import Store
+from node.archive.placing import checked_uid
 from node.delivery import outbox
 from node.delivery.breaker import Breaker
 from node.delivery.outbox import Delivery
@@ -24,6 +28,7 @@ from node.dicomweb import stow
 from node.dicomweb.web_client import WebClient, WebPeer
 from node.errors import (
     NoResponse,
+    ObjectRejected,
     PeerBusy,
     PeerError,
     PeerRejectedObject,
@@ -67,7 +72,7 @@ class WebCourier:
         self._breaker = Breaker(
             failures=settings.delivery.breaker_failures, pause_seconds=settings.delivery.breaker_seconds
         )
-        self._proof = QueryProof(store, name, wanted=self._destination.commitment)
+        self._proof = QueryProof(store, name, self._study_uid, wanted=self._destination.commitment)
         self._jitter = random.Random()
         self._stop = threading.Event()
 
@@ -177,7 +182,7 @@ class WebCourier:
     def _stored(self, client: WebClient, delivery: Delivery) -> int:
         """Send one object; return the status. One that is there already is as good as stored, if the query finds it."""
         try:
-            reply = stow.store(client, self._verified(delivery), study_uid=delivery.study_uid)
+            reply = stow.store(client, self._verified(delivery), study_uid=self._study_uid(delivery))
         except PeerRejectedObject as error:
             if error.detail.get("status") == stow.ALREADY_THERE and self._is_there(client, delivery):
                 return 0
@@ -212,7 +217,7 @@ class WebCourier:
         except (PeerUnreachable, NoResponse) as error:
             self._proof.put_off(unproven)
             self._not_reached(error)
-        except PeerError as error:
+        except (PeerError, SpoolDamaged) as error:
             self._proof.put_off(unproven)
             logger.warning("%s: no proof: %s", self._name, error)
 
@@ -244,6 +249,20 @@ class WebCourier:
         if digest != delivery.digest:
             raise SpoolDamaged(f"frozen object {delivery.sop_instance_uid} differs from its digest", digest=digest)
         return read_object_file(path)
+
+    def _study_uid(self, delivery: Delivery) -> str:
+        """Study of the object as it stands in the file: an anonymous copy is in another one than its original.
+
+        Raises
+        ------
+        SpoolDamaged
+            The file is missing or unreadable.
+        """
+        try:
+            dataset = dcmread(Path(self._folder, delivery.path), specific_tags=["StudyInstanceUID"])
+            return checked_uid(str(dataset.get("StudyInstanceUID", "")), "Study Instance UID")
+        except (OSError, InvalidDicomError, ObjectRejected) as error:
+            raise SpoolDamaged(f"frozen object {delivery.sop_instance_uid} cannot be read") from error
 
     def _failed(self, delivery: Delivery, error: NodeError, *, transient: bool, counted: bool) -> None:
         """Back to the queue, or dead. An attempt that never reached the service does not count towards the last one."""

@@ -39,6 +39,7 @@ from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObjec
 from node.notify.alerts import announce
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import ProfileSection, Settings
+from node.site_secret import anonymisation_key
 from node.status import run_folder
 
 _LOG = log.logger("dispatcher")
@@ -233,6 +234,7 @@ class Dispatcher:
             folder.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise as_spool_error(error) from error
+        profiles = {name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()}
         return JobSpec(
             job_id=job.id,
             study_uid=job.study_uid,
@@ -243,12 +245,13 @@ class Dispatcher:
             model_folders=self._settings.models.folders,
             parameters=content["parameters"],
             files=files,
-            profiles={name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()},
+            profiles=profiles,
             languages=content["languages"],
             identity=self._identity,
             output_dir=folder,
             deadline_seconds=content["deadline_seconds"],
             threads=self._settings.jobs.threads,
+            anonymisation_key=anonymisation_key(self._settings, profiles.values()),
         )
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dicom_sr.anonymous.anonymiser import Anonymiser
+from dicom_sr.anonymous.export import IMAGE_ROLE, export_anonymous
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.errors import MixedPatients, ResultError
+from dicom_sr.errors import MixedPatients, NoAnonymisationKey, ResultError
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
@@ -131,14 +133,20 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         assessment = _assess(spec, registry, timings)
     objects: list[WrittenObject] = []
     key, result = "", assessment.result
+    evidence: dict[str, Any] = {}
     for name, profile in sorted(spec.profiles.items()):
+        if profile.anonymous and result.outcome is Outcome.NOT_ASSESSED:
+            continue  # a status object is for who asked about this patient
         key, result, written = _object_set(spec, assessment, name, profile, timings)
+        if profile.anonymous:
+            written, left_out = _anonymous_set(spec, written, name, profile, timings)
+            evidence[f"left_out_of_{name}"] = left_out
         objects += written
     return ResultBundle(
         outcome=result.outcome.value,
         work_key=key,
         summary=_summary(result, assessment),
-        evidence=result.evidence,
+        evidence={**result.evidence, **evidence},
         objects=objects,
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
     )
@@ -269,6 +277,21 @@ def _rendered_set(
         folder.mkdir()
         written = _written(objects, folder, name)
     return key, result, written
+
+
+def _anonymous_set(
+    spec: JobSpec, written: Sequence[WrittenObject], name: str, profile: ProfileSection, timings: Timings
+) -> tuple[list[WrittenObject], dict[str, int]]:
+    """Anonymous copies in the place of the objects of one profile, and of the images where it wants them."""
+    if not spec.anonymisation_key:
+        raise NoAnonymisationKey(f"profile {name}: there is no secret to make names with")
+    folder = spec.output_dir / f"{name}-anonymous"
+    folder.mkdir()
+    files = [(each.role, each.path) for each in written]
+    files += [(IMAGE_ROLE, path) for path in spec.files] if profile.images else []
+    with timings.step("anonymise"):
+        export = export_anonymous(Anonymiser(bytes.fromhex(spec.anonymisation_key)), files, folder)
+    return [WrittenObject(profile=name, **asdict(file)) for file in export.files], dict(export.left_out)
 
 
 def _drafts(result: StudyResult, languages: Sequence[str]) -> tuple[Any, ...]:

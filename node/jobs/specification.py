@@ -40,6 +40,8 @@ class JobSpec(_Message):
         Existing empty folder on the file system of the outbox; objects are written and synced there.
     status_only : Failure or None
         When set nothing is read but headers, no model runs, and only status objects with this reason are rendered.
+    anonymisation_key : str
+        Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     """
 
     job_id: int
@@ -58,6 +60,7 @@ class JobSpec(_Message):
     deadline_seconds: float
     threads: int = 0
     status_only: Failure | None = None
+    anonymisation_key: str = Field(default="", repr=False)
 
 
 class WrittenObject(_Message):

@@ -10,6 +10,9 @@ from dicom_sr.profile import ObjectKind, Profile
 from node.settings.section import AETitle, FilePath, Name, Port, Section
 from node.settings.web_service import ClientTlsSection, OAuthSection, check_web_identity, web_address
 
+# Kinds without free text and without pixels that may show a name.
+_ANONYMISABLE: tuple[ObjectKind, ...] = ("seg", "measurements", "parametric_map")
+
 
 class ProfileSection(Section):
     """What one kind of destination gets; the keys are those of :class:`dicom_sr.profile.Profile`."""
@@ -26,6 +29,19 @@ class ProfileSection(Section):
     character_replacements: dict[str, str] = Field(default_factory=dict)
     per_lesion: bool = False
     maximum_series: int = Field(default=8, ge=1, le=100)
+    anonymous: bool = False
+    images: bool = False
+
+    @model_validator(mode="after")
+    def _exportable(self) -> Self:
+        if self.images and not self.anonymous:
+            raise ValueError("images: is for anonymous = true; originals are not this node's to send")
+        wrong = sorted(set(self.objects).difference(_ANONYMISABLE))
+        if self.anonymous and wrong:
+            raise ValueError(
+                f"objects: {', '.join(wrong)} cannot be made anonymous; an anonymous profile takes {', '.join(_ANONYMISABLE)}"
+            )
+        return self
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""

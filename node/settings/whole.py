@@ -52,6 +52,10 @@ class Settings(Section):
                 raise ValueError(
                     f"destination.{name}.profile: there is no [profile.{destination.profile}]; add it or use 'default'"
                 )
+            if destination.availability is not None and self.profile_of(name).anonymous:
+                raise ValueError(
+                    f"destination.{name}.availability: would tell of anonymous objects under their old names"
+                )
             own = [host for host, port in self.receive_addresses if port == destination.port]
             if any(_same_machine(host, destination.host) for host in own):
                 raise ValueError(f"destination.{name}: points at this node's own listener; results would loop")
