@@ -81,7 +81,7 @@ class Anonymiser:
         pseudonym = self._patient(dataset)
         self._clean(dataset)
         dataset.PatientID = pseudonym
-        dataset.PatientName = pseudonym
+        dataset.PatientName = pseudonym.replace("-", "^", 1)
         _mark(dataset)
         check_residue(dataset, words, uids)
         dataset.file_meta = _meta(dataset, str(original.file_meta.TransferSyntaxUID))
@@ -158,9 +158,11 @@ def _mark(dataset: Dataset) -> None:
     """PS3.15 E.1.1 step 9, and PS3.3 C.7.1.1 and C.12.1.1.8."""
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = METHOD
-    codes = [("113100", "Basic Application Confidentiality Profile")]
-    if "ContentSequence" in dataset:
-        codes.append(("113104", "Clean Structured Content Option"))
+    # Both for every object: these are attributes of the patient, the same over a study.
+    codes = [
+        ("113100", "Basic Application Confidentiality Profile"),
+        ("113104", "Clean Structured Content Option"),
+    ]
     items = []
     for value, meaning in codes:
         item = Dataset()

@@ -40,6 +40,7 @@ _ACTIONS = {
     "X_Z_U_STAR_TAGS": Action.CLEAN,
 }
 CONTENT_SEQUENCE = 0x0040A730
+_REFERENCED_REQUEST_SEQUENCE = 0x0040A370
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def attribute_table() -> AttributeTable:
                 actions[(tag[0] << 16) + tag[1]] = action
             else:
                 repeating.append((*tag, action))
+    # The order goes as a whole: the profile takes attributes out of its items that these must have (PS3.3 C.17.2).
+    actions[_REFERENCED_REQUEST_SEQUENCE] = Action.REMOVE
     # Clean Structured Content Option (E.3.4): see structured_content.
     actions[CONTENT_SEQUENCE] = Action.CLEAN
     return AttributeTable(actions, tuple(repeating))

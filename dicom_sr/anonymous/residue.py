@@ -20,8 +20,6 @@ _WHOSE = frozenset(
         "PatientTelephoneNumbers",
         "InstitutionName",
         "InstitutionAddress",
-        "DeviceSerialNumber",
-        "StationName",
         "RequestingService",
         "AdmissionID",
     }
