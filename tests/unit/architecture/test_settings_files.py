@@ -106,6 +106,8 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[destination.a]\nurl='http://h/dicom-web'\nhost='h'\n", ["destination.a", "name one"]),
         ("[destination.a]\nurl='http://u:p@h/'\n", ["destination.a", "passcode_file"]),
         ("[destination.a]\nurl='http://h/'\n[destination.a.tls]\nca='c'\n", ["destination.a", "https://"]),
+        ("[profile.r]\nanonymous=true\n", ["profile.r", "cannot be made anonymous"]),
+        ("[profile.r]\nimages=true\n", ["profile.r", "anonymous = true"]),
         ("[channel.a]\nkind='hl7'\nhost='h'\n", ["channel.a", "filed nowhere"]),
         ("[channel.a]\nkind='pigeon'\n", ["channel.a", "pigeon"]),
         ("[channel.a]\nkind='email'\nhost='h'\nsender='a'\nrecipients=['b@c']\n", ["channel.a", "not an address"]),
