@@ -39,11 +39,14 @@ class MllpListener:
     script : list of str
         What to do with the next messages: an MSA-1 code, with ``/CODE`` for ERR-3; ``drop`` processes and closes without
         answer; ``late`` answers after the sender has given up; ``stale`` answers for another message first. Then ``AA``.
+    certificate : Certificate or None
+        TLS that asks for a certificate of the same authority.
     received, processed : list of str, dict
         MSH-10 of everything that came, and MSH-10 → message of what was accepted, each once.
     """
 
     script: list[str] = field(default_factory=list)
+    certificate: Certificate | None = None
     late_seconds: float = 1.5
     received: list[str] = field(default_factory=list)
     processed: dict[str, str] = field(default_factory=dict)
@@ -76,8 +79,16 @@ class MllpListener:
             thread.join(5)
             server.close()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self.certificate is None:
+            return connection
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.certificate.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self.certificate.certificate, self.certificate.key)
+        return context.wrap_socket(connection, server_side=True)
+
+    def _serve(self, plain: socket.socket) -> None:
+        with self._secured(plain) as connection:
             connection.settimeout(10)
             data = b""
             while b"\x1c\r" not in data:

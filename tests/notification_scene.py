@@ -23,7 +23,7 @@ STUDY = "1.2.3"
 NAME, PATIENT_ID, BIRTH_DATE, ACCESSION = "SECRET^NAME^^DR^JR=秘密^名前", "SECRETID", "19011231", "SECRETACC"
 SECRETS = ("SECRET", "NAME^", "秘密", PATIENT_ID, BIRTH_DATE, ACCESSION)
 
-INFARCT = {"value": "55382008", "scheme": "SCT", "meaning": "Cerebral infarction"}
+INFARCT = {"value": "432504007", "scheme": "SCT", "meaning": "Cerebral infarction"}
 BRAIN = {"value": "12738006", "scheme": "SCT", "meaning": "Brain structure"}
 HEMORRHAGE = {"value": "1386000", "scheme": "SCT", "meaning": "Intracranial hemorrhage"}
 

@@ -37,6 +37,7 @@ from node.jobs.heartbeat import Heartbeat
 from node.jobs.queue import JobState, LeasedJob
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
 from node.notify.alerts import announce
+from node.notify.conditions import unwanted_profiles
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import ProfileSection, Settings
 from node.site_secret import anonymisation_key
@@ -255,7 +256,8 @@ class Dispatcher:
         )
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
-        objects = self._placed(job, bundle)
+        facts = _facts_of_result(job, bundle)
+        objects = self._placed(job, self._wanted(job, bundle, facts))
         result = {
             "outcome": bundle.outcome,
             "work_key": bundle.work_key,
@@ -276,7 +278,7 @@ class Dispatcher:
                     **refusal,
                     detail=bundle.evidence.get("refusal", {}),
                 )
-            self._freeze(connection, job, objects, _facts_of_result(job, bundle))
+            self._freeze(connection, job, objects, facts)
         self._ring()
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
 
@@ -338,6 +340,17 @@ class Dispatcher:
             problem = str(error)
         log.say(_LOG, 40, "NO ANSWER could be written for a study", job=job.id, study=job.study_uid, error=problem)
         return []
+
+    def _wanted(self, job: LeasedJob, bundle: ResultBundle, facts: ResultFacts) -> ResultBundle:
+        """Without objects that were made for destinations of notify rules which do not hold."""
+        unwanted = unwanted_profiles(
+            self._settings.notify,
+            facts,
+            destinations=job.specification["destinations"],
+            further=job.specification.get("further", {}),
+        )
+        kept = [each for each in bundle.objects if each.profile not in unwanted]
+        return bundle.model_copy(update={"objects": kept})
 
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]

@@ -185,8 +185,11 @@ def content_of(
     -------
     dict
         ``alert``, ``event``, ``notify``, ``at`` and ``opened_at`` (seconds since the epoch), ``node``, ``job``, ``level``,
-        ``priority``, ``result`` (:class:`ResultFacts`) and ``identity`` (see :func:`identity_of`).
+        ``priority``, ``result`` (:class:`ResultFacts`; no ``text`` without identity) and ``identity`` (see :func:`identity_of`).
     """
+    level = settings.channel[channel].identity
+    # Free text stays with those who may know whose study it is: nobody can swear what a model writes.
+    result = {key: value for key, value in alert.facts.items() if key != "text" or level != "none"}
     return {
         "alert": alert.id,
         "event": str(event),
@@ -197,8 +200,8 @@ def content_of(
         "job": alert.job_id,
         "level": alert.level,
         "priority": _PRIORITIES[priority],
-        "result": alert.facts,
-        "identity": identity_of(connection, alert.study_uid, settings.channel[channel].identity),
+        "result": result,
+        "identity": identity_of(connection, alert.study_uid, level),
     }
 
 

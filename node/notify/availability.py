@@ -33,6 +33,11 @@ def told_destinations(settings: Settings) -> dict[str, AvailabilitySection]:
     return {name: each.availability for name, each in found if each.availability is not None}
 
 
+def is_available(connection: Connection, settings: Settings) -> bool:
+    """Whether :func:`file_available` would find anything."""
+    return any(_complete(connection, name) for name in told_destinations(settings))
+
+
 def file_available(connection: Connection, now: float, settings: Settings) -> int:
     """File a notification for each run of which a destination has committed to every object; return how many.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -29,6 +29,28 @@ def judge(rules: Sequence[NotifySection], facts: ResultFacts) -> list[NotifyVerd
 def concerns(rule: NotifySection, routing_rule: str) -> bool:
     """Whether a rule can say anything about results of a routing rule."""
     return not rule.when.rule or _fits(routing_rule, rule.when.rule)
+
+
+def unwanted_profiles(
+    rules: Sequence[NotifySection],
+    facts: ResultFacts,
+    *,
+    destinations: Collection[str],
+    further: Mapping[str, Collection[str]],
+) -> frozenset[str]:
+    """Profiles whose objects nobody gets: they were made for destinations of rules that do not hold.
+
+    Parameters
+    ----------
+    destinations : collection of str
+        Profiles that are sent whatever the result.
+    further : mapping
+        Name of a notify rule → profiles of its destinations.
+    """
+    held = {verdict.notify.name for verdict in judge(rules, facts) if verdict.matched}
+    wanted = {profile for name, profiles in further.items() if name in held for profile in profiles}
+    made = {profile for profiles in further.values() for profile in profiles}
+    return frozenset(made - wanted - set(destinations))
 
 
 def _verdict(rule: NotifySection, facts: ResultFacts) -> NotifyVerdict:

@@ -25,6 +25,12 @@ class Escalated:
     channels: tuple[str, ...]
 
 
+def is_due(connection: Connection, now: float) -> bool:
+    """Whether :func:`escalate_due` may find anything."""
+    due = select(alerts.c.id).where(alerts.c.state == AlertState.OPEN, alerts.c.escalate_at <= now)
+    return connection.execute(due.limit(1)).first() is not None
+
+
 def escalate_due(connection: Connection, now: float, settings: Settings) -> list[Escalated]:
     """Take the next step of every open alert whose time has come.
 

@@ -221,6 +221,14 @@ def withdraw(connection: Connection, now: float, row: Row[Any], reason: str) -> 
     record(connection, now, ledger.Kind.NOTIFICATION_WITHDRAWN, row, message=reason, before=row.state)
 
 
+def has_moot(connection: Connection) -> bool:
+    """Whether :func:`withdraw_moot` would find anything."""
+    waiting = notifications.c.state.in_([str(state) for state in WAITING])
+    heard = (notifications.c.state == NotificationState.DELIVERED) & notifications.c.outdated.is_(False)
+    moot = ((waiting | heard) & _superseded()) | (waiting & notifications.c.event.in_(_CALLS) & _retracted())
+    return connection.execute(select(notifications.c.id).where(moot).limit(1)).first() is not None
+
+
 def withdraw_moot(connection: Connection, now: float) -> list[Row[Any]]:
     """End what waits and is not true any more: of runs that were superseded, and of alerts that were retracted.
 
@@ -229,17 +237,15 @@ def withdraw_moot(connection: Connection, now: float) -> list[Row[Any]]:
     list of Row
         What channels have, or may have, heard of superseded runs under an identity; each is returned once.
     """
-    superseded = exists().where(jobs.c.id == notifications.c.job_id, jobs.c.superseded_at.is_not(None))
-    retracted = exists().where(alerts.c.id == notifications.c.alert_id, alerts.c.state == AlertState.RETRACTED)
     waiting = notifications.c.state.in_([str(state) for state in WAITING])
     told: list[Row[Any]] = []
-    for row in _rows(connection, waiting, superseded):
+    for row in _rows(connection, waiting, _superseded()):
         withdraw(connection, now, row, SUPERSEDED)
         told += [row] if row.state == NotificationState.UNKNOWN else []
-    for row in _rows(connection, waiting, retracted, notifications.c.event.in_(_CALLS)):
+    for row in _rows(connection, waiting, _retracted(), notifications.c.event.in_(_CALLS)):
         withdraw(connection, now, row, RETRACTED)
     heard = notifications.c.state == NotificationState.DELIVERED
-    told += _rows(connection, superseded, heard, notifications.c.outdated.is_(False))
+    told += _rows(connection, _superseded(), heard, notifications.c.outdated.is_(False))
     for row in told:
         set_values(connection, row.id, outdated=True)
     return [row for row in told if row.content.get("identity")]
@@ -358,7 +364,15 @@ def _waits(channel: str) -> ColumnElement[bool]:
 
 def _barred() -> ColumnElement[bool]:
     held = exists().where(studies.c.study_uid == notifications.c.study_uid, studies.c.held_reason.is_not(None))
-    return held | exists().where(jobs.c.id == notifications.c.job_id, jobs.c.superseded_at.is_not(None))
+    return held | _superseded()
+
+
+def _superseded() -> ColumnElement[bool]:
+    return exists().where(jobs.c.id == notifications.c.job_id, jobs.c.superseded_at.is_not(None))
+
+
+def _retracted() -> ColumnElement[bool]:
+    return exists().where(alerts.c.id == notifications.c.alert_id, alerts.c.state == AlertState.RETRACTED)
 
 
 def _overtakes() -> ColumnElement[bool]:

@@ -11,11 +11,17 @@ from node.delivery.breaker import Breaker
 from node.doorbell import NOTIFIER, Doorbell
 from node.errors import StoreUnavailable
 from node.identity import load_identity
-from node.notify import notification_rows
+from node.notify import escalation, notification_rows
 from node.notify.acknowledgement import Acknowledgement
-from node.notify.availability import AvailabilityTransport, channel_of, file_available, told_destinations
+from node.notify.availability import (
+    AvailabilityTransport,
+    channel_of,
+    file_available,
+    is_available,
+    told_destinations,
+)
 from node.notify.channel_courier import ChannelCourier, Transport
-from node.notify.escalation import Escalated, escalate_due
+from node.notify.escalation import Escalated
 from node.settings import EmailSection, FhirSection, Hl7Section, Settings, WebhookSection
 from node.settings.notify import ChannelSection
 
@@ -23,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.5
 _HOUSE_SECONDS = 1.0
+# What a correction or a retraction ends is barred at once; this only says so.
+_SWEEP_SECONDS = 3.0
 # Less than the supervisor waits before it kills.
 _JOIN_SECONDS = 5.0
 
@@ -41,6 +49,7 @@ class Notifier:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
+        self._next_sweep = 0.0
         self._couriers: dict[str, ChannelCourier] = {}
         for name, section in sorted(settings.channel.items()):
             self._couriers[name] = ChannelCourier(
@@ -77,9 +86,17 @@ class Notifier:
         """Escalate what is due, end what is moot, file what has become available; True where something was filed."""
         now = time.time()
         try:
+            with self._store.read() as connection:
+                # Nobody else can write while this does: so only where there is something to write.
+                due = escalation.is_due(connection, now)
+                if self._next_sweep <= time.monotonic():
+                    self._next_sweep = time.monotonic() + _SWEEP_SECONDS
+                    due = due or notification_rows.has_moot(connection) or is_available(connection, self._settings)
+            if not due:
+                return False
             with self._store.write() as connection:
                 outdated = notification_rows.withdraw_moot(connection, now)
-                steps = escalate_due(connection, now, self._settings)
+                steps = escalation.escalate_due(connection, now, self._settings)
                 available = file_available(connection, now, self._settings)
         except StoreUnavailable as error:
             logger.error("escalation had to wait: %s", error)

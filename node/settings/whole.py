@@ -73,6 +73,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def _told(self) -> Self:
         """Names in rules of who is told."""
+        if self.notifications.public_url and not self.web.enabled:
+            raise ValueError(
+                "notifications.public_url: the console is off, so links would lead nowhere; set web.enabled"
+            )
         names = [notify.name for notify in self.notify]
         for twice in {name for name in names if names.count(name) > 1}:
             raise ValueError(f"notify.{twice}: two rules have this name; rename one")

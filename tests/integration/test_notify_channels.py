@@ -123,7 +123,7 @@ def test_oru_says_what_was_found_and_whose_it_is(tmp_path: Path) -> None:
     assert order.oru_r01_timing_qty.tq1.tq1_9.to_er7() == "S^Stat^HL70485"
     lines = [each.obx for each in order.oru_r01_observation]
     assert {line.obx_11.value for line in lines} == {"P"}
-    assert lines[0].obx_3.to_er7() == "55382008^Cerebral infarction^SCT"
+    assert lines[0].obx_3.to_er7() == "432504007^Cerebral infarction^SCT"
     assert lines[0].obx_5.to_er7() == "52101004^Present^SCT"
     volumes = [
         (line.obx_4.value, line.obx_5.to_er7(), line.obx_6.to_er7()) for line in lines if line.obx_2.value == "NM"
@@ -199,7 +199,10 @@ def test_webhook_is_signed_and_known_by_its_name(tmp_path: Path) -> None:
         pager.faults = [503, 0]
         webhook = {"kind": "webhook", "url": f"{pager.url}/hook", "secret_file": str(tmp_path / "secret"), **FAST}
         settings, store = _store(
-            tmp_path / "data", {"pager": webhook}, notifications={"public_url": "https://ainode.hospital/"}
+            tmp_path / "data",
+            {"pager": webhook},
+            web={"enabled": True},
+            notifications={"public_url": "https://ainode.hospital/"},
         )
         receive(store)
         end_run(store, settings)
@@ -354,14 +357,13 @@ def test_availability_is_told_once_everything_is_committed(tmp_path: Path) -> No
         settings, store = _store(tmp_path / "data", {}, destination={"pacs": pacs})
         files = [instance(tmp_path, number) for number in range(2)]
         file_delivery(store, settings, files, ["pacs"], now=1.0)
-        notifier = Notifier(settings, store)
         first, second = rows(store, tables.deliveries)
         _set_state(store, first.id, "committed")
-        assert notifier.keep_house() is False, "not before the last object is committed"
+        assert Notifier(settings, store).keep_house() is False, "not before the last object is committed"
         _set_state(store, second.id, "committed")
         with running_notifier(settings, store):
             (row,) = _settled(store, 1)
-        assert notifier.keep_house() is False, "told once"
+        assert Notifier(settings, store).keep_house() is False, "told once"
     finally:
         server.shutdown()
     assert (row.channel, row.state, row.attempts) == ("availability:pacs", "delivered", 2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.notify.conditions import judge
+from node.notify.conditions import judge, unwanted_profiles
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import NotifySection
 from tests.notification_scene import HEMORRHAGE, summary
@@ -63,3 +63,13 @@ def test_failed_run_is_judged_by_its_code() -> None:
     facts = facts_of_failure(rule="r", model="m", run=1, priority=0, code="JOB-001", message="took too long")
     verdicts = judge([_rule(refusal=["JOB-*"]), _rule(refusal=["SER-*"]), _rule(outcome=["not_assessed"])], facts)
     assert [verdict.matched for verdict in verdicts] == [True, False, True]
+
+
+def test_objects_made_in_vain_are_not_kept() -> None:
+    rules = [
+        _rule(volume_ml_over=1.0).model_copy(update={"name": "big"}),
+        _rule(refusal=["*"]).model_copy(update={"name": "none"}),
+    ]
+    further = {"big": {"wide": ["a"]}, "none": {"research": ["b"], "pacs": ["c"]}}
+    unwanted = unwanted_profiles(rules, _facts(), destinations={"pacs": ["d"]}, further=further)
+    assert unwanted == {"research"}
