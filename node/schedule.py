@@ -22,7 +22,7 @@ from node.boot import MonotonicClock
 from node.delivery import outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
-from node.notify import notification_rows
+from node.notify import alerts, notification_rows
 from node.settings import Settings
 from node.status import publish, run_folder
 
@@ -190,7 +190,7 @@ class Scheduler:
                 .order_by(deliveries.c.destination, deliveries.c.state)
             ).all()
             jobs = {str(state): count for state, count in queue.count_by_state(connection).items()}
-            notifications = notification_rows.count_by_state(connection)
+            told = alerts.count_by_state(connection), notification_rows.count_by_state(connection)
         destinations: dict[str, dict[str, int]] = {}
         total: dict[str, int] = {}
         for destination, state, count in by_destination:
@@ -204,7 +204,8 @@ class Scheduler:
             "jobs": jobs,
             "deliveries": total,
             "destinations": destinations,
-            "notifications": notifications,
+            "alerts": told[0],
+            "notifications": told[1],
         }
         publish(self._settings.data_dir, summary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_sr.errors import MayShowIdentity, NotAnonymisable
@@ -31,6 +32,7 @@ _REPORTS = {
     "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR Storage",
 }
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_OVERLAY_BITS_ALLOCATED = 0x0100
 # PS3.3 C.8.6.1 and the words of vendors for pictures of a screen.
 _SCREEN_WORDS = ("SCREEN", "CAPTURE", "SNAPSHOT", "REPORT", "PHOTO", "DOSE")
 
@@ -69,9 +71,31 @@ def _check_pixels(dataset: Dataset) -> None:
         raise MayShowIdentity("the image is in colour, as pictures of a screen are")
     if "ConversionType" in dataset:
         raise MayShowIdentity("the image was converted from something else (Conversion Type (0008,0064))")
+    overlays = [tag for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000]  # noqa: SIM118 - tags, not elements
+    if any(tag.element == _OVERLAY_BITS_ALLOCATED and dataset[tag].value != 1 for tag in overlays):
+        raise MayShowIdentity("an overlay lies in unused bits of the pixels (retired in PS3.3-2004)")
+    if _uses_spare_bits(dataset):
+        raise MayShowIdentity("something lies in unused bits of the pixels, as overlays did before PS3.3-2004")
     words = [str(word).upper() for word in (dataset.get("ImageType") or [])]
     if hits := [word for word in words if any(each in word for each in _SCREEN_WORDS)]:
         raise MayShowIdentity(f"Image Type (0008,0008) has {hits[0]}")
+
+
+def _uses_spare_bits(dataset: Dataset) -> bool:
+    """Whether bits above the highest stored one hold anything but the sign; compressed pixels have no such bits."""
+    stored = int(dataset.get("BitsStored", 0))
+    if "PixelData" not in dataset or int(dataset.get("BitsAllocated", 0)) != 16 or not 0 < stored < 16:
+        return False
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return False
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    values = np.frombuffer(dataset.PixelData, dtype=f"{order}u2")
+    above = values >> stored
+    if int(dataset.get("PixelRepresentation", 0)) == 0:
+        return bool(above.any())
+    negative = (values >> (stored - 1)) & 1
+    filled = np.uint16((1 << (16 - stored)) - 1)
+    return bool((above != negative * filled).any() and above.any())
 
 
 def _title(dataset: Dataset) -> tuple[str, str]:

@@ -45,6 +45,9 @@ _DUMMIES: dict[str, Any] = {
 }
 # Coding Scheme UID, Context UID, Mapping Resource UID: they name vocabularies.
 _VOCABULARY = frozenset({0x0008010C, 0x00080117, 0x00080118})
+# Curves and overlays go as a whole: the profile takes their data, and the rest would describe nothing. So do the lengths
+# of groups, which are not true any more.
+_REPEATING_MASK, _REPEATING = 0xFF00, frozenset({0x5000, 0x6000})
 _MOMENTS = frozenset({"DA", "DT", "TM"})
 
 
@@ -75,8 +78,12 @@ class Anonymiser:
         IdentityRemains
             Something was left that names somebody.
         """
-        check_admissible(original)
-        dataset = copy.deepcopy(original)
+        return self.anonymise_in_place(copy.deepcopy(original))
+
+    def anonymise_in_place(self, dataset: Dataset) -> Dataset:
+        """As :meth:`anonymise`, for a data set that nobody else needs; after an error it is of no use."""
+        check_admissible(dataset)
+        transfer_syntax_uid = str(dataset.file_meta.TransferSyntaxUID)
         words, uids = identifying_words(dataset), uids_of(dataset)
         pseudonym = self._patient(dataset)
         self._clean(dataset)
@@ -84,7 +91,7 @@ class Anonymiser:
         dataset.PatientName = pseudonym.replace("-", "^", 1)
         _mark(dataset)
         check_residue(dataset, words, uids)
-        dataset.file_meta = _meta(dataset, str(original.file_meta.TransferSyntaxUID))
+        dataset.file_meta = _meta(dataset, transfer_syntax_uid)
         return dataset
 
     def _patient(self, dataset: Dataset) -> str:
@@ -96,7 +103,7 @@ class Anonymiser:
     def _clean(self, dataset: Dataset) -> None:
         table = attribute_table()
         for tag in list(dataset.keys()):
-            if tag.is_private:
+            if tag.is_private or tag.element == 0 or tag.group & _REPEATING_MASK in _REPEATING:
                 del dataset[tag]
                 continue
             element = dataset[tag]

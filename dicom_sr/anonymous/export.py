@@ -53,7 +53,7 @@ def export_anonymous(anonymiser: Anonymiser, files: Iterable[tuple[str, Path]], 
     export = AnonymousExport()
     for role, path in files:
         try:
-            dataset = anonymiser.anonymise(dcmread(path))
+            dataset = anonymiser.anonymise_in_place(dcmread(path))
         except AnonymisationRefused as error:
             export.left_out[str(error)] += 1
             continue

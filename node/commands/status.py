@@ -68,6 +68,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for what in ("studies", "jobs", "deliveries"):
         counts = summary.get(what, {})
         lines.append(f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none"))
+    for what in ("alerts", "notifications"):
+        if counts := summary.get(what):
+            lines.append(f"{what:<13} " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     for held in summary.get("held", []):
         lines.append(f"HELD {held['study_uid']}: {held['reason']}")
     for old in summary.get("outdated", []):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from node.archive import ledger
 from node.archive.tables import alerts
@@ -102,6 +102,12 @@ def list_alerts(
     if states is not None:
         statement = statement.where(alerts.c.state.in_([str(state) for state in states]))
     return list(connection.execute(statement))
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """How many alerts are in each state."""
+    rows = connection.execute(select(alerts.c.state, func.count()).group_by(alerts.c.state).order_by(alerts.c.state))
+    return {str(state): int(count) for state, count in rows}
 
 
 def acknowledge(connection: Connection, now: float, alert_id: int, *, by: str) -> bool:

@@ -212,6 +212,7 @@ def test_copies_satisfy_the_validator(export: AnonymousExport) -> None:
         (lambda d: setattr(d, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.7"), MayShowIdentity),
         (lambda d: setattr(d, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.6.1"), MayShowIdentity),
         (lambda d: setattr(d, "SOPClassUID", "1.2.3.4"), MayShowIdentity),
+        (lambda d: d.add_new(0x60000100, "US", 16), MayShowIdentity),
         (lambda d: setattr(d, "ProtocolName", "Kopf"), None),
         # Attributes that the profile keeps, in which somebody wrote a name.
         (lambda d: setattr(d, "SequenceName", "Ottilie-seq"), IdentityRemains),
@@ -248,6 +249,32 @@ def test_words_in_a_measurement_report_go(originals: list[tuple[str, Path]]) -> 
     copy = encoded(Anonymiser(KEY).anonymise(report))
     assert b"ward 7" not in copy
     assert b"REMOVED" in copy
+
+
+@pytest.mark.parametrize(
+    ("signed", "value", "refused"), [(0, 0x0FFF, False), (0, 0x1FFF, True), (1, -5, False), (1, 0x17FF, True)]
+)
+def test_spare_bits_of_pixels(case: Case, signed: int, value: int, refused: bool) -> None:
+    dataset = dcmread(case.files[0])
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, signed
+    pixels = np.full(dataset.Rows * dataset.Columns, 7, np.int32)
+    pixels[3] = value
+    dataset.PixelData = pixels.astype(np.int16).tobytes()
+    if refused:
+        with pytest.raises(MayShowIdentity, match="unused bits"):
+            Anonymiser(KEY).anonymise(dataset)
+    else:
+        Anonymiser(KEY).anonymise(dataset)
+
+
+def test_overlays_and_curves_go_as_a_whole(case: Case) -> None:
+    dataset = dcmread(case.files[0])
+    dataset.add_new(0x60000010, "US", 8)
+    dataset.add_new(0x60000100, "US", 1)
+    dataset.add_new(0x60003000, "OW", b"Geheim12")
+    dataset.add_new(0x60001500, "LO", "label")
+    copy = Anonymiser(KEY).anonymise(dataset)
+    assert not [element for element in copy if element.tag.group & 0xFF00 == 0x6000]
 
 
 def test_table_is_the_standards() -> None:
