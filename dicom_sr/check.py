@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    SegmentationStorage,
+)
 
 from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
@@ -33,12 +39,14 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_codes,
     check_references,
     check_reports,
+    check_key_objects,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
     "measurements": frozenset({Comprehensive3DSRStorage}),
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)

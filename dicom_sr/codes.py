@@ -18,11 +18,21 @@ IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")  # in every edition of CID 7000
 FINDINGS_HEADING = Code("59776-5", "LN", "Findings")  # CID 7001
 IMPRESSIONS_HEADING = Code("19005-8", "LN", "Impressions")  # CID 7001
+OF_INTEREST = Code("113000", "DCM", "Of Interest")  # this and the next four: CID 7010
+REJECTED_FOR_QUALITY_REASONS = Code("113001", "DCM", "Rejected for Quality Reasons")
+REJECTED_FOR_PATIENT_SAFETY_REASONS = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
+INCORRECT_MODALITY_WORKLIST_ENTRY = Code("113038", "DCM", "Incorrect Modality Worklist Entry")
+DATA_RETENTION_POLICY_EXPIRED = Code("113039", "DCM", "Data Retention Policy Expired")
+SOFTWARE_FAILURE = Code("111218", "DCM", "Software failure")  # CID 7011
+OTHER_FAILURE = Code("111220", "DCM", "Other failure")  # CID 7011
 MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
 
 # Concept names
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
+DOCUMENT_TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
+KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
+SOURCE = Code("260753009", "SCT", "Source")
 FINDING = Code("121071", "DCM", "Finding")
 IMPRESSION = Code("121073", "DCM", "Impression")
 BEST_ILLUSTRATION = Code("121080", "DCM", "Best illustration of finding")

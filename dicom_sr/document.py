@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import measurement_report, segmentation, status_report, text_report
+from dicom_sr import key_images, key_objects, measurement_report, segmentation, status_report, text_report
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -121,6 +121,15 @@ def _texts(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _has_places(result: StudyResult) -> bool:
+    return _is_found(result) and bool(key_images.key_slices(result))
+
+
+def _key_objects(scene: Scene) -> list[RenderedObject]:
+    made = key_images.render_key_images(scene.result, scene.header, scene.source, scene.context)
+    return [RenderedObject(key_objects.ROLE, made)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """One kind of object an assessed result can become.
@@ -144,4 +153,5 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("seg", _is_found, _segmentations),
     _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("key_objects", _has_places, _key_objects),
 )

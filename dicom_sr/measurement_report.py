@@ -31,6 +31,7 @@ from pydicom.uid import UID, Comprehensive3DSRStorage
 from dicom_sr import codes
 from dicom_sr.composite import Place, compose
 from dicom_sr.errors import ObjectInvalid
+from dicom_sr.key_images import images_of
 from dicom_sr.provenance import measurement_algorithm, observer
 from dicom_sr.rendering import RenderContext
 from dicom_sr.segmentation import tracking
@@ -40,7 +41,7 @@ from dicom_sr.uids import result_uid
 from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region, Segmentation, StudyResult
 
 if TYPE_CHECKING:
-    from dicom_sr.series import SeriesVolume, SourceFrame
+    from dicom_sr.series import SeriesVolume
 
 ROLE = "measurements"
 
@@ -114,7 +115,7 @@ def _region_group(
             sop_class_uid=segmentation.SOPClassUID,
             sop_instance_uid=segmentation.SOPInstanceUID,
             segment_number=region.number,
-            source_images=[SourceImageForSegmentation(*reference) for reference in _images(used)],
+            source_images=[SourceImageForSegmentation(*reference) for reference in images_of(used)],
         ),
         finding_type=codes.from_term(region.finding),
         finding_sites=[FindingSite(codes.from_term(region.site), laterality=codes.side(region.laterality))],
@@ -135,23 +136,13 @@ def _absence_group(
         finding_sites=[FindingSite(codes.from_term(result.site))],
         algorithm_id=measurement_algorithm(result.model, additions),
         qualitative_evaluations=[QualitativeEvaluation(name=codes.PRESENCE, value=codes.ABSENT)],
-        source_images=[SourceImageForMeasurementGroup(*reference) for reference in _images(source.frames)],
+        source_images=[SourceImageForMeasurementGroup(*reference) for reference in images_of(source.frames)],
     )
 
 
 def _slices(segmentation: Segmentation, region: Region) -> list[int]:
     present = (segmentation.mask_zyx == region.number).any(axis=(1, 2))
     return [int(k) for k in np.flatnonzero(present)]
-
-
-def _images(frames: Sequence[SourceFrame]) -> list[tuple[str, str, list[int] | None]]:
-    """Class, instance and frame numbers of every image the frames lie in, in their order."""
-    numbers: dict[tuple[str, str], list[int]] = {}
-    for frame in frames:
-        found = numbers.setdefault((frame.sop_class_uid, frame.sop_instance_uid), [])
-        if frame.frame_number is not None:
-            found.append(frame.frame_number)
-    return [(sop_class, uid, sorted(found) or None) for (sop_class, uid), found in numbers.items()]
 
 
 def _quantities(region: Region) -> tuple[Quantity, ...]:

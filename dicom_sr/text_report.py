@@ -20,6 +20,7 @@ from pydicom.uid import BasicTextSRStorage
 
 from dicom_sr import codes
 from dicom_sr.composite import Place, compose
+from dicom_sr.key_images import key_frames
 from dicom_sr.provenance import observer
 from dicom_sr.rendering import RenderContext
 from dicom_sr.source_header import SourceHeader
@@ -82,7 +83,7 @@ def render_text(
         context=context,
         findings=paragraphs([banner, draft.findings, *draft.notes, *lines]),
         impression=paragraphs([banner, draft.impression]),
-        illustrations=_illustrations(result, source),
+        illustrations=key_frames(result, source, ILLUSTRATED) if source is not None else (),
     )
     add_document(made, root=root, header=header, known=known)
     return made
@@ -142,11 +143,3 @@ def _section(heading: codes.Code, items: Sequence[ContentItem]) -> ContainerCont
     )
     section.ContentSequence = ContentSequence(items)
     return section
-
-
-def _illustrations(result: StudyResult, source: SeriesVolume | None) -> list[SourceFrame]:
-    """Key slice of the largest regions, each image once, in order of region size."""
-    if result.segmentation is None or source is None:
-        return []
-    slices = dict.fromkeys(region.key_slice for region in result.segmentation.regions)
-    return [source.frames[k] for k in slices][:ILLUSTRATED]

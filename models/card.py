@@ -15,6 +15,7 @@ from models.errors import CardInvalid
 from models.results import CodedTerm
 
 CARD_FILE = "model.toml"
+EMBEDDED = Path(__file__).resolve().parent / "catalogue"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Scalar = bool | int | float | str
@@ -198,3 +199,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def model_digest(folder: Path, card: Card) -> str:
+    """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files: the identity of a model."""
+    total = hashlib.sha256(bytes.fromhex(file_digest(folder / CARD_FILE)))
+    for kind, pinned in (("graph", card.graphs), ("file", card.files)):
+        for name in sorted(pinned):
+            total.update(f"\0{kind}\0{name}\0".encode() + bytes.fromhex(pinned[name].sha256))
+    return total.hexdigest()

@@ -145,6 +145,12 @@ class ParameterInvalid(ModelError):
     remedy = "Correct the rule's parameters; `ainode models info ID` lists what is adjustable."
 
 
+class StoredResultDamaged(ModelError):
+    code = "MOD-010"
+    summary = "A stored result cannot be read back."
+    remedy = "Nothing was made from it; run the study again (`ainode retry JOB`) to get a new result."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -10,13 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from models.card import CARD_FILE, Card, PinnedFile, file_digest
+from models.card import CARD_FILE, EMBEDDED, Card, PinnedFile, file_digest, model_digest
 from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
 from models.results import Draft, ModelReference, StudyResult
 from models.session import Session, preferred_providers
 from models.volume import Volume
-
-EMBEDDED = Path(__file__).resolve().parent / "catalogue"
 
 
 class ImageAdapter(Protocol):
@@ -61,11 +58,7 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files."""
-        total = hashlib.sha256(bytes.fromhex(file_digest(self.folder / CARD_FILE)))
-        for kind, pinned in (("graph", self.card.graphs), ("file", self.card.files)):
-            for name in sorted(pinned):
-                total.update(f"\0{kind}\0{name}\0".encode() + bytes.fromhex(pinned[name].sha256))
-        return total.hexdigest()
+        return model_digest(self.folder, self.card)
 
     def reference(self, parameters: Mapping[str, str]) -> ModelReference:
         """Which model this is, exactly, with the settings that change a result and the provider that runs it."""

@@ -140,7 +140,7 @@ class NoPresentationContext(PeerError):
 class NoResponse(Transient, PeerError):
     code = "PEER-005"
     summary = "No status came back: the object may or may not have been stored."
-    remedy = "No action: the same bytes are sent again with the same UID."
+    remedy = "No action: the destination is asked whether it has it; if not, the same bytes are sent again with the same UID."
 
 
 class CommitmentFailed(PeerError):
@@ -186,6 +186,12 @@ class NotificationUnusable(NotificationError):
     code = "NOT-002"
     summary = "A notification cannot be put into the form its channel needs."
     remedy = "The message names what is missing in the images or the configuration; then `ainode notifications replay NUMBER`."
+
+
+class TranscodingFailed(PeerError):
+    code = "PEER-008"
+    summary = "The object cannot be sent in any transfer syntax that the destination accepts."
+    remedy = "Have the destination accept explicit VR little endian for this SOP class, then `ainode replay DELIVERY`."
 
 
 class JobError(NodeError):

@@ -133,7 +133,7 @@ def _counts(connection: Connection, study_uid: str) -> dict[str, int]:
     """Images by association; those found on disk under the empty name."""
     rows = connection.execute(
         select(instances.c.association_id, func.count())
-        .where(instances.c.study_uid == study_uid, ~instances.c.ours)
+        .where(instances.c.study_uid == study_uid, ~instances.c.ours, ~instances.c.derived)
         .group_by(instances.c.association_id)
         .order_by(instances.c.association_id)
     )
@@ -170,7 +170,9 @@ def mixed_patients(connection: Connection, study_uid: str) -> str | None:
             instances.c.patient_name,
             instances.c.patient_birth_date,
         )
-        .where(instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours)
+        .where(
+            instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours, ~instances.c.derived
+        )
         .distinct()
     ).all()
     return contradiction(

@@ -64,6 +64,11 @@ class Subject:
         """Structured reports among the objects."""
         return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") == "SR")
 
+    @property
+    def documents(self) -> Iterator[tuple[str, FileDataset]]:
+        """Objects with a content tree and evidence: reports and key object selections."""
+        return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") in ("SR", "KO"))
+
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:
     """Every item of every sequence below ``dataset``, depth first."""

@@ -93,7 +93,9 @@ def stragglers(connection: Connection, study_uid: str) -> tuple[list[Row[Any]], 
         These images, and how many images the study has.
     """
     rows = connection.execute(
-        select(instances).where(instances.c.study_uid == study_uid, ~instances.c.ours).order_by(instances.c.id)
+        select(instances)
+        .where(instances.c.study_uid == study_uid, ~instances.c.ours, ~instances.c.derived)
+        .order_by(instances.c.id)
     ).all()
     active = {row.sop_instance_uid: row for row in rows if row.active}
     revoked: dict[tuple[str, ...], float] = {}

@@ -33,6 +33,7 @@ _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _FIRST_PIXELS = min(_PIXELS)
 _LONGEST_HEAD = 12
 _CHARACTER_SET, _CODE_VALUE = 0x00080005, 0x00080100
+_CLASS_UID, _INSTANCE_UID = 0x00080016, 0x00080018
 _DEEPEST = 16
 
 _SHORT_FORM = frozenset([b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN"]) | {
@@ -62,7 +63,10 @@ _WANTED: dict[str, tuple[int, bytes]] = {
     "SequenceName": (0x00180024, b"SH"),
     "MagneticFieldStrength": (0x00180087, b"DS"),
     "ProtocolName": (0x00181030, b"LO"),
+    "DeviceSerialNumber": (0x00181000, b"LO"),
+    "DeviceUID": (0x00181002, b"UI"),
     "DiffusionBValue": (0x00189087, b"FD"),
+    "ContributingEquipmentSequence": (0x0018A001, b"SQ"),
     "StudyInstanceUID": (0x0020000D, b"UI"),
     "SeriesInstanceUID": (0x0020000E, b"UI"),
     "NumberOfFrames": (0x00280008, b"IS"),
@@ -124,6 +128,40 @@ def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: boo
         return header_from(_ScannedValues(_Scan(head, explicit=explicit, whole=whole)), transfer_syntax_uid)
     except (_Odd, struct.error):
         return None
+
+
+def scan_instance(head: bytes, transfer_syntax_uid: str) -> tuple[str, str] | None:
+    """SOP Class and SOP Instance UID from the first elements of a data set; None where anything is odd.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the data set.
+    """
+    explicit = transfer_syntax_uid != _IMPLICIT_SYNTAX
+    if (
+        explicit
+        and transfer_syntax_uid != _EXPLICIT_SYNTAX
+        and not transfer_syntax_uid.startswith(_ENCAPSULATED_SYNTAXES)
+    ):
+        return None
+    found: dict[int, str] = {}
+    position, previous = 0, 0
+    while position + _LONGEST_HEAD <= len(head):
+        group, element, vr, short = _explicit(head, position)
+        tag = group << 16 | element
+        if tag <= previous or (explicit and vr not in _SHORT_FORM):
+            return None
+        if tag > _INSTANCE_UID:
+            return found.get(_CLASS_UID, ""), found.get(_INSTANCE_UID, "")
+        length = short if explicit else _length(head, position + 4)[0]
+        value = head[position + 8 : position + 8 + length]
+        if tag in (_CLASS_UID, _INSTANCE_UID):
+            if not value.isascii() or (explicit and vr != b"UI"):
+                return None
+            found[tag] = value.decode("ascii").strip("\0 ")
+        position, previous = position + 8 + length, tag
+    return None
 
 
 class _Scan:
@@ -251,6 +289,31 @@ class _ScannedValues(HeaderValues):
         if self._scan.explicit and vr != expected:
             raise _Odd
         return [code for begin, end in self._scan.items(start, length) for code in self._codes_of_item(begin, end)]
+
+    def in_items(self, key: str, keywords: tuple[str, ...]) -> list[list[str]]:
+        tag, expected = _WANTED[key]
+        if tag not in self._scan.found:
+            return []
+        vr, start, length = self._scan.found[tag]
+        if self._scan.explicit and vr != expected:
+            raise _Odd
+        wanted = {_WANTED[keyword][0]: _WANTED[keyword] for keyword in keywords}
+        return [self._of_item(begin, end, wanted) for begin, end in self._scan.items(start, length)]
+
+    def _of_item(self, position: int, end: int, wanted: dict[int, tuple[int, bytes]]) -> list[str]:
+        texts = dict.fromkeys(wanted, "")
+        previous = 0
+        while position < end:
+            tag, vr, start, length = self._scan.element(position)
+            if tag <= previous or tag == _CHARACTER_SET:
+                raise _Odd
+            previous = tag
+            if tag in wanted:
+                texts[tag] = "\\".join(clean_texts(self._decoded(vr, wanted[tag][1], start, length)))
+            position = start + length if length != _UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
+        if position != end:
+            raise _Odd
+        return list(texts.values())
 
     def _codes_of_item(self, position: int, end: int) -> list[str]:
         codes: list[str] = []

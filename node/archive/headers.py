@@ -61,7 +61,10 @@ _KEYWORDS = (
     "SequenceName",
     "MagneticFieldStrength",
     "ProtocolName",
+    "DeviceSerialNumber",
+    "DeviceUID",
     "DiffusionBValue",
+    "ContributingEquipmentSequence",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "NumberOfFrames",
@@ -74,6 +77,10 @@ _TAGS: list[Any] = [
     *(Tag(group, block) for group, _, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS),
     *(Tag(group, (block << 8) + element) for group, element, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS),
 ]
+
+DEVICE = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "DeviceUID")
+"""Keywords of :class:`Device`, in its order."""
+CONTRIBUTORS = "ContributingEquipmentSequence"
 
 # What pydicom raises on bytes that are no data set, or values that break their representation.
 _UNREADABLE = (
@@ -95,6 +102,16 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """Equipment that made an instance (PS3.3 C.7.5.1), or contributed to it (C.12.1)."""
+
+    manufacturer: str = ""
+    model_name: str = ""
+    serial_number: str = ""
+    device_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceHeader:
     """Header of one instance. Text is Unicode whatever the character set; absent or unreadable text is empty.
 
@@ -107,6 +124,10 @@ class InstanceHeader:
         ``protocol_name``, ``image_type`` (list), ``manufacturer``, ``model_name``, ``station_name``,
         ``procedure_codes`` (list of code values), ``b_value`` (s/mm2 or None), ``number_of_frames``, ``rows``,
         ``columns``, ``field_strength`` (T or None), ``diffusion`` (bool).
+    device : Device
+        General Equipment: who made it.
+    contributors : tuple of Device
+        Contributing Equipment: what it was made from or with.
     """
 
     sop_class_uid: str
@@ -122,6 +143,8 @@ class InstanceHeader:
     accession_number: str = ""
     unreadable: tuple[str, ...] = ()
     routing: dict[str, Any] = field(default_factory=dict)
+    device: Device = Device()
+    contributors: tuple[Device, ...] = ()
 
 
 def _behind_header(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -170,6 +193,8 @@ def header_from(values: HeaderValues, transfer_syntax_uid: str) -> InstanceHeade
         patient_birth_date=values.text("PatientBirthDate"),
         accession_number=values.text("AccessionNumber"),
         routing=_routing(values, modality),
+        device=Device(*(values.text(keyword) for keyword in DEVICE)),
+        contributors=tuple(Device(*item) for item in values.in_items(CONTRIBUTORS, DEVICE)),
         unreadable=tuple(values.unreadable),
     )
 
@@ -222,6 +247,10 @@ class HeaderValues(ABC):
     @abstractmethod
     def codes(self, key: str) -> list[str]:
         """Code Value of every item of a code sequence."""
+
+    @abstractmethod
+    def in_items(self, key: str, keywords: tuple[str, ...]) -> list[list[str]]:
+        """Clean text of some elements of every item of a sequence; empty where an item lacks one."""
 
     def text(self, key: str) -> str:
         """Value as clean text; several values are joined by a backslash."""
@@ -297,6 +326,20 @@ class _DatasetValues(HeaderValues):
             if isinstance(item, Dataset) and not isinstance(value := self._raw("CodeValue", item), Sequence)
             for code in clean_texts(value)
         ]
+
+    def in_items(self, key: str, keywords: tuple[str, ...]) -> list[list[str]]:
+        items = self._raw(key, self._dataset)
+        if not isinstance(items, Sequence):
+            return []
+        return [
+            ["\\".join(clean_texts(self._plain(keyword, item))) for keyword in keywords]
+            for item in items
+            if isinstance(item, Dataset)
+        ]
+
+    def _plain(self, key: str, dataset: Dataset) -> Any:
+        value = self._raw(key, dataset)
+        return None if isinstance(value, Sequence) else value
 
     def _raw(self, key: str | BaseTag, dataset: Dataset) -> Any:
         try:

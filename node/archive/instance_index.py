@@ -76,6 +76,7 @@ def record_instance(
     calling_ae_title: str,
     called_ae_title: str,
     made_here: bool = False,
+    derived: bool = False,
 ) -> Recorded:
     """Enter a file of the spool, and wake its study.
 
@@ -92,7 +93,9 @@ def record_instance(
     association_id : str or None
         None when the file was found by a rescan.
     made_here : bool
-        The caller knows that this node made the object, though the database has forgotten it.
+        The caller knows that this node made the object, though the database may have forgotten it.
+    derived : bool
+        Somebody else made it from an object of this node: it is kept and told about, and no run takes it as an image.
 
     Raises
     ------
@@ -119,6 +122,7 @@ def record_instance(
             "calling_ae_title": calling_ae_title[:AE_TITLE_LENGTH],
             "called_ae_title": called_ae_title[:AE_TITLE_LENGTH],
             "ours": ours,
+            "derived": derived and not ours,
             "active": not before,
         },
         unique=["sop_instance_uid", "digest"],
@@ -144,6 +148,8 @@ def record_instance(
         ours=ours,
         **details,
     )
+    if derived and not ours and recorded is Recorded.NEW:
+        ledger.record_all(connection, [_derived_entry(now, header, calling_ae_title)])
     return recorded
 
 
@@ -159,6 +165,8 @@ class Arrival:
     association_id: str
     calling_ae_title: str
     called_ae_title: str
+    made_here: bool = False
+    derived: bool = False
 
 
 def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> list[Recorded]:
@@ -173,6 +181,7 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
         _check_uids(arrival.header)
     times = Counter(arrival.header.sop_instance_uid for arrival in arrivals)
     ours = set(connection.execute(_OURS_AMONG, {"uids": sorted(times)}).scalars())
+    ours |= {arrival.header.sop_instance_uid for arrival in arrivals if arrival.made_here}
     _wake_studies(connection, [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in ours])
     copies.lock_instances(connection, sorted(times))
     known = set(connection.execute(_KNOWN_AMONG, {"uids": sorted(times)}).scalars())
@@ -184,6 +193,10 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
         ledger.record_all(
             connection, [_entry(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
         )
+        derived = [each for each in fresh if each.derived and each.header.sop_instance_uid not in ours]
+        if derived:
+            made = [_derived_entry(each.at, each.header, each.calling_ae_title) for each in derived]
+            ledger.record_all(connection, made)
     # A copy of what is there may be a correction: those are few, and looked at one by one.
     return [
         _record_again(connection, arrival) if arrival.header.sop_instance_uid in known else Recorded.NEW
@@ -202,6 +215,8 @@ def _record_again(connection: Connection, arrival: Arrival) -> Recorded:
         association_id=arrival.association_id,
         calling_ae_title=arrival.calling_ae_title,
         called_ae_title=arrival.called_ae_title,
+        made_here=arrival.made_here,
+        derived=arrival.derived,
     )
 
 
@@ -212,9 +227,9 @@ def copies_of_study(connection: Connection, study_uid: str) -> list[Row[Any]]:
 
 
 def instances_of_study(connection: Connection, study_uid: str) -> list[Row[Any]]:
-    """The instances to work with: the copy of each that counts, none of the node's own; by SOP Instance UID."""
+    """The instances to work with: the copy of each that counts, none made by or from the node's own; by SOP Instance UID."""
     statement = select(instances).where(
-        instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours
+        instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours, ~instances.c.derived
     )
     return sorted(connection.execute(statement), key=lambda row: str(row.sop_instance_uid))
 
@@ -254,6 +269,7 @@ def _row(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
         "calling_ae_title": arrival.calling_ae_title[:AE_TITLE_LENGTH],
         "called_ae_title": arrival.called_ae_title[:AE_TITLE_LENGTH],
         "ours": ours,
+        "derived": arrival.derived and not ours,
         "active": True,
     }
 
@@ -269,6 +285,12 @@ def _entry(arrival: Arrival, *, ours: bool) -> dict[str, Any]:
         "ours": ours,
     }
     return ledger.entry(arrival.at, _event(Recorded.NEW), identifiers, detail)
+
+
+def _derived_entry(at: float, header: InstanceHeader, calling_ae_title: str) -> dict[str, Any]:
+    identifiers = {"study_uid": header.study_uid, "sop_instance_uid": header.sop_instance_uid}
+    detail = {"calling_ae_title": calling_ae_title, "modality": header.modality, "sop_class_uid": header.sop_class_uid}
+    return ledger.entry(at, ledger.Kind.INSTANCE_DERIVED, identifiers, detail)
 
 
 def _event(recorded: Recorded) -> str:

@@ -17,6 +17,7 @@ from node.archive.placing import NAME_DIGITS
 from node.archive.spool import Spool, dataset_digest, study_folder
 from node.archive.tables import instances
 from node.errors import ObjectRejected, SpoolDamaged
+from node.own_equipment import Origin, OwnEquipment
 
 _BATCH = 50
 
@@ -53,7 +54,14 @@ class _Found:
     header: InstanceHeader
 
 
-def rescan(store: Store, spool: Spool, *, outbox: Path | None = None, before: float | None = None) -> RescanReport:
+def rescan(
+    store: Store,
+    spool: Spool,
+    *,
+    outbox: Path | None = None,
+    own: OwnEquipment | None = None,
+    before: float | None = None,
+) -> RescanReport:
     """Index every file that the index does not know; safe while the node runs, and to run again.
 
     Sender and receiver come from the file meta information, the time of arrival from the file's time. What was an
@@ -65,6 +73,8 @@ def rescan(store: Store, spool: Spool, *, outbox: Path | None = None, before: fl
     outbox : Path or None
         Folder of frozen results. What an archive sent back of them is known by it, though the database that knew them is
         lost: else a node's own results would count as images that came late.
+    own : OwnEquipment or None
+        The node as a device: what names it was made by it, or from something it made.
     before : float or None
         Only files last written before this time, in seconds since the epoch: what a process left that died then.
 
@@ -84,6 +94,7 @@ def rescan(store: Store, spool: Spool, *, outbox: Path | None = None, before: fl
             continue
         with store.write() as connection:
             for file in found:
+                origin = own.origin(file.header) if own else Origin()
                 record_instance(
                     connection,
                     file.at,
@@ -94,7 +105,8 @@ def rescan(store: Store, spool: Spool, *, outbox: Path | None = None, before: fl
                     association_id=None,
                     calling_ae_title=file.meta.sending_ae_title,
                     called_ae_title=file.meta.receiving_ae_title,
-                    made_here=file.header.sop_instance_uid in made_here,
+                    made_here=file.header.sop_instance_uid in made_here or origin.made_here,
+                    derived=origin.derived,
                 )
         report.indexed += len(found)
     report.missing = list(_missing(store, spool))

@@ -81,11 +81,12 @@ def rescan(ctx: typer.Context) -> None:
     from node.archive.rescan import rescan as rebuild
     from node.archive.spool import Spool
     from node.commands.table import opened
+    from node.own_equipment import OwnEquipment
 
     settings = ctx.obj.settings()
     with opened(settings) as store:
         spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
-        report = rebuild(store, spool, outbox=settings.data_dir / "outbox")
+        report = rebuild(store, spool, outbox=settings.data_dir / "outbox", own=OwnEquipment.of(settings))
     typer.echo(f"{report.seen} files, {report.indexed} were not indexed and now are")
     for path in report.damaged:
         typer.echo(f"damaged: {path}")

@@ -16,6 +16,7 @@ from node.toml_file import data_dir_of
 app = new_app()
 
 _STALE_SECONDS = 10.0
+_PROOFS = {"query": "of them found by query", "unverifiable": "of them stored, UNVERIFIABLE"}
 
 
 @app.command()
@@ -65,18 +66,30 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append("counts are not known yet")
     elif (age := time.time() - summary["at"]) > _STALE_SECONDS:
         lines.append(f"the counts below are {age:.0f} s old: scheduler or database are stuck, see the log")
-    for what in ("studies", "jobs", "deliveries"):
-        counts = summary.get(what, {})
-        lines.append(f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none"))
-    for what in ("alerts", "notifications"):
-        if counts := summary.get(what):
-            lines.append(f"{what:<13} " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    lines += _count_lines(summary)
     for held in summary.get("held", []):
         lines.append(f"HELD {held['study_uid']}: {held['reason']}")
     for old in summary.get("outdated", []):
         lines.append(
             f"OLD IDENTITY {old['study_uid']}: {old['deliveries']} object(s) at destinations, see `ainode corrections`"
         )
+    for stopped in summary.get("paused", []):
+        what = f"{stopped['scope']} {stopped['name']}".strip()
+        lines.append(f"PAUSED {what} by {stopped['by']}: {stopped['reason']}")
     for name, counts in summary.get("destinations", {}).items():
-        lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        proofs = summary.get("proofs", {}).get(name, {})
+        known = "".join(f", {count} {_PROOFS[proof]}" for proof, count in proofs.items() if proof in _PROOFS)
+        lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()) + known)
+    for name, end in summary.get("downtime", {}).items():
+        lines.append(f"{name}: planned downtime until {time.strftime('%Y-%m-%d %H:%M', time.localtime(end))}")
     return lines
+
+
+def _count_lines(summary: dict[str, Any]) -> list[str]:
+    """How many there are in each state. Where nobody is told anything, nothing is said of it."""
+    always = ("studies", "jobs", "deliveries")
+    counted = [what for what in (*always, "alerts", "notifications") if what in always or summary.get(what)]
+    return [
+        f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in summary.get(what, {}).items()) or "none")
+        for what in counted
+    ]

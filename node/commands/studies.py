@@ -34,7 +34,7 @@ def studies(
     with opened(ctx.obj.settings()) as store, store.read() as connection:
         found = index.list_studies(connection, limit=limit, held=True if held else None)
         uids = [row.study_uid for row in found]
-        counting = (instances.c.active == true()) & ~instances.c.ours
+        counting = (instances.c.active == true()) & ~instances.c.ours & ~instances.c.derived
         counted = select(instances.c.study_uid, func.count()).where(instances.c.study_uid.in_(uids), counting)
         counts = {uid: int(count) for uid, count in connection.execute(counted.group_by(instances.c.study_uid))}
         ran = connection.execute(select(jobs).where(jobs.c.study_uid.in_(uids)).order_by(jobs.c.id)).all()

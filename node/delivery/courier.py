@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import random
-import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from models.errors import NodeError
 from node.archive.engine import Store
-from node.delivery import outbox
-from node.delivery.breaker import Breaker
+from node.delivery.destination_courier import NOT_ITS_TURN, POLL_SECONDS, STOPPING, DestinationCourier
+from node.delivery.gate import Gate
 from node.delivery.outbox import Delivery
 from node.delivery.proof import Proof
-from node.dicom.association import ClientAssociation, Peer
-from node.dicom.storage_scu import ObjectFile, batches, proposals_of, read_object_file, send_object
+from node.delivery.proofs import Unproven
+from node.dicom.association import ClientAssociation, Peer, Proposal
+from node.dicom.storage_scu import ObjectFile, StoreReply, batches, proposals_of, send_object
 from node.errors import (
     NoPresentationContext,
     NoResponse,
@@ -25,128 +20,120 @@ from node.errors import (
     PeerRejectedObject,
     PeerUnreachable,
     SpoolDamaged,
-    StoreUnavailable,
+    TranscodingFailed,
 )
 from node.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 5.0
-# Small, so that something more urgent that comes meanwhile waits for few objects.
-BATCH = 16
-_STORE_RETRY_SECONDS = 2.0
+# An association is kept for more than one batch; proof is asked for at its end, which must not wait for long.
+_OBJECTS_PER_ASSOCIATION = 256
 _BUSY_LIMIT = 3
-_PROOF_BATCH = 500
 
 
-class Courier:
-    """One destination's thread.
+class Courier(DestinationCourier):
+    """One thread of a DICOM destination.
 
     Parameters
     ----------
-    settings : Settings
-    store : Store
-    name : str
-        Key of ``[destination.NAME]``.
-
-    Attributes
-    ----------
-    news : threading.Event
-        Set it when there may be something to send.
+    settings, store, name, gate, clock
+        As of :class:`DestinationCourier`.
+    proof : Proof
+        Shared by the destination's couriers.
     """
 
-    def __init__(self, settings: Settings, store: Store, name: str) -> None:
-        self.news = threading.Event()
-        self._store = store
-        self._name = name
-        self._destination = settings.destination[name]
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        name: str,
+        *,
+        gate: Gate,
+        proof: Proof,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(settings, store, name, gate=gate, clock=clock)
         self._peer = Peer.of(self._destination, settings.node.ae_title)
-        self._folder = settings.data_dir / "outbox"
-        self._breaker = Breaker(
-            failures=settings.delivery.breaker_failures, pause_seconds=settings.delivery.breaker_seconds
-        )
-        self._proof = Proof(store, name, self._destination)
-        self._jitter = random.Random()
-        self._stop = threading.Event()
-
-    def run(self, stop_event: threading.Event) -> None:
-        """Work until ``stop_event`` is set. Whatever fails, the thread goes on."""
-        self._stop = stop_event
-        while not stop_event.is_set():
-            try:
-                self._work()
-            except StoreUnavailable as error:
-                logger.error("%s: %s", self._name, error)
-                stop_event.wait(_STORE_RETRY_SECONDS)
-            except Exception:
-                logger.exception("%s: unexpected failure; what was in the air is sent again", self._name)
-                stop_event.wait(_STORE_RETRY_SECONDS)
-
-    def _work(self) -> None:
-        with self._store.write() as connection:
-            left = outbox.recover(connection, time.time(), self._name)
-        if left:
-            logger.warning("%s: %d deliveries were in the air when the sender ended", self._name, len(left))
-        while not self._stop.is_set():
-            # Cleared before looking: news that comes while we look is not lost.
-            self.news.clear()
-            pause = self._round()
-            if pause > 0 and not self._stop.is_set():
-                self.news.wait(pause)
-
-    def _round(self) -> float:
-        """Do what is due; return how long nothing is, in seconds."""
-        now = time.time()
-        if blocked := self._breaker.remaining(now):
-            return min(blocked, POLL_SECONDS)
-        with self._store.write() as connection:
-            claimed = outbox.claim(connection, now, self._name, BATCH)
-        if claimed:
-            self._deliver(claimed)
-            return 0.0
-        if self._proof.due(now):
-            with self._store.read() as connection:
-                unproven = outbox.awaiting_commitment(connection, self._name, _PROOF_BATCH)
-            if unproven:
-                return self._ask_again(unproven)
-        with self._store.read() as connection:
-            due = outbox.next_due(connection, self._name)
-        return POLL_SECONDS if due is None else min(POLL_SECONDS, max(0.01, due - time.time()))
+        self._proof = proof
 
     def _deliver(self, claimed: Sequence[Delivery]) -> None:
+        left = list(claimed)
+        while left:
+            ready, left = self._ready(left), []
+            for batch in batches(list(ready), reserved_contexts=len(self._proof.proposals), transcode=True):
+                left += self._send_batch(batch, {file: ready[file] for file in batch})
+
+    def _ready(self, claimed: Sequence[Delivery]) -> dict[ObjectFile, Delivery]:
         ready: dict[ObjectFile, Delivery] = {}
         for delivery in claimed:
             try:
                 ready[self._verified(delivery)] = delivery
             except SpoolDamaged as error:
                 self._give_up(delivery, error)
-        for batch in batches(list(ready), reserved_contexts=len(self._proof.proposals)):
-            self._send_batch(batch, {file: ready[file] for file in batch})
+        return ready
 
-    def _send_batch(self, batch: Sequence[ObjectFile], pending: dict[ObjectFile, Delivery]) -> None:
-        """Send over one association. ``pending`` loses what has been settled; the rest is settled at the end."""
-        reason: NodeError = NoResponse(f"{self._peer}: not sent, the sender is stopping")
-        proposals = [*proposals_of(batch), *self._proof.proposals]
+    def _send_batch(self, batch: Sequence[ObjectFile], pending: dict[ObjectFile, Delivery]) -> list[Delivery]:
+        """Send over one association, and what else comes meanwhile that fits into its contexts.
+
+        ``pending`` loses what has been settled; the rest is settled at the end. Returned is what was claimed and does
+        not fit.
+        """
+        left: list[Delivery] = []
+        proposals = [*proposals_of(batch, transcode=True), *self._proof.proposals]
         try:
             with ClientAssociation(self._peer, proposals, handlers=self._proof.handlers) as association:
                 self._reached()
-                stored = self._send_each(association, batch, pending)
-                self._proof.ask(association, stored)
+                stored = self._send_all(association, proposals, pending, left)
+                self._proof.prove(association, [Unproven(delivery, 0) for delivery in stored])
         except PeerUnreachable as error:
-            reason = error
             self._not_reached(error)
+            for delivery in pending.values():
+                self._try_later(delivery, error, counted=False)
         except NoPresentationContext as error:
             for delivery in pending.values():
                 self._give_up(delivery, error)
-            pending.clear()
-        except (NoResponse, PeerBusy) as error:
-            reason = error
-        for delivery in pending.values():
-            self._try_later(delivery, reason, counted=not isinstance(reason, PeerUnreachable))
+        except NoResponse as error:
+            self._not_reached(error)
+            # One object may be what ends the association: the others get their turn before it is tried again.
+            for delivery in pending.values():
+                self._give_back(delivery, NOT_ITS_TURN, 0.0)
+        except PeerBusy:
+            for delivery in pending.values():
+                self._give_back(delivery, NOT_ITS_TURN, self._destination.retry_seconds)
+        else:
+            for delivery in pending.values():
+                self._give_back(delivery, STOPPING, 0.0)
+        return left
 
-    def _send_each(
-        self, association: ClientAssociation, batch: Sequence[ObjectFile], pending: dict[ObjectFile, Delivery]
+    def _send_all(
+        self,
+        association: ClientAssociation,
+        proposals: Sequence[Proposal],
+        pending: dict[ObjectFile, Delivery],
+        left: list[Delivery],
     ) -> list[Delivery]:
+        """Send what is pending and, over the same association, what comes after it; return what is stored.
+
+        What was claimed and does not fit goes to ``left``. Raises as :meth:`_send_each`.
+        """
+        stored = self._send_each(association, pending)
+        while not pending and not left and 0 < len(stored) < _OBJECTS_PER_ASSOCIATION and not self._stop.is_set():
+            fitting, others = self._more(proposals)
+            left.extend(others)
+            if not fitting:
+                break
+            pending.update(fitting)
+            stored += self._send_each(association, pending)
+        return stored
+
+    def _more(self, proposals: Sequence[Proposal]) -> tuple[dict[ObjectFile, Delivery], list[Delivery]]:
+        """Claim more; return what fits into the association, and what does not."""
+        now = self._clock()
+        if self._gate.closed(now) is not None:
+            return {}, []
+        ready = self._ready(self._claim(now))
+        fitting = {file: each for file, each in ready.items() if file.proposal in proposals}
+        return fitting, [each for file, each in ready.items() if file not in fitting]
+
+    def _send_each(self, association: ClientAssociation, pending: dict[ObjectFile, Delivery]) -> list[Delivery]:
         """Send until done, stopped, or the peer is not fit to go on; return what it has stored.
 
         Raises
@@ -156,23 +143,23 @@ class Courier:
         PeerBusy
             It refused several in a row for the moment.
         """
-        stored: list[Delivery] = []
+        doubtful = [delivery for delivery in pending.values() if delivery.in_doubt]
+        stored = self._proof.settle_doubts(association, doubtful)
+        there = {delivery.id for delivery in stored}
         busy = 0
-        for number, file in enumerate(batch, start=1):
+        for number, (file, delivery) in enumerate(list(pending.items()), start=1):
             if self._stop.is_set():
                 break
-            delivery = pending[file]
-            if not self._still_wanted(delivery):
+            if delivery.id in there or not self._still_wanted(delivery):
                 del pending[file]
                 continue
             try:
-                reply = send_object(association, file, message_id=number)
+                reply = self._send_one(association, file, delivery, number)
             except NoResponse as error:
                 del pending[file]
                 self._not_known(delivery, error)
-                self._not_reached(error)
                 raise
-            except (PeerRejectedObject, NoPresentationContext) as error:
+            except (PeerRejectedObject, NoPresentationContext, TranscodingFailed, SpoolDamaged) as error:
                 del pending[file]
                 self._give_up(delivery, error)
                 continue
@@ -185,100 +172,27 @@ class Courier:
                 continue
             busy = 0
             del pending[file]
-            with self._store.write() as connection:
-                current = outbox.stored(connection, time.time(), delivery.id, reply.status)
-            if not current:
-                logger.error(
-                    "%s: %s was on the wire when a correction came: the destination has an OLD IDENTITY; see `ainode "
-                    "corrections`",
-                    self._name,
-                    delivery.sop_instance_uid,
-                )
-            if reply.note:
-                logger.warning("%s: %s %s", self._name, delivery.sop_instance_uid, reply.note)
+            syntax, digest = reply.transfer_syntax_uid, reply.digest
+            self._stored(delivery, reply.status, reply.note, sent_syntax_uid=syntax, sent_digest=digest)
             stored.append(delivery)
         return stored
 
-    def _still_wanted(self, delivery: Delivery) -> bool:
-        """Whether no correction came since the claim; else the delivery is withdrawn."""
-        with self._store.read() as connection:
-            wanted = outbox.still_wanted(connection, delivery)
-        if not wanted:
-            with self._store.write() as connection:
-                outbox.withdraw_claimed(connection, time.time(), delivery.id)
-            logger.warning("%s: %s is not sent, a correction came", self._name, delivery.sop_instance_uid)
-        return wanted
+    def _send_one(
+        self, association: ClientAssociation, file: ObjectFile, delivery: Delivery, number: int
+    ) -> StoreReply:
+        with self._sending(association, delivery):
+            return send_object(association, file, message_id=number, transcode=True)
 
-    def _ask_again(self, unproven: Sequence[Delivery]) -> float:
-        """Ask for what an earlier request never settled; return the pause afterwards in seconds."""
+    def _ask_again(self, unproven: Sequence[Unproven]) -> float:
+        """Ask for what nothing has proven yet; return the pause afterwards in seconds."""
         try:
             with ClientAssociation(self._peer, self._proof.proposals, handlers=self._proof.handlers) as association:
                 self._reached()
-                self._proof.ask(association, unproven, repeated=True)
-        except NoPresentationContext as error:
-            self._proof.unavailable(error)
+                self._proof.prove(association, unproven, repeated=True)
+        except NoPresentationContext:
+            self._reached()
+            self._proof.prove(None, unproven)
         except (PeerUnreachable, NoResponse) as error:
             self._not_reached(error)
             return min(self._destination.retry_seconds, POLL_SECONDS)
         return 0.0
-
-    def _verified(self, delivery: Delivery) -> ObjectFile:
-        """The file, if it still has the frozen bytes.
-
-        Raises
-        ------
-        SpoolDamaged
-            It is missing or differs from its digest.
-        """
-        path = Path(self._folder, delivery.path)
-        try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise SpoolDamaged(
-                f"frozen object {delivery.sop_instance_uid} cannot be read ({error.strerror})"
-            ) from error
-        if digest != delivery.digest:
-            raise SpoolDamaged(f"frozen object {delivery.sop_instance_uid} differs from its digest", digest=digest)
-        return read_object_file(path)
-
-    def _give_up(self, delivery: Delivery, error: NodeError) -> None:
-        logger.error("%s: %s", self._name, error)
-        self._failed(delivery, error, transient=False, counted=True)
-
-    def _try_later(self, delivery: Delivery, error: NodeError, *, counted: bool) -> None:
-        """Back to the queue. An attempt that never reached the peer does not count towards the last one."""
-        self._failed(delivery, error, transient=True, counted=counted)
-
-    def _failed(self, delivery: Delivery, error: NodeError, *, transient: bool, counted: bool) -> None:
-        now = time.time()
-        with self._store.write() as connection:
-            outbox.failed(
-                connection,
-                now,
-                delivery.id,
-                status=error.detail.get("status"),
-                message=str(error),
-                transient=transient,
-                not_before=now + self._back_off(delivery.attempt),
-                maximum_attempts=self._destination.maximum_attempts if counted else None,
-            )
-
-    def _not_known(self, delivery: Delivery, error: NodeError) -> None:
-        now = time.time()
-        with self._store.write() as connection:
-            outbox.unknown(connection, now, delivery.id, str(error), not_before=now + self._back_off(delivery.attempt))
-
-    def _back_off(self, attempt: int) -> float:
-        """Seconds until the next attempt: doubling to the ceiling, spread over the upper half."""
-        doubled = self._destination.retry_seconds * 2.0 ** min(attempt - 1, 30)
-        return min(doubled, self._destination.retry_ceiling_seconds) * self._jitter.uniform(0.5, 1.0)
-
-    def _reached(self) -> None:
-        if self._breaker.succeeded():
-            logger.info("%s: reachable again", self._name)
-
-    def _not_reached(self, error: NodeError) -> None:
-        logger.warning("%s: %s", self._name, error)
-        if self._breaker.failed(time.time()):
-            logger.error("%s: paused after repeated failures", self._name)

@@ -13,6 +13,7 @@ from node.delivery.delivery_states import DeliveryState, Outdated
 from node.errors import NotStored
 
 SUPERSEDED = "superseded by a correction"
+DISCARDED = "discarded by an operator after a pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Delivery:
         Relative to the outbox folder.
     digest : str
         Hex SHA-256 of the whole file: what must arrive.
+    in_doubt : bool
+        An earlier attempt had no answer: the destination may have the object.
     """
 
     id: int
@@ -43,12 +46,13 @@ class Delivery:
     path: str
     digest: str
     size: int
+    in_doubt: bool
 
 
 def with_object() -> Any:
     """SELECT of deliveries, each with its object."""
     of_object = ("sop_class_uid", "series_uid", "study_uid", "transfer_syntax_uid", "job_id", "role", "profile")
-    columns = [objects.c[name] for name in (*of_object, "path", "digest", "size", "frozen_at")]
+    columns = [objects.c[name] for name in (*of_object, "path", "digest", "size", "frozen_at", "removed_at")]
     return select(deliveries, *columns).join(objects, deliveries.c.sop_instance_uid == objects.c.sop_instance_uid)
 
 
@@ -95,6 +99,7 @@ def mark_failed(
         message=message,
         not_before=not_before,
         transaction_uid=None,
+        proof=None,
     )
     kind = ledger.Kind.DELIVERY_DEAD if dead else ledger.Kind.DELIVERY_FAILED
     record(connection, now, kind, row, status=status, message=message, attempt=row.attempts)
@@ -113,7 +118,7 @@ def superseded(connection: Connection, job_id: int) -> bool:
 
 def may_be_there(connection: Connection, row: Row[Any]) -> bool:
     """Whether the destination may have the object whatever became of the latest attempt."""
-    if row.sent_at is not None or row.state == DeliveryState.UNKNOWN:
+    if row.sent_at is not None or row.state == DeliveryState.UNKNOWN or row.in_doubt:
         return True
     events = select(ledger.ledger.c.detail).where(
         ledger.ledger.c.sop_instance_uid == row.sop_instance_uid,
@@ -136,6 +141,13 @@ def withdraw(connection: Connection, now: float, row: Row[Any], *, reached: bool
     record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=SUPERSEDED, before=row.state)
     if reached:
         mark_outdated(connection, now, row)
+
+
+def discard(connection: Connection, now: float, row: Row[Any]) -> None:
+    """End a delivery that waits, because an operator does not want what waited for the end of a pause."""
+    values = {"state": str(DeliveryState.WITHDRAWN), "message": DISCARDED, "not_before": 0.0, "transaction_uid": None}
+    set_values(connection, row.id, **values)
+    record(connection, now, ledger.Kind.DELIVERY_DISCARDED, row, message=DISCARDED, before=row.state)
 
 
 def mark_outdated(connection: Connection, now: float, row: Row[Any]) -> None:

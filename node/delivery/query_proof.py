@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection
-
-from node.archive import ledger
 from node.archive.engine import Store
 from node.delivery import outbox
-from node.delivery.delivery_rows import locked, mark_outdated, record, set_values, superseded
-from node.delivery.outbox import Delivery, DeliveryState
+from node.delivery.outbox import Delivery
+from node.delivery.proofs import Unproven, ask_later
 from node.dicomweb import qido
 from node.dicomweb.web_client import WebClient
+from node.errors import PeerBusy, PeerError, PeerRejectedObject, PeerUnreachable
+from node.settings import DestinationSection
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 500
-# Archives index what they have stored a moment later: asked soon, then ever more seldom.
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 300.0
+NOTHING_ASKED = "no query is configured for the destination"
+NOTHING_OFFERED = "the destination answers no query at instance level"
+_BUSY_SECONDS = 60.0
 
 
 class QueryProof:
-    """Asks one destination whether it lists what it stored.
+    """What one DICOMweb destination is asked after it has stored.
 
     Parameters
     ----------
@@ -34,32 +31,24 @@ class QueryProof:
         Name of the destination.
     study_of : callable
         Study Instance UID under which the destination has a delivery's object; may raise SpoolDamaged.
-    wanted : bool
-        ``commitment`` of the destination: False leaves deliveries ``stored``.
+    clock : callable
+        Seconds since the epoch.
     """
 
-    def __init__(self, store: Store, name: str, study_of: Callable[[Delivery], str], *, wanted: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        destination: DestinationSection,
+        study_of: Callable[[Delivery], str],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
         self._store = store
-        self._study_of = study_of
         self._name = name
-        self._wanted = wanted
-        self._tries: dict[int, int] = {}
-        self._not_before: dict[int, float] = {}
-
-    def due(self, now: float) -> list[Delivery]:
-        """Stored deliveries that may be asked for."""
-        if not self._wanted:
-            return []
-        with self._store.read() as connection:
-            stored = outbox.awaiting_commitment(connection, self._name, _BATCH)
-        known = {delivery.id for delivery in stored}
-        self._tries = {each: count for each, count in self._tries.items() if each in known}
-        self._not_before = {each: at for each, at in self._not_before.items() if each in known}
-        return [delivery for delivery in stored if self._not_before.get(delivery.id, 0.0) <= now]
-
-    def waits(self, now: float) -> list[float]:
-        """Seconds until each of those that were asked for in vain is due again."""
-        return [at - now for at in self._not_before.values()]
+        self._destination = destination
+        self._study_of = study_of
+        self._clock = clock
 
     def find(self, client: WebClient, deliveries: Sequence[Delivery]) -> frozenset[str]:
         """SOP Instance UIDs the destination lists, of these deliveries; errors as :func:`qido.find_instances`."""
@@ -71,31 +60,73 @@ class QueryProof:
             found |= qido.find_instances(client, study_uid=study_uid, series_uid=series_uid, sop_instance_uids=uids)
         return found
 
-    def ask(self, client: WebClient, deliveries: Sequence[Delivery]) -> None:
-        """Ask, and record what is proven; the rest is asked for again later."""
-        listed = self.find(client, deliveries)
-        proven = [delivery for delivery in deliveries if delivery.sop_instance_uid in listed]
+    def settle_doubts(self, client: WebClient, doubtful: Sequence[Delivery]) -> list[Delivery]:
+        """Of deliveries that had no answer, those the destination has: recorded as stored, and not sent again.
+
+        Raises
+        ------
+        PeerUnreachable, NoResponse
+            It cannot be asked; nothing was sent.
+        """
+        if not doubtful:
+            return []
+        try:
+            listed = self.find(client, doubtful)
+        except PeerUnreachable:
+            raise
+        except (PeerBusy, PeerRejectedObject) as error:
+            logger.warning("%s: could not be asked for what had no answer, it is sent again: %s", self._name, error)
+            return []
+        there = [delivery for delivery in doubtful if delivery.sop_instance_uid in listed]
         with self._store.write() as connection:
-            for delivery in proven:
-                _record_proof(connection, time.time(), delivery)
-        self.put_off([delivery for delivery in deliveries if delivery.sop_instance_uid not in listed])
+            for delivery in there:
+                outbox.found(connection, self._clock(), delivery.id)
+        return there
 
-    def put_off(self, deliveries: Sequence[Delivery]) -> None:
-        """Ask for these later."""
-        now = time.time()
-        for delivery in deliveries:
-            tries = self._tries[delivery.id] = self._tries.get(delivery.id, 0) + 1
-            pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tries, 20), _LONGEST_PAUSE_SECONDS)
-            self._not_before[delivery.id] = now + pause
-            if tries == 5:
-                logger.warning("%s: does not list %s, which it stored", self._name, delivery.sop_instance_uid)
+    def prove(self, client: WebClient, unproven: Sequence[Unproven]) -> None:
+        """Ask for stored deliveries, and record the answer.
 
+        Raises
+        ------
+        PeerUnreachable, NoResponse
+            It cannot be asked.
+        SpoolDamaged
+            A local copy is gone or unreadable.
+        """
+        if not unproven:
+            return
+        ids = [each.delivery.id for each in unproven]
+        if not self._destination.verify:
+            self._unverifiable(ids, NOTHING_ASKED)
+            return
+        try:
+            listed = self.find(client, [each.delivery for each in unproven])
+        except PeerUnreachable:
+            raise
+        except PeerRejectedObject as error:
+            logger.warning("%s: %s", self._name, error)
+            self._unverifiable(ids, NOTHING_OFFERED)
+            return
+        except PeerBusy as error:
+            self._later(ids, error)
+            return
+        self._record(unproven, listed)
 
-def _record_proof(connection: Connection, now: float, delivery: Delivery) -> None:
-    row = locked(connection, delivery.id)
-    if row.state != DeliveryState.STORED:
-        return
-    set_values(connection, row.id, state=str(DeliveryState.COMMITTED), proven_at=now, message=None)
-    record(connection, now, ledger.Kind.DELIVERY_LISTED, row, how="QIDO-RS")
-    if superseded(connection, row.job_id):
-        mark_outdated(connection, now, row)
+    def _record(self, unproven: Sequence[Unproven], listed: frozenset[str]) -> None:
+        there = [each.delivery.id for each in unproven if each.delivery.sop_instance_uid in listed]
+        missing = [each.delivery.id for each in unproven if each.delivery.sop_instance_uid not in listed]
+        limit = self._destination.maximum_attempts
+        with self._store.write() as connection:
+            outbox.verified(connection, self._clock(), there)
+            again = outbox.not_listed(connection, self._clock(), missing, maximum_attempts=limit)
+        if again:
+            logger.error("%s: does not list %d object(s) it stored; they are sent again", self._name, len(again))
+
+    def _unverifiable(self, ids: Sequence[int], why: str) -> None:
+        with self._store.write() as connection:
+            outbox.mark_unverifiable(connection, self._clock(), ids, why)
+
+    def _later(self, ids: Sequence[int], error: PeerError) -> None:
+        logger.warning("%s: could not be asked what it has: %s", self._name, error)
+        with self._store.write() as connection:
+            ask_later(connection, ids, ask_at=self._clock() + _BUSY_SECONDS)

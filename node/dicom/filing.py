@@ -21,6 +21,7 @@ from node.archive.spool import Part, Spool
 from node.dicom.incoming import IncomingDataSet
 from node.doorbell import SCHEDULER, ring
 from node.errors import ObjectRejected, SpoolFull, StoreUnavailable
+from node.own_equipment import OwnEquipment
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Filing:
 
     def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
         self._store = store
+        self._own = OwnEquipment.of(settings)
         self._bells = settings.data_dir / "run"
         # In mode "association" one writer syncs and indexes for all; in mode "instance" each has its own transaction.
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
@@ -133,6 +135,7 @@ class Filing:
         _check_against_request(header, sop_class_uid, sop_instance_uid)
         digest = part.hash.hexdigest()
         writer = self._writer
+        origin = self._own.origin(header)
         arrival = Arrival(
             at=time.time(),
             header=header,
@@ -142,6 +145,8 @@ class Filing:
             association_id=session.id,
             calling_ae_title=session.calling_ae_title,
             called_ae_title=session.called_ae_title,
+            made_here=origin.made_here,
+            derived=origin.derived,
         )
         if writer is None:
             self._index(arrival, session)
@@ -178,6 +183,8 @@ class Filing:
                 association_id=arrival.association_id,
                 calling_ae_title=arrival.calling_ae_title,
                 called_ae_title=arrival.called_ae_title,
+                made_here=arrival.made_here,
+                derived=arrival.derived,
             )
 
     def _ring(self) -> None:

@@ -42,6 +42,7 @@ from node.dicom.tls_gate import TlsGate
 from node.doorbell import SCHEDULER, SENDER, ring
 from node.errors import ObjectRejected, StoreUnavailable
 from node.listening import Listener, addresses
+from node.own_equipment import OwnEquipment
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -310,7 +311,8 @@ def _index_left(settings: Settings, store: Store, spool: Spool, before: float) -
     if settings.receive.mode != "association":
         return
     try:
-        report = index.rescan(store, spool, outbox=settings.data_dir / "outbox", before=before)
+        own, outbox_folder = OwnEquipment.of(settings), settings.data_dir / "outbox"
+        report = index.rescan(store, spool, outbox=outbox_folder, own=own, before=before)
     except StoreUnavailable as error:
         logger.error("what a receiver left could not be indexed, `ainode db rescan` does it: %s", error)
         return

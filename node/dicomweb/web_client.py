@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ class WebClient:
 
     def __init__(self, peer: WebPeer) -> None:
         self.peer = peer
+        self._sockets: list[socket.socket] = []
         verify = _verification(peer)
         timeout = httpx.Timeout(peer.response_timeout_seconds, connect=peer.connect_timeout_seconds)
         # No proxies or credentials from the environment: the node goes where its configuration says.
@@ -108,6 +110,14 @@ class WebClient:
         self._client.close()
         self._tokens.close()
 
+    def cut(self) -> None:
+        """End every connection at once, from another thread: whoever waits on one gets NoResponse."""
+        for connection in list(self._sockets):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # ended already
+
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request and return the whole response, whatever its status.
 
@@ -124,13 +134,23 @@ class WebClient:
             The connection was lost, or no answer came in time: the request may have been carried out.
         """
         with _translated(self.peer):
-            return self._client.request(method, self.peer.url + path, **options)
+            return self._client.request(method, self.peer.url + path, extensions=self._watched(), **options)
 
     @contextmanager
     def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
         """As :meth:`request`, with the body still to be read."""
-        with _translated(self.peer), self._client.stream(method, self.peer.url + path, **options) as response:
+        url, watched = self.peer.url + path, self._watched()
+        with _translated(self.peer), self._client.stream(method, url, extensions=watched, **options) as response:
             yield response
+
+    def _watched(self) -> dict[str, Any]:
+        """Extensions of a request that keep its connection for :meth:`cut`."""
+
+        def note(event: str, facts: dict[str, Any]) -> None:
+            if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+                self._sockets.append(facts["return_value"].get_extra_info("socket"))
+
+        return {"trace": note}
 
     def _identity(self) -> httpx.Auth | None:
         if self.peer.oauth is not None:

@@ -24,6 +24,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, null, select, update
 
 from node.archive import ledger
+from node.archive.pauses import job_is_paused
 from node.archive.tables import jobs
 from node.archive.upsert import insert_missing
 from node.errors import AttemptsExhausted, LeaseLost, NotStored, UsageError
@@ -138,7 +139,7 @@ def enqueue(
 def lease(
     connection: Connection, now: float, *, owner: str, lease_seconds: float, stat_only: bool = False
 ) -> LeasedJob | None:
-    """Take the most urgent job that may start, oldest first; None where there is none.
+    """Take the most urgent job that may start, oldest first; None where there is none. What is paused may not.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def lease(
         Take nothing but STAT: for the slot that is kept free for it.
     """
     ready = select(jobs).where(
-        jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now, jobs.c.superseded_at.is_(None)
+        jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now, jobs.c.superseded_at.is_(None), ~job_is_paused()
     )
     if stat_only:
         ready = ready.where(jobs.c.priority == Priority.STAT)

@@ -6,17 +6,16 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, select
 
 from node.archive.tables import deliveries, jobs, notifications, objects
-from node.delivery.delivery_states import DeliveryState
+from node.delivery.delivery_states import DeliveryState, Proven
 from node.dicom.availability import notify_availability, peer_told
 from node.notify import notification_rows
 from node.notify.notification_rows import Notification
 from node.notify.states import Event
 from node.settings import AvailabilitySection, DestinationSection, Settings
 
-_PREFIX = "availability:"
 _NAMESPACE = uuid.UUID("0f0dd4f3-2f0d-5d35-9a6a-6f5f6f9f6c11")
 _BATCH = 50
 _URGENCY = 2
@@ -24,7 +23,7 @@ _URGENCY = 2
 
 def channel_of(destination: str) -> str:
     """Name of the channel for a destination; no configured channel can have it."""
-    return f"{_PREFIX}{destination}"
+    return f"{notification_rows.AVAILABILITY_PREFIX}{destination}"
 
 
 def told_destinations(settings: Settings) -> dict[str, AvailabilitySection]:
@@ -51,11 +50,11 @@ def file_available(connection: Connection, now: float, settings: Settings) -> in
 
 
 def _complete(connection: Connection, destination: str) -> list[Row[Any]]:
-    ended = (DeliveryState.COMMITTED, DeliveryState.WITHDRAWN, DeliveryState.DEAD)
+    over = deliveries.c.state.in_([str(DeliveryState.WITHDRAWN), str(DeliveryState.DEAD)])
     waiting = (
         select(objects.c.job_id)
         .join(deliveries, deliveries.c.sop_instance_uid == objects.c.sop_instance_uid)
-        .where(deliveries.c.destination == destination, deliveries.c.state.not_in([str(state) for state in ended]))
+        .where(deliveries.c.destination == destination, ~(over | _is_proven()))
     )
     told = exists().where(notifications.c.job_id == jobs.c.id, notifications.c.channel == channel_of(destination))
     statement = (
@@ -64,7 +63,7 @@ def _complete(connection: Connection, destination: str) -> list[Row[Any]]:
         .join(deliveries, deliveries.c.sop_instance_uid == objects.c.sop_instance_uid)
         .where(
             deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.COMMITTED,
+            _is_proven(),
             jobs.c.superseded_at.is_(None),
             jobs.c.id.not_in(waiting),
             ~told,
@@ -76,6 +75,12 @@ def _complete(connection: Connection, destination: str) -> list[Row[Any]]:
     return list(connection.execute(statement))
 
 
+def _is_proven() -> ColumnElement[bool]:
+    """By commitment, or because the destination lists the object."""
+    by_query = (deliveries.c.state == DeliveryState.STORED) & (deliveries.c.proof == Proven.QUERY)
+    return (deliveries.c.state == DeliveryState.COMMITTED) | by_query
+
+
 def _file(connection: Connection, now: float, job: Row[Any], name: str, destination: DestinationSection) -> bool:
     committed = connection.execute(
         select(objects.c.series_uid, objects.c.sop_class_uid, objects.c.sop_instance_uid)
@@ -83,7 +88,7 @@ def _file(connection: Connection, now: float, job: Row[Any], name: str, destinat
         .where(
             objects.c.job_id == job.id,
             deliveries.c.destination == name,
-            deliveries.c.state == DeliveryState.COMMITTED,
+            _is_proven(),
         )
         .order_by(objects.c.series_uid, objects.c.sop_instance_uid)
     ).all()

@@ -14,7 +14,7 @@ from node.archive.engine import Store
 from node.delivery.breaker import Breaker
 from node.errors import NoResponse, PeerUnreachable, StoreUnavailable
 from node.notify import escalation, notification_rows
-from node.notify.notification_rows import Notification
+from node.notify.notification_rows import Notification, Verdict
 from node.notify.states import NotificationState
 
 logger = logging.getLogger(__name__)
@@ -122,11 +122,14 @@ class ChannelCourier:
 
     def _send(self, notification: Notification) -> None:
         with self._store.read() as connection:
-            wanted = notification_rows.still_wanted(connection, notification)
-        if not wanted:
+            verdict = notification_rows.verdict(connection, notification)
+        if verdict is not Verdict.WANTED:
             with self._store.write() as connection:
                 row = notification_rows.locked(connection, notification.id)
-                notification_rows.withdraw(connection, time.time(), row, notification_rows.SUPERSEDED)
+                if verdict is Verdict.SUPERSEDED:
+                    notification_rows.withdraw(connection, time.time(), row, notification_rows.SUPERSEDED)
+                else:
+                    notification_rows.give_back(connection, time.time(), notification.id)
             return
         try:
             receipt = self._transport.send(notification)

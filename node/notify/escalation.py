@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, select
 
 from node.archive import ledger
+from node.archive.pauses import job_is_paused
 from node.archive.tables import alerts, jobs
 from node.notify import notification_rows
 from node.notify.alerts import get, record, set_values, tell
@@ -34,13 +35,14 @@ def is_due(connection: Connection, now: float) -> bool:
 def escalate_due(connection: Connection, now: float, settings: Settings) -> list[Escalated]:
     """Take the next step of every open alert whose time has come.
 
-    An alert of a run that was superseded waits for the run that follows: its figures may be somebody else's.
+    An alert of a run that was superseded waits for the run that follows: its figures may be somebody else's. One of a run
+    that is paused waits for its resumption.
     """
     rules = {notify.name: notify for notify in settings.notify}
-    superseded = exists().where(jobs.c.id == alerts.c.job_id, jobs.c.superseded_at.is_not(None))
+    barred = exists().where(jobs.c.id == alerts.c.job_id, jobs.c.superseded_at.is_not(None) | job_is_paused())
     due = connection.execute(
         select(alerts)
-        .where(alerts.c.state == AlertState.OPEN, alerts.c.escalate_at <= now, ~superseded)
+        .where(alerts.c.state == AlertState.OPEN, alerts.c.escalate_at <= now, ~barred)
         .order_by(alerts.c.escalate_at)
         .with_for_update(skip_locked=True, of=alerts)
     ).all()

@@ -16,17 +16,22 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, literal, select, update
 
 from node.archive import ledger
-from node.archive.tables import alerts, jobs, notifications, studies
+from node.archive.pauses import Scope, job_is_paused
+from node.archive.tables import alerts, jobs, notifications, pauses, studies
 from node.archive.upsert import insert_missing
 from node.errors import NotStored, UsageError
 from node.notify.states import UNSETTLED, WAITING, AlertState, Event, NotificationState
 
+AVAILABILITY_PREFIX = "availability:"
+"""Begins the channel that tells of what a destination has; its name follows."""
 SUPERSEDED = "superseded by a correction"
+DISCARDED = "discarded by an operator after a pause"
 RETRACTED = "retracted before anybody was told"
 _CALLS = tuple(str(event) for event in (Event.ALERT, Event.UPDATE, Event.ESCALATION))
 # What may differ from run to run without anything else to say.
@@ -121,7 +126,7 @@ def claim(connection: Connection, now: float, channel: str) -> Notification | No
     """Take the most urgent notification that is due for a channel, and count the attempt; None where there is none.
 
     What is said of one alert is said in its order: a retraction never overtakes what it takes back. Nothing of a held
-    study leaves, and nothing of a run of which an image was corrected since.
+    study leaves, nothing of a run of which an image was corrected since, and nothing of a run that is paused.
     """
     row = connection.execute(
         select(notifications)
@@ -149,12 +154,27 @@ def claim(connection: Connection, now: float, channel: str) -> Notification | No
     )
 
 
-def still_wanted(connection: Connection, notification: Notification) -> bool:
+class Verdict(StrEnum):
+    """Whether a claimed notification may leave."""
+
+    WANTED = "wanted"
+    SUPERSEDED = "superseded"
+    PAUSED = "paused"
+
+
+def verdict(connection: Connection, notification: Notification) -> Verdict:
     """Whether a claimed notification may still be sent: ask right before sending."""
-    row = connection.execute(
-        select(jobs.c.id).where(jobs.c.id == notification.job_id, jobs.c.superseded_at.is_not(None))
-    ).first()
-    return row is None
+    run = select(jobs.c.id).where(jobs.c.id == notification.job_id)
+    if connection.execute(run.where(jobs.c.superseded_at.is_not(None))).first() is not None:
+        return Verdict.SUPERSEDED
+    return Verdict.PAUSED if connection.execute(run.where(job_is_paused())).first() is not None else Verdict.WANTED
+
+
+def give_back(connection: Connection, now: float, notification_id: int) -> None:
+    """A claimed notification was not sent, because somebody paused it: it waits again, and no attempt is counted."""
+    row = locked(connection, notification_id)
+    values = {"state": str(NotificationState.QUEUED), "attempts": max(0, row.attempts - 1)}
+    set_values(connection, row.id, not_before=now, **values)
 
 
 def next_due(connection: Connection, channel: str) -> float | None:
@@ -219,6 +239,21 @@ def withdraw(connection: Connection, now: float, row: Row[Any], reason: str) -> 
     """End a notification without sending it."""
     set_values(connection, row.id, state=str(NotificationState.WITHDRAWN), message=reason)
     record(connection, now, ledger.Kind.NOTIFICATION_WITHDRAWN, row, message=reason, before=row.state)
+
+
+def discard(connection: Connection, now: float, of_runs: ColumnElement[bool]) -> int:
+    """End what waits of runs, because an operator does not want it after a pause; return how many.
+
+    Parameters
+    ----------
+    of_runs : ColumnElement
+        Condition on jobs.
+    """
+    chosen = notifications.c.job_id.in_(select(jobs.c.id).where(of_runs))
+    rows = _rows(connection, chosen, notifications.c.state.in_([str(state) for state in WAITING]))
+    for row in rows:
+        withdraw(connection, now, row, DISCARDED)
+    return len(rows)
 
 
 def has_moot(connection: Connection) -> bool:
@@ -364,7 +399,10 @@ def _waits(channel: str) -> ColumnElement[bool]:
 
 def _barred() -> ColumnElement[bool]:
     held = exists().where(studies.c.study_uid == notifications.c.study_uid, studies.c.held_reason.is_not(None))
-    return held | _superseded()
+    run = exists().where(jobs.c.id == notifications.c.job_id, job_is_paused()).correlate(notifications)
+    of_destination = literal(AVAILABILITY_PREFIX).concat(pauses.c.name) == notifications.c.channel
+    destination = exists().where(pauses.c.scope == str(Scope.DESTINATION), of_destination).correlate(notifications)
+    return held | run | destination | _superseded()
 
 
 def _superseded() -> ColumnElement[bool]:

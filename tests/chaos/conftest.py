@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.durability_page import Findings
+from tests.chaos.durability_page import PAGE, Findings
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,13 @@ def findings() -> Iterator[Findings]:
     print("\n" + collected.text())
     if os.environ.get("AINODE_PUBLISH"):
         collected.publish()
+
+
+@pytest.fixture(scope="session")
+def delivery_findings() -> Iterator[Findings]:
+    """As ``findings``, for docs/delivery.md."""
+    collected = Findings()
+    yield collected
+    print("\n" + collected.text())
+    if os.environ.get("AINODE_PUBLISH"):
+        collected.publish(PAGE.with_name("delivery.md"))

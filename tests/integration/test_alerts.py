@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from node import kill_switch
 from node.archive import tables
 from node.archive.engine import Store
+from node.archive.pauses import Scope
 from node.errors import NotStored, UsageError
 from node.notify import alerts, escalation, notification_rows
 from node.notify.acknowledgement import Acknowledgement
@@ -234,6 +236,27 @@ def test_held_study_is_not_told_about(store: Store, settings: Settings) -> None:
     with store.write() as connection:
         connection.execute(update(tables.studies).values(held_reason=None))
     assert _send_all(store, 101.0, "pager") == [("pager", "alert")]
+
+
+def test_paused_run_is_not_told_about_until_it_is_resumed(store: Store, settings: Settings) -> None:
+    words = {"reason": "figures are in doubt", "by": "test"}
+    end_run(store, settings, now=100.0)
+    assert _send_all(store, 100.0, "board") == [("board", "alert")]
+    with store.write() as connection:
+        claimed = notification_rows.claim(connection, 100.0, "pager")
+        assert claimed is not None
+        kill_switch.pause(connection, 101.0, Scope.RULE, "infarct", **words)
+        assert notification_rows.verdict(connection, claimed) is notification_rows.Verdict.PAUSED
+        notification_rows.give_back(connection, 101.0, claimed.id)
+        assert escalation.escalate_due(connection, 9999.0, settings) == []
+    assert _send_all(store, 102.0, "pager", "ris") == []
+    with store.write() as connection:
+        kill_switch.resume(connection, 103.0, Scope.RULE, "infarct", run_backlog=True, **words)
+    assert _send_all(store, 104.0, "pager") == [("pager", "alert")]
+    with store.write() as connection:
+        kill_switch.pause(connection, 105.0, Scope.ALL, "", **words)
+        kill_switch.resume(connection, 106.0, Scope.ALL, "", run_backlog=False, **words)
+    assert _send_all(store, 107.0, "ris") == [], "an operator has discarded it"
 
 
 def test_what_a_dead_process_left_is_said_again_under_its_name(store: Store, settings: Settings) -> None:

@@ -335,11 +335,11 @@ def test_a_correction_while_the_object_is_on_the_wire_is_told(scene: Scene, monk
     scene.settle(uid("s"))
     arrived = threading.Event()
 
-    def correction_first(association: Any, file: Any, *, message_id: int = 1) -> Any:
+    def correction_first(association: Any, file: Any, **named: Any) -> Any:
         if not arrived.is_set():
             arrived.set()
             scene.send(scene.images(last))
-        return send_object(association, file, message_id=message_id)
+        return send_object(association, file, **named)
 
     monkeypatch.setattr("node.delivery.courier.send_object", correction_first)
     scene.full.refuse = False

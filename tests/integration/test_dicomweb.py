@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from node import kill_switch
 from node.archive import tables
 from node.archive.part10 import dataset_offset
+from node.archive.pauses import Scope
 from node.delivery import outbox
 from node.dicom.filing import Filing
 from node.dicomweb import qido
@@ -48,7 +50,7 @@ def _files(folder: Path, job: str, count: int = 2) -> list[Path]:
 
 def _states(node: Node, destination: str) -> list[str]:
     with node.store.read() as connection:
-        return sorted(row.state for row in outbox.list_deliveries(connection, destination=destination))
+        return sorted(row.proof or row.state for row in outbox.list_deliveries(connection, destination=destination))
 
 
 def _deliver(node: Node, files: list[Path], job: str) -> None:
@@ -60,8 +62,8 @@ def test_stored_with_its_bytes_and_proven_by_query(tmp_path: Path, orthanc: WebO
     with running_node(tmp_path, destination={"web": _destination(orthanc.url)}) as node:
         _deliver(node, files, "plain")
         with running_sender(node.settings, node.store):
-            wait_for(lambda: _states(node, "web") == ["committed"] * 2, "proof", seconds=20)
-        assert len(node.ledger("delivery.listed")) == 2
+            wait_for(lambda: _states(node, "web") == ["query"] * 2, "proof", seconds=20)
+        assert len(node.ledger("delivery.verified")) == 2
     for number, file in enumerate(files):
         kept = orthanc.file(uid("plain", "instance", number))
         copy = tmp_path / "kept.dcm"
@@ -83,7 +85,7 @@ def test_tls_client_certificate_and_password(tmp_path: Path) -> None:
         with running_node(tmp_path, destination={"web": right}) as node:
             _deliver(node, _files(tmp_path, "tls"), "tls")
             with running_sender(node.settings, node.store):
-                wait_for(lambda: _states(node, "web") == ["committed"] * 2, "proof", seconds=20)
+                wait_for(lambda: _states(node, "web") == ["query"] * 2, "proof", seconds=20)
             section = node.settings.destination["web"]
         assert len(peer.instances()) == 2
         assert section.tls is not None
@@ -106,7 +108,7 @@ def test_token_is_fetched_renewed_and_never_needed_twice(tmp_path: Path, orthanc
         with running_node(tmp_path, destination={"web": _destination(f"{gate.root}/dicom-web", oauth=oauth)}) as node:
             _deliver(node, _files(tmp_path, "oauth"), "oauth")
             with running_sender(node.settings, node.store):
-                wait_for(lambda: _states(node, "web") == ["committed"] * 2, "proof", seconds=20)
+                wait_for(lambda: _states(node, "web") == ["query"] * 2, "proof", seconds=20)
             peer = WebPeer.of(node.settings.destination["web"])
             before = len(gate.issued)
             with WebClient(peer) as client:
@@ -129,7 +131,7 @@ def test_busy_service_and_lost_answer_store_once(tmp_path: Path, orthanc: WebOrt
             gate.issued.append("token-of-somebody-else")
             _deliver(node, _files(tmp_path, "lost", 1), "lost")
             with running_sender(node.settings, node.store):
-                wait_for(lambda: _states(node, "web") == ["committed"], "proof", seconds=20)
+                wait_for(lambda: _states(node, "web") == ["query"], "proof", seconds=20)
             assert [row.kind for row in node.rows(tables.ledger) if row.kind == "delivery.unknown"] != []
     assert [each for each in gate.passed if each.startswith("POST")] == [
         f"POST /dicom-web/studies/{uid('study', 'lost')}"
@@ -142,7 +144,7 @@ def test_what_a_service_says_of_an_instance_decides(tmp_path: Path) -> None:
     answers: dict[str, tuple[int, int | None, str]] = {}
     with (
         _Saying(answers) as url,
-        running_node(tmp_path, destination={"web": _destination(url, commitment=False)}) as node,
+        running_node(tmp_path, destination={"web": _destination(url, verify=False)}) as node,
     ):
         for job, (status, reason, expected) in {
             "good": (200, None, "stored"),
@@ -255,12 +257,31 @@ def test_service_that_is_down_costs_no_attempt_and_opens_the_breaker(tmp_path: P
         assert _states(node, "web") == ["failed"]
 
 
+def test_pause_cuts_off_what_is_on_the_wire(tmp_path: Path) -> None:
+    """A service that takes a request and never answers: the pause does not wait for its time limit."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        slow = _destination(url, response_timeout_seconds=60.0)
+        with running_node(tmp_path, destination={"web": slow}) as node:
+            _deliver(node, _files(tmp_path, "silent", 1), "silent")
+            with running_sender(node.settings, node.store):
+                wait_for(lambda: "sending" in _past_states(node, "silent"), "sending")
+                time.sleep(0.3)
+                with node.store.write() as connection:
+                    kill_switch.pause(connection, time.time(), Scope.DESTINATION, "web", reason="r", by="test")
+                started = time.monotonic()
+                wait_for(lambda: _states(node, "web") == ["unknown"], "the end of the sending")
+                assert time.monotonic() - started < 3.0
+                time.sleep(0.5)
+                assert len(node.ledger("delivery.sending")) == 1, "nothing leaves while it is paused"
+
+
 def test_study_is_found_and_fetched_by_the_normal_filing(tmp_path: Path, orthanc: WebOrthanc) -> None:
     files = _files(tmp_path, "prior", 3)
     with running_node(tmp_path / "sending", destination={"web": _destination(orthanc.url)}) as node:
         _deliver(node, files, "prior")
         with running_sender(node.settings, node.store):
-            wait_for(lambda: _states(node, "web") == ["committed"] * 3, "proof", seconds=20)
+            wait_for(lambda: _states(node, "web") == ["query"] * 3, "proof", seconds=20)
     with running_node(tmp_path / "fetching") as node, WebClient(WebPeer(url=orthanc.url)) as client:
         (study,) = qido.studies(client, PatientID="P-prior")
         study_uid = text(study, "0020000D")

@@ -138,7 +138,7 @@ def test_people_are_told_and_research_gets_nobodys_images(tmp_path: Path) -> Non
             def delivered() -> bool:
                 found = node.json("deliveries", "--limit", "1000")
                 return {each["destination"] for each in found} == {"pacs", "research"} and all(
-                    each["state"] == "committed" for each in found
+                    each["proof"] in ("commitment", "query") for each in found
                 )
 
             _wait(delivered, node, "not everything was delivered")

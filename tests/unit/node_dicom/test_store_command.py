@@ -12,7 +12,14 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import P_DATA_TF
 
-from node.dicom.store_command import StoreRequest, read_store_request, store_response
+from node.dicom.store_command import (
+    StoreRequest,
+    data_set_follows,
+    read_store_request,
+    read_store_response,
+    store_request,
+    store_response,
+)
 
 REQUEST = StoreRequest(5, 4711, str(CTImageStorage), "1.2.3.44.5")
 
@@ -89,3 +96,23 @@ def test_no_bytes_break_it() -> None:
             changed[dice.randrange(len(changed))] = dice.randrange(256)
         found = read_store_request(bytes(changed), 5)
         assert found is None or len(found.sop_instance_uid) <= 64
+
+
+def test_our_request_is_what_we_and_pynetdicom_read() -> None:
+    command = store_request(REQUEST.sop_class_uid, REQUEST.sop_instance_uid, REQUEST.message_id)
+    assert read_store_request(command, REQUEST.context_id) == REQUEST
+    assert data_set_follows(command)
+    decoded = decode(BytesIO(command), True, True)
+    assert decoded.CommandGroupLength == len(command) - 12
+    assert (decoded.CommandField, decoded.Priority, decoded.MessageID) == (0x0001, 0x0000, 4711)
+
+
+@pytest.mark.parametrize(("status", "comment"), [(0x0000, ""), (0xB000, "coerced"), (0xA700, "disk full")])
+def test_responses_are_read(status: int, comment: str) -> None:
+    command = store_response(REQUEST, status, comment)[12:]
+    response = read_store_response(command)
+    assert response is not None
+    assert (response.message_id, response.status, response.comment) == (REQUEST.message_id, status, comment)
+    assert not data_set_follows(command)
+    assert read_store_response(command[:-2]) is None
+    assert read_store_response(store_request("1.2", "1.3", 1)) is None
