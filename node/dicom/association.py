@@ -181,6 +181,8 @@ class ClientAssociation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         association = self._established
+        if self._lane is not None:
+            self._lane.let_go()
         with self._stack, self._limit(association, _RELEASE_SECONDS + _GRACE_SECONDS):
             if association.is_established and kind is None:
                 association.acse_timeout = _RELEASE_SECONDS
@@ -231,6 +233,8 @@ class ClientAssociation:
         association = self._established
         if not association.is_established:
             raise NoResponse(f"{self.peer}: the association ended before the request was sent")
+        if self._lane is not None:
+            self._lane.let_go()
         limit = self.peer.response_timeout_seconds + additional_seconds
         association.dimse_timeout = limit
         with self._limit(association, limit + _GRACE_SECONDS):

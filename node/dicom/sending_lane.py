@@ -20,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -134,30 +133,27 @@ class SendingLane:
         if not isinstance(wire, PeerSocket) or wire.socket is None:
             raise ConnectionLost("the connection is closed")
         until = time.monotonic() + seconds
-        with self._held():
-            if self._provider.state_machine.current_state != _ESTABLISHED:
-                raise ConnectionLost("the association has ended")
-            try:
-                with self._provider.turn:
-                    _write(wire.socket, self._pieces(outgoing, context_id, message_id), until)
-                return self._response(wire, message_id, until)
-            except (OSError, ValueError) as error:
-                # What is left of the message would be read as nonsense: nothing more goes over this connection.
-                hard_close(self._association)
-                words = str(error) or type(error).__name__
-                raise ConnectionLost(words) from error
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        provider = self._provider
-        with provider.turn:
-            provider.held = True
         try:
-            yield
-        finally:
-            with provider.quiet:
-                provider.held = False
-                provider.quiet.notify_all()
+            with self._provider.turn:
+                # Kept until let_go: between two objects nobody else has to do with the connection.
+                self._provider.held = True
+                if self._provider.state_machine.current_state != _ESTABLISHED:
+                    raise ConnectionResetError("the association has ended")
+                _write(wire.socket, self._pieces(outgoing, context_id, message_id), until)
+            return self._response(wire, message_id, until)
+        except (OSError, ValueError) as error:
+            # What is left of the message would be read as nonsense: nothing more goes over this connection.
+            hard_close(self._association)
+            self.let_go()
+            words = str(error) or type(error).__name__
+            raise ConnectionLost(words) from error
+
+    def let_go(self) -> None:
+        """Let pynetdicom read the connection again: before anything else is done with the association, or waited for."""
+        if self._provider.held:
+            with self._provider.quiet:
+                self._provider.held = False
+                self._provider.quiet.notify_all()
 
     def _pieces(self, outgoing: Outgoing, context_id: int, message_id: int) -> list[bytes | memoryview]:
         """The message as P-DATA-TF PDUs: headers, and slices of the data set."""
@@ -181,7 +177,7 @@ class SendingLane:
         while True:
             if time.monotonic() > until:
                 raise TimeoutError("no response within the time limit")
-            pdu = _read_pdu(wire, self._buffer)
+            pdu = _read_pdu(wire, self._buffer, until)
             if pdu[0] != _P_DATA:
                 self._pass_on([pdu])
                 raise ConnectionResetError("the peer ended the association")
@@ -222,11 +218,14 @@ def mapped(path: Path, offset: int) -> memoryview:
         It cannot be opened, or is empty.
     """
     try:
-        with path.open("rb", buffering=0) as stream:
-            if os.fstat(stream.fileno()).st_size >= _MAPPED_BYTES:
-                return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))[offset:]
-            stream.seek(offset)
-            return memoryview(stream.read())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size >= _MAPPED_BYTES:
+                return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))[offset:]
+            return memoryview(os.pread(descriptor, size - offset, offset))
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         raise SpoolDamaged(f"{path.name}: cannot be read ({error})") from error
 
@@ -255,25 +254,32 @@ def _write(connection: socket.socket, pieces: list[bytes | memoryview], until: f
 
 def _in_time(until: float) -> None:
     if time.monotonic() > until:
-        raise TimeoutError("the peer takes the object too slowly")
+        raise TimeoutError("the exchange takes too long")
 
 
-def _read_pdu(wire: PeerSocket, buffer: bytearray) -> bytearray:
-    """One PDU. A response mostly comes in one piece, so that one reading does."""
-    connection = wire.socket
+def _read_pdu(wire: PeerSocket, buffer: bytearray, until: float) -> bytearray:
+    """One PDU. A response mostly comes in one piece, so that one reading does; what came with it is given back."""
+    connection, count = wire.socket, 0
     if connection is None or wire.is_foreign or wire.has_read_ahead:
         return _in_two_readings(wire)
-    wire.acknowledge_at_once(connection)
-    count = connection.recv_into(buffer)
-    if count >= _HEADER_BYTES:
-        end = _HEADER_BYTES + _pdu_length(buffer[:_HEADER_BYTES])[0]
-        if end <= count and buffer[0] == _P_DATA:
+    view = memoryview(buffer)
+    while True:
+        wire.acknowledge_at_once(connection)
+        got = connection.recv_into(view[count:])
+        count += got
+        if not got:
+            raise ConnectionResetError("the peer closed the connection")
+        if count < _HEADER_BYTES:
+            continue
+        end = _HEADER_BYTES + _pdu_length(view[:_HEADER_BYTES])[0]
+        if end > len(buffer) or buffer[0] != _P_DATA:
+            wire.unread(view[:count])
+            return _in_two_readings(wire)
+        if end <= count:
             if end < count:
-                wire.unread(memoryview(buffer)[end:count])
+                wire.unread(view[end:count])
             return buffer[:end]
-    if count:
-        wire.unread(memoryview(buffer)[:count])
-    return _in_two_readings(wire)
+        _in_time(until)
 
 
 def _in_two_readings(wire: PeerSocket) -> bytearray:

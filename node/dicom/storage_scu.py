@@ -7,10 +7,12 @@ may be sent in another syntax that says the same (:mod:`node.dicom.transcoding`)
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
@@ -28,8 +30,8 @@ from node.errors import NoPresentationContext, PeerBusy, PeerRejectedObject, Spo
 # Slowest link on which an object still counts as moving: the time limit grows by a second for each of these.
 TRANSFER_FLOOR_BYTES_PER_SECOND = 125_000
 
-# SOP Class and SOP Instance UID stand at the beginning of a data set.
-_FIRST_BYTES = 2048
+# File meta information, and SOP Class and SOP Instance UID at the beginning of the data set.
+_FIRST_BYTES = 4096
 
 # PS3.4 table B.2-1 and PS3.7 annex C. Warnings mean stored, coerced.
 _WARNINGS = {
@@ -117,9 +119,9 @@ def read_object_file(path: Path, *, by_data_set: bool = False) -> ObjectFile:
         The file is missing, unreadable, or no Part 10 file with a complete header.
     """
     try:
-        size = path.stat().st_size
+        head, size = _head(path)
         try:
-            meta = read_file_meta(path)
+            meta = read_file_meta(BytesIO(head))
             facts = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid, meta.dataset_offset)
         except SpoolDamaged:
             facts = _lenient_facts(path)
@@ -129,21 +131,20 @@ def read_object_file(path: Path, *, by_data_set: bool = False) -> ObjectFile:
         raise SpoolDamaged(f"{path.name}: is no DICOM file with file meta information (PS3.10 7.1)") from error
     sop_class_uid, sop_instance_uid, transfer_syntax_uid, offset = facts
     if by_data_set:
-        named = _named_at_the_beginning(path, offset, transfer_syntax_uid) or _named_by_data_set(path)
+        named = scan_instance(head[offset:], transfer_syntax_uid) or _named_by_data_set(path)
         sop_class_uid, sop_instance_uid = named[0] or sop_class_uid, named[1] or sop_instance_uid
     if not all(0 < len(value) <= 64 for value in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
         raise SpoolDamaged(f"{path.name}: SOP class, SOP instance or transfer syntax is missing in its file meta")
     return ObjectFile(path, sop_class_uid, sop_instance_uid, transfer_syntax_uid, size, offset)
 
 
-def _named_at_the_beginning(path: Path, offset: int, transfer_syntax_uid: str) -> tuple[str, str] | None:
-    """As :func:`_named_by_data_set`, from the first elements; None where they are odd in any way."""
+def _head(path: Path) -> tuple[bytes, int]:
+    """First bytes of a file, and its size: one opening for all that is asked of it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(offset)
-            return scan_instance(stream.read(_FIRST_BYTES), transfer_syntax_uid)
-    except OSError:
-        return None
+        return os.read(descriptor, _FIRST_BYTES), os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def _named_by_data_set(path: Path) -> tuple[str, str]:
