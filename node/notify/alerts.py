@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
+from models.results import Outcome
 from node.archive import ledger
 from node.archive.tables import alerts
 from node.archive.upsert import insert_missing
@@ -75,6 +76,9 @@ def announce(
     """
     count, urgent = 0, int(priority)
     destinations: dict[str, list[str]] = {}
+    if facts.outcome not in set(Outcome):
+        # A job that looks at nothing, as one that writes a note about earlier objects, says nothing about the patient.
+        return Announced(count, urgent, destinations)
     for verdict in judge(settings.notify, facts):
         if not concerns(verdict.notify, facts.rule):
             continue

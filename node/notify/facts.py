@@ -79,7 +79,7 @@ class ResultFacts(_Part):
     @property
     def assessed(self) -> bool:
         """Whether the run can say that something is, or is not, there."""
-        return self.outcome != Outcome.NOT_ASSESSED
+        return self.outcome in (Outcome.FOUND, Outcome.NOTHING_FOUND)
 
     @property
     def sides(self) -> tuple[str, ...]:

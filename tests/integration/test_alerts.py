@@ -114,6 +114,13 @@ def test_one_alert_over_provisional_and_final(store: Store, settings: Settings) 
     ]
 
 
+def test_job_that_looks_at_nothing_takes_nothing_back(store: Store, settings: Settings) -> None:
+    end_run(store, settings, now=100.0)
+    announced = end_run(store, settings, outcome="nothing_to_retract", found={}, run=2, now=200.0)
+    assert announced.notifications == 0
+    assert _alert(store).state == "open"
+
+
 def test_another_rule_of_the_same_study_retracts_nothing(store: Store, settings: Settings) -> None:
     end_run(store, settings, now=100.0)
     end_run(store, settings, outcome="nothing_found", found=summary(0.0), rule="another", now=200.0)
