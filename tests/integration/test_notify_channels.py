@@ -5,6 +5,8 @@ from __future__ import annotations
 import email
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from email import policy
 from pathlib import Path
@@ -21,9 +23,10 @@ from node.archive import tables
 from node.archive.engine import Store, open_store, upgrade
 from node.notify.acknowledgement import Acknowledgement
 from node.notify.notifier import Notifier
-from node.settings import Settings
+from node.settings import Settings, load
 from node.web.app import create_app
 from tests.network import file_delivery, instance, wait_for
+from tests.node_process import ROOT
 from tests.notification_peers import FhirServer, MailServer, MllpListener, WebhookReceiver
 from tests.notification_scene import (
     ACCESSION,
@@ -93,6 +96,39 @@ def test_mllp_listener_that_refuses_drops_and_delays(tmp_path: Path) -> None:
     assert list(listener.processed) == [row.control_id]
     assert len(listener.raw) == 1, "every attempt is the same message"
     assert kinds(store).count("notification.unknown") == 2
+    store.close()
+
+
+def test_notifier_killed_while_it_waits_tells_once(tmp_path: Path) -> None:
+    """kill -9 between message and acknowledgement: said again under the same name, and processed once."""
+    with MllpListener(["late"], late_seconds=30.0).running() as listener:
+        config = tmp_path / "node.toml"
+        config.write_text(
+            f'[node]\ndata_dir = "data"\n[channel.ris]\nkind = "hl7"\nhost = "127.0.0.1"\nport = {listener.port}\n'
+            'identity = "patient"\nretry_seconds = 0.05\n[[notify]]\nname = "big"\nchannels = ["ris"]\n'
+            "[notify.when]\nvolume_ml_over = 1.0\n"
+        )
+        settings = load(config)
+        upgrade(settings)
+        store = open_store(settings)
+        receive(store)
+        end_run(store, settings)
+        command = [sys.executable, "-m", "node", "--config", str(config), "run", "notifier"]
+        first = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+        wait_for(lambda: listener.received, "the message", seconds=30)
+        first.kill()
+        first.wait(10)
+        assert [row.state for row in rows(store)] == ["sending"]
+        second = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            (row,) = _settled(store, 1, seconds=30)
+        finally:
+            second.terminate()
+            assert second.wait(20) == 0
+    assert (row.state, row.attempts) == ("delivered", 2)
+    assert listener.received == [row.control_id] * 2
+    assert list(listener.processed) == [row.control_id]
+    assert len(listener.raw) == 1
     store.close()
 
 
