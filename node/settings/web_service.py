@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from node.settings.section import FilePath, Section
 
-
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
