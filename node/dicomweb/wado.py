@@ -86,6 +86,8 @@ class Fetcher:
             The server did not give it. What came before the connection was lost is filed.
         WebAnswerUnusable
             The answer is not what PS3.18 says, or ends early. What came before is filed.
+        ObjectRejected
+            One object took longer than ``maximum_object_seconds``. What came before is filed.
         """
         session = Session(str(uuid.uuid4()), *self._titles, httpx.URL(self._client.peer.url).host, time.time())
         report = FetchReport()

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from node.settings.section import FilePath, Section
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
 
 class ClientTlsSection(Section):
     """TLS towards a peer; the table's presence switches it on."""
@@ -37,6 +39,9 @@ class OAuthSection(Section):
     @model_validator(mode="after")
     def _checked(self) -> Self:
         web_address(self.token_url, "token_url")
+        parts = urlsplit(self.token_url)
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise ValueError("token_url: the secret would travel in the clear; use https")
         return self
 
 
@@ -93,5 +98,8 @@ def check_web_identity(
         raise ValueError("passcode_file: needs a username beside it")
     if username and passcode_file is None:
         raise ValueError("username: a web service needs passcode_file beside it")
+    parts = urlsplit(url)
+    if (username or oauth is not None) and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ValueError("url: passcode or token would travel in the clear; use https")
     if oauth is not None and username:
         raise ValueError("oauth, username: name one way to show who we are")

@@ -105,6 +105,7 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[destination.a]\nae_title='A'\n", ["destination.a", "all three"]),
         ("[destination.a]\nurl='http://h/dicom-web'\nhost='h'\n", ["destination.a", "name one"]),
         ("[destination.a]\nurl='http://u:p@h/'\n", ["destination.a", "passcode_file"]),
+        ("[destination.a]\nurl='http://h/'\nusername='u'\npasscode_file='p'\n", ["destination.a", "in the clear"]),
         ("[destination.a]\nurl='http://h/'\n[destination.a.tls]\nca='c'\n", ["destination.a", "https://"]),
         ("[profile.r]\nanonymous=true\n", ["profile.r", "cannot be made anonymous"]),
         ("[profile.r]\nimages=true\n", ["profile.r", "anonymous = true"]),
