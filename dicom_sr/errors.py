@@ -148,3 +148,33 @@ class CharacterUnencodable(ResultError):
         "Say in the profile's character_replacements what stands for the characters that the message names, or set its "
         "character_set to utf-8; until then the destination gets a status object in UTF-8."
     )
+
+
+class AnonymisationRefused(ResultError):
+    """An object cannot be made anonymous with certainty, so it is not exported."""
+
+
+class MayShowIdentity(AnonymisationRefused):
+    code = "ANO-001"
+    summary = "Identity may be burned into the pixels, so the object is not exported."
+    remedy = "No action: export images of CT, MR or PET as they were reconstructed, without screen captures."
+
+
+class IdentityRemains(AnonymisationRefused):
+    code = "ANO-002"
+    summary = "Something that names somebody was left after anonymising, so the object is not exported."
+    remedy = (
+        "The message names the attribute. Have the modality leave identity out of it, or export without this series."
+    )
+
+
+class NotAnonymisable(AnonymisationRefused):
+    code = "ANO-003"
+    summary = "This kind of object holds free text or a document, so it is not exported."
+    remedy = "Take text, summary, pdf and secondary_capture out of objects of the anonymous profile."
+
+
+class NoAnonymisationKey(ResultError):
+    code = "ANO-004"
+    summary = "A profile for anonymous export was asked for without the site's secret."
+    remedy = "Name the node's configuration with --config: its data folder holds the secret."

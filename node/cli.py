@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Ask the running node how it is."),
     "jobs": ("jobs", "List runs."),
     "deliveries": ("deliveries", "List what was sent where, and what is proven."),
+    "notifications": ("notifications", "Who was told what: list, acknowledge, send again, explain."),
     "studies": ("studies", "List studies."),
     "why": ("why", "Tell the story of a study, from first byte to commitment."),
     "retry": ("retry", "Run a failed or dead job again."),

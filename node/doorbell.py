@@ -19,6 +19,7 @@ from pathlib import Path
 SCHEDULER = "scheduler"
 DISPATCHER = "dispatcher"
 SENDER = "sender"
+NOTIFIER = "notifier"
 
 _SUFFIX = ".bell"
 # Room for the longest name in sun_path (108 bytes on Linux, 104 elsewhere).

@@ -158,6 +158,36 @@ class PeerNotTrusted(PeerUnreachable):
     )
 
 
+class WebNotAuthorised(PeerUnreachable):
+    code = "WEB-001"
+    summary = "A web service does not accept who this node says it is."
+    remedy = "Check username and passcode_file, or the oauth table and its secret file, with the administrator of the service."
+
+
+class WebAnswerUnusable(PeerError):
+    code = "WEB-002"
+    summary = "The answer of a web service is not what the standard says."
+    remedy = "Check that the url is that of the service itself; report the message to its administrator."
+
+
+class NotificationError(NodeError):
+    """Somebody could not be told."""
+
+
+class NotificationRefused(NotificationError):
+    code = "NOT-001"
+    summary = "A channel refused a notification for good."
+    remedy = (
+        "The message has the channel's own words. Correct what it names, then `ainode notifications replay NUMBER`."
+    )
+
+
+class NotificationUnusable(NotificationError):
+    code = "NOT-002"
+    summary = "A notification cannot be put into the form its channel needs."
+    remedy = "The message names what is missing in the images or the configuration; then `ainode notifications replay NUMBER`."
+
+
 class TranscodingFailed(PeerError):
     code = "PEER-008"
     summary = "The object cannot be sent in any transfer syntax that the destination accepts."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from importlib import metadata
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from dicom_sr.identity import OFFLINE, NodeIdentity
 from node.errors import ConfigError
+from node.kept_file import create_once
 from node.settings import Settings
 
 FILE_NAME = "identity.json"
@@ -62,22 +62,5 @@ def offline_identity() -> NodeIdentity:
 
 
 def _create(path: Path) -> None:
-    """Write a new identity. Of several processes at once one wins, and all read the winner's."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     content = {"device_uid": f"2.25.{uuid.uuid4().int}", "timezone_offset": time.strftime("%z")}
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass  # another process was first; its identity is the node's
-    finally:
-        part.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    create_once(path, json.dumps(content).encode("utf-8"), mode=0o644)

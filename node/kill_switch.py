@@ -17,6 +17,7 @@ from node.delivery.delivery_rows import discard, rows_where
 from node.delivery.delivery_states import WAITING
 from node.errors import UsageError
 from node.jobs import queue
+from node.notify import notification_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def resume(
     Parameters
     ----------
     run_backlog : bool
-        What waits goes on; else its jobs are cancelled and its deliveries withdrawn, for good.
+        What waits goes on; else its jobs are cancelled, its deliveries and notifications withdrawn, for good.
 
     Raises
     ------
@@ -71,6 +72,8 @@ def resume(
             queue.cancel(connection, now, job.id)
         for row in waiting_deliveries:
             discard(connection, now, row)
+        if scope is not Scope.DESTINATION:
+            notification_rows.discard(connection, now, run_matches(scope, name))
     connection.execute(delete(pauses).where(pauses.c.scope == str(scope), pauses.c.name == name))
     waited = Backlog(len(waiting_jobs), len(waiting_deliveries))
     ledger.record(

@@ -15,15 +15,18 @@ from models.errors import NodeError, Transient, register
 _BRANCHES = (dicom_sr.errors, node.errors)  # imported so that their classes are in the register
 
 _HEADINGS = {
+    "ANO": "Anonymised export",
     "CFG": "Configuration and use",
     "JOB": "Runs",
     "MOD": "Models",
+    "NOT": "Notifications",
     "PEER": "Destinations and other peers",
     "RES": "Result objects",
     "SER": "Series refused by the geometry gate (a status object says so in the PACS)",
     "SPO": "Received files",
     "STO": "Database",
     "SUI": "Images not good enough to say “nothing found”",
+    "WEB": "Web services",
 }
 
 

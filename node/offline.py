@@ -15,6 +15,7 @@ from node.errors import ObjectRejected, UsageError
 from node.identity import load_identity, offline_identity
 from node.jobs.specification import JobSpec
 from node.settings import ProfileSection, RuleSection, Settings
+from node.site_secret import anonymisation_key
 
 DEFAULT_MODEL = "infarct-adc-baseline"
 DEFAULT_REPORT_MODEL = "stroke-impression-demo"
@@ -85,7 +86,8 @@ def process_study(
     settings : Settings
         Read from a file they give the node's identity, rules and profiles; the defaults give the offline identity.
     out : Path
-        Made when absent. ``ROLE.dcm`` is written for each object, replacing older ones.
+        Made when absent. ``ROLE.dcm`` is written for each object, replacing older ones; ``ROLE-UID.dcm`` where several have
+        one role, as the images of an anonymous export.
     model_id : str or None
         None takes the first rule that fires, and without rules the embedded default.
     profile : str or None
@@ -114,7 +116,8 @@ def process_study(
         bundle = execute(spec, Registry(settings.models.folders, threads=settings.jobs.threads))
         objects = []
         for each in bundle.objects:
-            target = out / f"{each.role}.dcm"
+            named = [other for other in bundle.objects if other.role == each.role]
+            target = out / (f"{each.role}.dcm" if len(named) == 1 else each.path.name)
             shutil.move(each.path, target)
             objects.append(each.model_dump(mode="json") | {"path": str(target)})
     return {
@@ -152,6 +155,7 @@ def _specification(
         output_dir=folder,
         deadline_seconds=rule.deadline_seconds or settings.jobs.deadline_seconds,
         threads=settings.jobs.threads,
+        anonymisation_key=anonymisation_key(settings, profiles.values()) if settings.source else "",
     )
 
 

@@ -21,6 +21,7 @@ from node.delivery import capabilities
 from node.delivery.capabilities import Capabilities
 from node.delivery.variants import variant
 from node.jobs import queue
+from node.notify.conditions import concerns
 from node.patients import PatientIdentity, contradiction
 from node.settings import ProfileSection, RuleSection, Settings
 
@@ -353,6 +354,7 @@ def specification(
     -------
     dict
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
+        ``further`` (notify rule → profile → names: only where its rule holds for the result),
         ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``.
     """
     destinations: dict[str, list[str]] = {}
@@ -362,6 +364,11 @@ def specification(
         profile, section = variant(settings.destination[name].profile, settings.profile_of(name), taken)
         destinations.setdefault(profile, []).append(name)
         profiles[profile] = section
+    further = {} if rule.shadow else _further_destinations(rule, settings)
+    # A set is rendered for whoever may get it: which result sends it there is known when the model has run.
+    for each in further.values():
+        for profile, names in each.items():
+            profiles.setdefault(profile, settings.profile_of(names[0]))
     if not profiles:
         profiles = {"default": settings.profile.get("default", ProfileSection())}
     return {
@@ -369,9 +376,20 @@ def specification(
         "profiles": {name: profile.model_dump(mode="json") for name, profile in profiles.items()},
         # A shadow run renders what would have left; nothing leaves.
         "destinations": {} if rule.shadow else destinations,
+        "further": further,
         "languages": [settings.node.language],
         "parameters": dict(rule.parameters),
         "report_model": rule.report_model,
         "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
     }
+
+
+def _further_destinations(rule: RuleSection, settings: Settings) -> dict[str, dict[str, list[str]]]:
+    """Destinations that notify rules add for results of a rule."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for notify in settings.notify:
+        for name in notify.destinations if concerns(notify, rule.name) else ():
+            profile = settings.destination[name].profile
+            found.setdefault(notify.name, {}).setdefault(profile, []).append(name)
+    return found

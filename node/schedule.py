@@ -22,6 +22,7 @@ from node.boot import MonotonicClock
 from node.delivery import delivered, outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
+from node.notify import alerts, notification_rows
 from node.own_equipment import OwnEquipment
 from node.settings import Settings
 from node.settings.window import closed_until
@@ -220,6 +221,7 @@ class Scheduler:
                 .order_by(deliveries.c.destination, deliveries.c.state)
             ).all()
             jobs = {str(state): count for state, count in queue.count_by_state(connection).items()}
+            told = alerts.count_by_state(connection), notification_rows.count_by_state(connection)
         destinations: dict[str, dict[str, int]] = {}
         total: dict[str, int] = {}
         for destination, state, count in by_destination:
@@ -234,6 +236,8 @@ class Scheduler:
             "jobs": jobs,
             "deliveries": total,
             "destinations": destinations,
+            "alerts": told[0],
+            "notifications": told[1],
             "proofs": proofs,
             "paused": paused,
             "downtime": self._downtime(time.time()),

@@ -228,10 +228,12 @@ def _children(settings: Settings) -> list[Child]:
     dispatchers = [Child(f"dispatcher-{number + 1}", ("dispatcher",)) for number in range(settings.jobs.dispatchers)]
     if settings.jobs.stat_slot:
         dispatchers.append(Child("dispatcher-stat", ("dispatcher", "--stat-only")))
-    web = []
+    asked_for = []
+    if settings.channel or any(each.availability for each in settings.destination.values()):
+        asked_for.append(Child("notifier", ("notifier",)))
     if settings.web.enabled:
-        web.append(Child("web", ("web",)))
-    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *web]
+        asked_for.append(Child("web", ("web",)))
+    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *asked_for]
 
 
 def _bound(listener: socket.socket) -> str:

@@ -241,6 +241,23 @@ def _frozen(fact: Fact) -> list[str]:
     ]
 
 
+def _alert(words: str) -> Callable[[Fact], list[str]]:
+    def tell_it(fact: Fact) -> list[str]:
+        detail = fact.detail
+        return [f"alert {detail.get('alert')} ({detail.get('notify')}) {words}", *_facts(detail, "alert", "notify")]
+
+    return tell_it
+
+
+def _notification(words: str) -> Callable[[Fact], list[str]]:
+    def tell_it(fact: Fact) -> list[str]:
+        detail = fact.detail
+        head = f"{words} {detail.get('channel')}: {detail.get('event')}, notification {detail.get('notification')}"
+        return [head, *_facts(detail, "channel", "event", "notification", "alert", "control_id")]
+
+    return tell_it
+
+
 _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.INSTANCE_RECEIVED: _received,
     Kind.INSTANCE_DUPLICATE: _received,
@@ -298,6 +315,23 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
         f"{fact.detail.get('destination')} takes no {', '.join(fact.detail.get('refused', []))}"
     ],
     Kind.DELIVERY_SETTLED: _delivery("old identity settled at"),
+    Kind.NOTIFY_SKIPPED: lambda fact: [
+        f"notify rule {fact.detail.get('notify')} does not hold",
+        *fact.detail.get("explanation", []),
+    ],
+    Kind.ALERT_OPENED: _alert("opened"),
+    Kind.ALERT_UPDATED: _alert("has other figures"),
+    Kind.ALERT_RETRACTED: _alert("RETRACTED: a later run has not confirmed it"),
+    Kind.ALERT_ESCALATED: _alert("not acknowledged, the next are called"),
+    Kind.ALERT_ACKNOWLEDGED: _alert("acknowledged"),
+    Kind.ALERT_UNHEARD: _alert("NOBODY HAS ACKNOWLEDGED, and nobody else is left to tell"),
+    Kind.NOTIFICATION_SENDING: _notification("telling"),
+    Kind.NOTIFICATION_DELIVERED: _notification("told"),
+    Kind.NOTIFICATION_FAILED: _notification("NOT told"),
+    Kind.NOTIFICATION_UNKNOWN: _notification("no answer from"),
+    Kind.NOTIFICATION_DEAD: _notification("given up on telling"),
+    Kind.NOTIFICATION_REPLAYED: _notification("queued again for"),
+    Kind.NOTIFICATION_WITHDRAWN: _notification("withdrawn, never to be told to"),
     Kind.COMMITMENT_REQUESTED: _delivery("commitment requested from"),
     Kind.COMMITMENT_ANSWERED: _delivery("commitment answered by"),
     Kind.COMMITMENT_EXPIRED: _delivery("no commitment answer from"),

@@ -33,8 +33,14 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
         typer.echo(f"  certificates: the first expires on {ends:%Y-%m-%d}")
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
-        typer.echo(f"  destination {name}: {destination.ae_title} at {destination.host}:{destination.port}{tls}")
+        typer.echo(f"  destination {name}: {destination.address}{tls}")
         _explain_profile(destination.profile, settings.profile_of(name))
+    for name, channel in settings.channel.items():
+        typer.echo(f"  channel {name}: {channel.kind}, told about a study: {channel.identity}")
+    for notify in settings.notify:
+        chain = "".join(f", after {step.after_seconds:g} s {', '.join(step.channels)}" for step in notify.escalate)
+        told = ", ".join([*notify.channels, *notify.destinations]) or "nobody"
+        typer.echo(f"  notify {notify.name}: {told}{chain}")
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")

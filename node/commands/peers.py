@@ -20,10 +20,12 @@ def peer_of(settings: Settings, name: str) -> Peer:
     Raises
     ------
     UsageError
-        There is no such destination.
+        There is no such destination, or it is a DICOMweb server.
     """
     from node.dicom.association import Peer
 
+    if name in settings.destination and settings.destination[name].url:
+        raise UsageError(f"[destination.{name}] is a DICOMweb server; this command speaks DICOM only")
     if name in settings.destination:
         return Peer.of(settings.destination[name], settings.node.ae_title)
     if given := _ADDRESS.fullmatch(name):

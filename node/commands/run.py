@@ -61,6 +61,16 @@ def sender(ctx: typer.Context) -> None:
 
 
 @app.command()
+def notifier(ctx: typer.Context) -> None:
+    """Tell people and systems about results, and escalate."""
+    settings = _begin(ctx, "notifier")
+    from node.notify.notifier import run_notifier
+
+    run_notifier(settings, stop_event())
+    leave()
+
+
+@app.command()
 def web(ctx: typer.Context) -> None:
     """Serve the console."""
     settings = _begin(ctx, "web")

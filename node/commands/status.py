@@ -66,9 +66,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append("counts are not known yet")
     elif (age := time.time() - summary["at"]) > _STALE_SECONDS:
         lines.append(f"the counts below are {age:.0f} s old: scheduler or database are stuck, see the log")
-    for what in ("studies", "jobs", "deliveries"):
-        counts = summary.get(what, {})
-        lines.append(f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in counts.items()) or "none"))
+    lines += _count_lines(summary)
     for held in summary.get("held", []):
         lines.append(f"HELD {held['study_uid']}: {held['reason']}")
     for old in summary.get("outdated", []):
@@ -85,3 +83,13 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for name, end in summary.get("downtime", {}).items():
         lines.append(f"{name}: planned downtime until {time.strftime('%Y-%m-%d %H:%M', time.localtime(end))}")
     return lines
+
+
+def _count_lines(summary: dict[str, Any]) -> list[str]:
+    """How many there are in each state. Where nobody is told anything, nothing is said of it."""
+    always = ("studies", "jobs", "deliveries")
+    counted = [what for what in (*always, "alerts", "notifications") if what in always or summary.get(what)]
+    return [
+        f"{what:<12} " + (", ".join(f"{count} {state}" for state, count in summary.get(what, {}).items()) or "none")
+        for what in counted
+    ]

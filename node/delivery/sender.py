@@ -11,9 +11,11 @@ from node.archive import pauses
 from node.archive.engine import Store, open_store
 from node.delivery import outbox
 from node.delivery.breaker import Breaker
-from node.delivery.courier import POLL_SECONDS, Courier
+from node.delivery.courier import Courier
+from node.delivery.destination_courier import POLL_SECONDS, DestinationCourier
 from node.delivery.gate import Gate
 from node.delivery.proof import Proof
+from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
 from node.errors import StoreUnavailable
 from node.settings import Settings
@@ -75,11 +77,16 @@ class Sender:
         for courier in self._couriers:
             courier.news.set()
 
-    def _of(self, name: str) -> list[Courier]:
+    def _of(self, name: str) -> list[DestinationCourier]:
         destination, delivery = self._settings.destination[name], self._settings.delivery
         breaker = Breaker(failures=delivery.breaker_failures, pause_seconds=delivery.breaker_seconds)
         gate = Gate(breaker, downtime=destination.downtime, catch_up_per_minute=destination.catch_up_per_minute)
         self._gates.append(gate)
+        if destination.url:
+            return [
+                WebCourier(self._settings, self._store, name, gate=gate, clock=self._clock)
+                for _ in range(destination.associations)
+            ]
         proof = Proof(self._store, name, destination, clock=self._clock)
         return [
             Courier(self._settings, self._store, name, gate=gate, proof=proof, clock=self._clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from node.dicom import tls
 from node.dicom.passcodes import Users, read_passcode
@@ -19,7 +20,14 @@ def check_files(settings: Settings) -> datetime | None:
     """
     if settings.receive.users is not None:
         Users(settings.receive.users)
-    for destination in settings.destination.values():
-        if destination.passcode_file is not None:
-            read_passcode(destination.passcode_file)
+    for secret in secret_files(settings):
+        read_passcode(secret)
     return tls.check(settings)
+
+
+def secret_files(settings: Settings) -> list[Path]:
+    """Every file whose first line is a passcode or secret that this node shows somebody."""
+    sections = [*settings.destination.values(), *settings.web_source.values(), *settings.channel.values()]
+    files = [getattr(section, key, None) for section in sections for key in ("passcode_file", "secret_file")]
+    files += [each.client_secret_file for section in sections if (each := getattr(section, "oauth", None)) is not None]
+    return [file for file in files if file is not None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from node.errors import TlsUnusable
 from node.file_state import file_state
-from node.settings import DestinationTlsSection, ReceiveTlsSection, Settings
+from node.settings import ClientTlsSection, ReceiveTlsSection, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def server_context(section: ReceiveTlsSection, where: str = "receive.tls") -> ss
     return context
 
 
-def client_context(section: DestinationTlsSection, where: str) -> ssl.SSLContext:
+def client_context(section: ClientTlsSection, where: str) -> ssl.SSLContext:
     """Context towards a destination, whose certificate must fit its name; raises as :func:`server_context`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _apply_profile(context, section.minimum_version)
@@ -91,13 +91,26 @@ def check(settings: Settings) -> datetime | None:
     if settings.receive.tls.enabled:
         server_context(settings.receive.tls)
         ends.append(_valid_until(settings.receive.tls, "receive.tls", _Role.SERVER))
-    for name, destination in settings.destination.items():
-        if destination.tls is not None:
-            where = f"destination.{name}.tls"
-            client_context(destination.tls, where)
-            if destination.tls.certificate is not None:
-                ends.append(_valid_until(destination.tls, where, _Role.CLIENT))
+    for where, section in _client_sections(settings):
+        client_context(section, where)
+        if section.certificate is not None:
+            ends.append(_valid_until(section, where, _Role.CLIENT))
     return min(ends, default=None)
+
+
+def _client_sections(settings: Settings) -> Iterator[tuple[str, ClientTlsSection]]:
+    """Every table of TLS towards somebody, with its name in the configuration."""
+    kinds: dict[str, Mapping[str, Any]] = {
+        "destination": settings.destination,
+        "web_source": settings.web_source,
+        "channel": settings.channel,
+    }
+    for kind, sections in kinds.items():
+        for name, section in sections.items():
+            told = getattr(section, "availability", None)
+            for where, found in ((f"{kind}.{name}", section), (f"{kind}.{name}.availability", told)):
+                if (tls := getattr(found, "tls", None)) is not None:
+                    yield f"{where}.tls", tls
 
 
 class RotatingContext:
@@ -239,7 +252,7 @@ def _try_out(certificate: Path, key: Path, where: str, role: _Role) -> dict[str,
     return judging_end.getpeercert() or {}
 
 
-def _valid_until(section: ReceiveTlsSection | DestinationTlsSection, where: str, role: _Role) -> datetime:
+def _valid_until(section: ReceiveTlsSection | ClientTlsSection, where: str, role: _Role) -> datetime:
     assert section.certificate is not None
     assert section.key is not None
     return _as_time(_try_out(section.certificate, section.key, where, role)["notAfter"])

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,11 @@ from node.jobs.specification import (
     StoredFile,
     WrittenObject,
 )
+from node.notify.alerts import announce
+from node.notify.conditions import unwanted_profiles
+from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import ProfileSection, Settings
+from node.site_secret import anonymisation_key
 from node.status import run_folder
 
 _LOG = log.logger("dispatcher")
@@ -192,8 +196,8 @@ class Dispatcher:
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
                     if connection.execute(ours.values(result=_answer(objects))).rowcount:
-                        self._freeze(connection, job, objects)
-                doorbell.ring(self._bells, doorbell.SENDER)
+                        self._freeze(connection, job, objects, _facts_of_failure(job, failure))
+                self._ring()
             except RunAbandoned:
                 break
             finally:
@@ -247,6 +251,7 @@ class Dispatcher:
             folder.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise as_spool_error(error) from error
+        profiles = {name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()}
         return JobSpec(
             job_id=job.id,
             study_uid=job.study_uid,
@@ -257,12 +262,13 @@ class Dispatcher:
             model_folders=self._settings.models.folders,
             parameters=content["parameters"],
             files=files,
-            profiles={name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()},
+            profiles=profiles,
             languages=content["languages"],
             identity=self._identity,
             output_dir=folder,
             deadline_seconds=content["deadline_seconds"],
             threads=self._settings.jobs.threads,
+            anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )
 
@@ -291,7 +297,8 @@ class Dispatcher:
         }
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
-        objects = self._placed(job, bundle)
+        facts = _facts_of_result(job, bundle)
+        objects = self._placed(job, self._wanted(job, bundle, facts))
         stored = None if bundle.stored is None else place_result(self._outbox, bundle.stored, study_uid=job.study_uid)
         result = {
             "outcome": bundle.outcome,
@@ -316,13 +323,13 @@ class Dispatcher:
                     detail=bundle.evidence.get("refusal", {}),
                 )
             for profile, verdict in bundle.checks.items():
-                facts = {"profile": profile, **verdict}
+                checked = {"profile": profile, **verdict}
                 ledger.record(
-                    connection, now, ledger.Kind.OBJECT_CHECKED, study_uid=job.study_uid, job_id=job.id, **facts
+                    connection, now, ledger.Kind.OBJECT_CHECKED, study_uid=job.study_uid, job_id=job.id, **checked
                 )
-            self._freeze(connection, job, objects)
+            self._freeze(connection, job, objects, facts)
             self._replace_earlier(connection, now, job, objects)
-        doorbell.ring(self._bells, doorbell.SENDER)
+        self._ring()
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
 
     def _replace_earlier(self, connection: Any, now: float, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
@@ -357,13 +364,13 @@ class Dispatcher:
             )
             if final:
                 connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(objects)))
-                self._freeze(connection, job, objects)
+                self._freeze(connection, job, objects, _facts_of_failure(job, failure))
             if mixed:
                 reason = f"{planning.MIXED_PATIENTS}: {failure.message}"
                 planning.hold(connection, now, job.study_uid, reason=reason)
         if mixed:
             log.say(_LOG, 40, "STUDY HELD, nothing runs on it", study=job.study_uid, reason=failure.message)
-        doorbell.ring(self._bells, doorbell.SENDER)
+        self._ring()
 
     def _status_objects(self, job: LeasedJob, reason: Failure, folder: Path, abandoned: Any) -> list[WrittenObject]:
         """Render "AI did not run: reason" in a fresh child. Empty, and loud, when even that fails.
@@ -392,11 +399,42 @@ class Dispatcher:
         log.say(_LOG, 40, "NO ANSWER could be written for a study", job=job.id, study=job.study_uid, error=problem)
         return []
 
+    def _wanted(self, job: LeasedJob, bundle: ResultBundle, facts: ResultFacts) -> ResultBundle:
+        """Without objects that were made for destinations of notify rules which do not hold."""
+        unwanted = unwanted_profiles(
+            self._settings.notify,
+            facts,
+            destinations=job.specification["destinations"],
+            further=job.specification.get("further", {}),
+        )
+        kept = [each for each in bundle.objects if each.profile not in unwanted]
+        return bundle.model_copy(update={"objects": kept})
+
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
 
-    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
-        destinations: Mapping[str, Sequence[str]] = {} if job.shadow else job.specification["destinations"]
+    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject], facts: ResultFacts) -> None:
+        """Make the objects final, and file deliveries and notifications, in the transaction that ends the job."""
+        destinations: dict[str, list[str]] = {}
+        further: dict[str, list[str]] = {}
+        priority = int(job.priority)
+        filed = job.specification["destinations"]
+        if not job.shadow and job.kind is JobKind.RUN:
+            announced = announce(
+                connection,
+                time.time(),
+                job_id=job.id,
+                study_uid=job.study_uid,
+                priority=priority,
+                facts=facts,
+                further=job.specification.get("further", {}),
+                settings=self._settings,
+            )
+            priority, further = announced.priority, announced.destinations
+        for found in ({} if job.shadow else filed, further):
+            for profile, names in found.items():
+                known = destinations.setdefault(profile, [])
+                known += [name for name in names if name not in known]
         outbox.freeze(
             connection,
             time.time(),
@@ -404,8 +442,35 @@ class Dispatcher:
             study_uid=job.study_uid,
             objects=objects,
             destinations=destinations,
-            priority=int(job.priority),
+            priority=priority,
         )
+
+    def _ring(self) -> None:
+        doorbell.ring(self._bells, doorbell.SENDER)
+        doorbell.ring(self._bells, doorbell.NOTIFIER)
+
+
+def _facts_of_result(job: LeasedJob, bundle: ResultBundle) -> ResultFacts:
+    return facts_of_result(
+        rule=job.rule,
+        model=job.model_id,
+        run=job.run,
+        priority=int(job.priority),
+        outcome=bundle.outcome or "",
+        summary=bundle.summary,
+    )
+
+
+def _facts_of_failure(job: LeasedJob, failure: Failure) -> ResultFacts:
+    reason = _reason(job, failure)
+    return facts_of_failure(
+        rule=job.rule,
+        model=job.model_id,
+        run=job.run,
+        priority=int(job.priority),
+        code=reason.code,
+        message=reason.message,
+    )
 
 
 def _reason(job: LeasedJob, failure: Failure) -> Failure:

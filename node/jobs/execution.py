@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 
+from dicom_sr.anonymous.anonymiser import Anonymiser
+from dicom_sr.anonymous.export import IMAGE_ROLE, export_anonymous
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.errors import CharacterUnencodable, ResultError
+from dicom_sr.errors import CharacterUnencodable, NoAnonymisationKey, ResultError
 from dicom_sr.moment import latest
 from dicom_sr.rendering import EarlierObject, RenderContext, RenderedObject
 from dicom_sr.uids import work_key
@@ -103,8 +105,14 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
     else:
         assessment = assess(spec, registry, timings)
     sets: list[ObjectSet] = []
+    left_out: dict[str, Any] = {}
     for name, profile in sorted(spec.profiles.items()):
-        sets.append(_object_set(spec, assessment, name, profile, timings))
+        made = _object_set(spec, assessment, name, profile, timings)
+        if profile.anonymous:
+            if made.result.outcome is Outcome.NOT_ASSESSED:
+                continue  # a status object is for who asked about this patient
+            made, left_out[f"left_out_of_{name}"] = _anonymous_set(spec, made, profile, timings)
+        sets.append(made)
     result = sets[-1].result if sets else assessment.result
     stored = None
     if spec.status_only is None and spec.stored is None:
@@ -114,7 +122,7 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         outcome=result.outcome.value,
         work_key=sets[-1].key if sets else "",
         summary=_summary(result, assessment),
-        evidence=result.evidence,
+        evidence={**result.evidence, **left_out},
         objects=[written for each in sets for written in each.written],
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
         stored=stored,
@@ -236,6 +244,23 @@ def _known(context: RenderContext, assessment: Assessment) -> list[Dataset]:
     return known
 
 
+def _anonymous_set(
+    spec: JobSpec, made: ObjectSet, profile: ProfileSection, timings: Timings
+) -> tuple[ObjectSet, dict[str, int]]:
+    """Anonymous copies in the place of a set's objects, and of the images where the profile wants them."""
+    name = made.profile
+    if not spec.anonymisation_key:
+        raise NoAnonymisationKey(f"profile {name}: there is no secret to make names with")
+    folder = spec.output_dir / f"{name}-anonymous"
+    folder.mkdir()
+    files = [(each.role, each.path) for each in made.written]
+    files += [(IMAGE_ROLE, path) for path in spec.files] if profile.images else []
+    with timings.step("anonymise"):
+        export = export_anonymous(Anonymiser(bytes.fromhex(spec.anonymisation_key)), files, folder)
+    copies = [WrittenObject(profile=name, **asdict(file)) for file in export.files]
+    return replace(made, written=copies), dict(export.left_out)
+
+
 def _drafts(result: StudyResult, languages: Sequence[str]) -> tuple[Any, ...]:
     """Drafts in the languages of one profile; what no report model wrote is composed."""
     by_language = {each.language: each for each in result.drafts}
@@ -275,10 +300,21 @@ def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
     regions = result.segmentation.regions if result.segmentation else ()
     return {
         "title": result.title,
+        "finding": asdict(result.finding),
+        "site": asdict(result.site),
         "total_ml": result.total_ml,
         "detection_limit_ml": result.detection_limit_ml,
         "regions": [
             {"label": each.label, "volume_ml": each.volume_ml, "laterality": each.laterality.value} for each in regions
+        ],
+        "findings": [
+            {
+                "concept": asdict(each.concept),
+                "probability": each.probability,
+                "present": each.present,
+                "side": each.laterality.value,
+            }
+            for each in result.findings
         ],
         "texts": {each.language: each.impression for each in result.drafts},
         "model": result.model.model_id,

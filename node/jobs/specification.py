@@ -120,6 +120,8 @@ class JobSpec(_Message):
         The result this run takes the place of.
     prior : Prior or None
         What the result is compared with.
+    anonymisation_key : str
+        Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     """
 
     job_id: int
@@ -142,6 +144,7 @@ class JobSpec(_Message):
     retraction: Retraction | None = None
     predecessor: Predecessor | None = None
     prior: Prior | None = None
+    anonymisation_key: str = Field(default="", repr=False)
 
 
 class WrittenObject(_Message):

@@ -5,21 +5,48 @@ file, key and remedy. Without any file the node works on loopback.
 """
 
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
-from node.settings.delivery import DeliverySection, DestinationSection, DestinationTlsSection, ProfileSection
+from node.settings.delivery import (
+    AvailabilitySection,
+    DeliverySection,
+    DestinationSection,
+    DestinationTlsSection,
+    ProfileSection,
+)
+from node.settings.notify import (
+    EmailSection,
+    EscalationSection,
+    FhirSection,
+    Hl7Section,
+    NotificationsSection,
+    NotifySection,
+    NotifyWhen,
+    WebhookSection,
+)
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
+from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleMatch, RuleSection
 
 __all__ = [
     "ArrivalSection",
+    "AvailabilitySection",
+    "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
+    "EmailSection",
+    "EscalationSection",
+    "FhirSection",
+    "Hl7Section",
     "JobsSection",
     "LogSection",
     "ModelsSection",
     "NodeSection",
+    "NotificationsSection",
+    "NotifySection",
+    "NotifyWhen",
+    "OAuthSection",
     "PeerRule",
     "ProfileSection",
     "ReceiveSection",
@@ -28,7 +55,9 @@ __all__ = [
     "RuleSection",
     "Section",
     "Settings",
+    "SourceSection",
     "StoreSection",
     "WebSection",
+    "WebhookSection",
     "load",
 ]

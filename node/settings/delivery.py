@@ -8,7 +8,11 @@ from pydantic import Field, model_validator
 
 from dicom_sr.profile import ObjectKind, Profile
 from node.settings.section import AETitle, FilePath, Name, Port, Section
+from node.settings.web_service import ClientTlsSection, OAuthSection, check_web_identity, web_address
 from node.settings.window import Window
+
+# Kinds without free text and without pixels that may show a name.
+_ANONYMISABLE: tuple[ObjectKind, ...] = ("seg", "measurements", "parametric_map")
 
 
 class ProfileSection(Section):
@@ -29,11 +33,24 @@ class ProfileSection(Section):
     maximum_series: int = Field(default=2, ge=1, le=100)
     text_documents: Literal["unknown", "shown_as_draft", "become_the_report"] = "unknown"
     superseded: Literal["status", "rejection", "nothing"] = "status"
+    anonymous: bool = False
+    images: bool = False
 
     @property
     def kept_back(self) -> list[str]:
         """Kinds asked for that do not go out, because nobody has said that they are only shown."""
         return [] if self.text_documents == "shown_as_draft" else [k for k in self.objects if k in ("text", "pdf")]
+
+    @model_validator(mode="after")
+    def _exportable(self) -> Self:
+        if self.images and not self.anonymous:
+            raise ValueError("images: is for anonymous = true; originals are not this node's to send")
+        wrong = sorted(set(self.objects).difference(_ANONYMISABLE))
+        if self.anonymous and wrong:
+            raise ValueError(
+                f"objects: {', '.join(wrong)} cannot be made anonymous; an anonymous profile takes {', '.join(_ANONYMISABLE)}"
+            )
+        return self
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
@@ -55,28 +72,26 @@ class ProfileSection(Section):
         )
 
 
-class DestinationTlsSection(Section):
+class DestinationTlsSection(ClientTlsSection):
     """TLS towards a destination; the table's presence switches it on."""
 
-    ca: FilePath | None = None
-    certificate: FilePath | None = None
-    key: FilePath | None = None
-    server_name: str = ""
-    minimum_version: Literal["1.2", "1.3"] = "1.2"
 
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate, key: name both, or neither")
-        return self
-
-
-class DestinationSection(Section):
-    """A DICOM destination for results."""
+class AvailabilitySection(Section):
+    """Who is told by Instance Availability Notification (PS3.4 annex R) that results can be retrieved."""
 
     ae_title: AETitle
     host: str
     port: Port
+    tls: DestinationTlsSection | None = None
+
+
+class DestinationSection(Section):
+    """A destination for results: DICOM (``ae_title``, ``host``, ``port``) or DICOMweb (``url``)."""
+
+    ae_title: AETitle = ""
+    host: str = ""
+    port: Port = 0
+    url: str = ""
     calling_ae_title: AETitle | None = None
     profile: Name = "default"
     commitment: bool = True
@@ -94,6 +109,28 @@ class DestinationSection(Section):
     tls: DestinationTlsSection | None = None
     username: str = ""
     passcode_file: FilePath | None = None
+    oauth: OAuthSection | None = None
+    availability: AvailabilitySection | None = None
+
+    @model_validator(mode="after")
+    def _kind(self) -> Self:
+        if self.url:
+            if self.host or self.port:
+                raise ValueError("url, host: a destination is DICOMweb (url) or DICOM (host, port); name one")
+            web_address(self.url, "url")
+            check_web_identity(self.url, self.tls, self.username, self.passcode_file, self.oauth)
+        elif not (self.ae_title and self.host and self.port):
+            raise ValueError("ae_title, host, port: all three are needed, or url for a DICOMweb server")
+        elif self.oauth is not None:
+            raise ValueError("oauth: is for DICOMweb destinations; DICOM knows username and passcode_file")
+        if self.availability is not None and not self.ae_title:
+            raise ValueError("availability: needs ae_title, the title under which results are retrieved there")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.url or f"{self.ae_title} at {self.host}:{self.port}"
 
     @model_validator(mode="after")
     def _identity(self) -> Self:

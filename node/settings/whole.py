@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError, model_validator
 from node.errors import ConfigError
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
+from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
+from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.toml_file import anchored, read_toml
 
@@ -36,7 +38,11 @@ class Settings(Section):
     log: LogSection = Field(default_factory=LogSection)
     profile: dict[Name, ProfileSection] = Field(default_factory=dict)
     destination: dict[Name, DestinationSection] = Field(default_factory=dict)
+    web_source: dict[Name, SourceSection] = Field(default_factory=dict)
+    channel: dict[Name, ChannelSection] = Field(default_factory=dict)
+    notifications: NotificationsSection = Field(default_factory=NotificationsSection)
     rule: list[RuleSection] = Field(default_factory=list)
+    notify: list[NotifySection] = Field(default_factory=list)
     source: Path | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
@@ -45,6 +51,10 @@ class Settings(Section):
             if destination.profile != "default" and destination.profile not in self.profile:
                 raise ValueError(
                     f"destination.{name}.profile: there is no [profile.{destination.profile}]; add it or use 'default'"
+                )
+            if destination.availability is not None and self.profile_of(name).anonymous:
+                raise ValueError(
+                    f"destination.{name}.availability: would tell of anonymous objects under their old names"
                 )
             own = [host for host, port in self.receive_addresses if port == destination.port]
             if any(_same_machine(host, destination.host) for host in own):
@@ -58,6 +68,28 @@ class Settings(Section):
                     raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
         if self.web.enabled and (self.web.host, self.web.port) in self.receive_addresses:
             raise ValueError("web.port: the DICOM listener uses this port; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _told(self) -> Self:
+        """Names in rules of who is told."""
+        if self.notifications.public_url and not self.web.enabled:
+            raise ValueError(
+                "notifications.public_url: the console is off, so links would lead nowhere; set web.enabled"
+            )
+        names = [notify.name for notify in self.notify]
+        for twice in {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"notify.{twice}: two rules have this name; rename one")
+        for notify in self.notify:
+            for key, named, known in (
+                ("channels", notify.channels, self.channel),
+                ("escalate", [name for step in notify.escalate for name in step.channels], self.channel),
+                ("destinations", notify.destinations, self.destination),
+            ):
+                for name in named:
+                    if name not in known:
+                        table = "destination" if key == "destinations" else "channel"
+                        raise ValueError(f"notify.{notify.name}.{key}: there is no [{table}.{name}]; add it")
         return self
 
     @property
@@ -105,12 +137,12 @@ def load(path: Path | None = None) -> Settings:
     routing = path.with_name("routing.toml")
     if routing.exists():
         rules = read_toml(routing)
-        if unknown := set(rules) - {"rule"}:
+        if unknown := set(rules) - {"rule", "notify"}:
             raise ConfigError(
-                f"{routing}: {sorted(unknown)[0]}: only [[rule]] tables belong here; move it to {path.name}"
+                f"{routing}: {sorted(unknown)[0]}: only [[rule]] and [[notify]] tables belong here; move it to {path.name}"
             )
-        if "rule" in content:
-            raise ConfigError(f"{path}: rule: rules stand in {routing.name} as well; keep them in one file")
+        for key in sorted(set(rules).intersection(content)):
+            raise ConfigError(f"{path}: {key}: rules stand in {routing.name} as well; keep them in one file")
         content = {**content, **rules}
     settings = _validated(content, path)
     node = settings.node.model_copy(update={"data_dir": anchored(settings.node.data_dir, path)})

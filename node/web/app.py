@@ -1,4 +1,4 @@
-"""The console: read-only pages, health and metrics."""
+"""The console: read-only pages, health and metrics; and the pages behind acknowledge links."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fastapi.templating import Jinja2Templates
 from node.archive.engine import Store
 from node.errors import StoreError
 from node.settings import Settings
+from node.web.acknowledge import add_acknowledgement
 from node.web.metrics import render_metrics
 from node.web.overview import counts, latest_studies
 from node.why import tell
@@ -26,10 +27,11 @@ _POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-ur
 
 
 def create_app(settings: Settings, store: Store) -> FastAPI:
-    """Return the application. It reads the store and nothing else.
+    """Return the application. It reads the store and nothing else, but for acknowledgements.
 
     Routes: ``/`` studies, ``/study/{uid}`` the story of one, ``/healthz`` (this process answers), ``/readyz`` (database and
-    disk are usable), ``/metrics`` (Prometheus).
+    disk are usable), ``/metrics`` (Prometheus),
+    ``/alert/{token}`` (only where somebody is told).
     """
     app = FastAPI(title="ainode", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
@@ -41,7 +43,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
 async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call_next(request)
-    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"
@@ -52,6 +54,8 @@ def _add_pages(app: FastAPI, settings: Settings, store: Store) -> None:
     templates = Jinja2Templates(directory=_HERE / "templates")
     templates.env.filters["moment"] = _moment
     common = {"node": settings.node.name, "version": version("ainode")}
+    if settings.channel:
+        add_acknowledgement(app, settings, store, templates)
 
     @app.get("/", response_class=HTMLResponse)
     def studies(request: Request) -> Response:

@@ -23,7 +23,7 @@ def test_shipped_files_load() -> None:
 def test_shipped_defaults_are_the_defaults() -> None:
     loaded = settings.load(CONFIG / "node.toml")
     default = settings.load(None)
-    for section in ("store", "receive", "arrival", "jobs", "models", "delivery", "web", "log"):
+    for section in ("store", "receive", "arrival", "jobs", "models", "delivery", "notifications", "web", "log"):
         assert getattr(loaded, section) == getattr(default, section), section
     assert loaded.profile["standard"] == settings.ProfileSection()
 
@@ -48,9 +48,26 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.LogSection,
                 settings.ProfileSection,
                 settings.DestinationSection,
+                settings.AvailabilitySection,
+                settings.OAuthSection,
+                settings.SourceSection,
+                settings.NotificationsSection,
+                settings.WebhookSection,
+                settings.EmailSection,
+                settings.Hl7Section,
+                settings.FhirSection,
             ],
         ),
-        ("routing.toml", [settings.RuleSection, settings.RuleMatch]),
+        (
+            "routing.toml",
+            [
+                settings.RuleSection,
+                settings.RuleMatch,
+                settings.NotifySection,
+                settings.NotifyWhen,
+                settings.EscalationSection,
+            ],
+        ),
     ],
 )
 def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> None:
@@ -85,6 +102,20 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[[receive.allow]]\ncertificate='mr1'\n", ["allow.certificate", "[receive.tls]"]),
         ("[destination.a]\nae_title='A'\nhost='h'\nport=1\npasscode_file='p'\n", ["destination.a", "username"]),
         ("[destination.a]\nae_title='A'\nhost='h'\nport=1\n[destination.a.tls]\nkey='k'\n", ["destination.a.tls"]),
+        ("[destination.a]\nae_title='A'\n", ["destination.a", "all three"]),
+        ("[destination.a]\nurl='http://h/dicom-web'\nhost='h'\n", ["destination.a", "name one"]),
+        ("[destination.a]\nurl='http://u:p@h/'\n", ["destination.a", "passcode_file"]),
+        ("[destination.a]\nurl='http://h/'\nusername='u'\npasscode_file='p'\n", ["destination.a", "in the clear"]),
+        ("[destination.a]\nurl='http://h/'\n[destination.a.tls]\nca='c'\n", ["destination.a", "https://"]),
+        ("[profile.r]\nanonymous=true\n", ["profile.r", "cannot be made anonymous"]),
+        ("[profile.r]\nimages=true\n", ["profile.r", "anonymous = true"]),
+        ("[channel.a]\nkind='hl7'\nhost='h'\n", ["channel.a", "filed nowhere"]),
+        ("[channel.a]\nkind='pigeon'\n", ["channel.a", "pigeon"]),
+        ("[channel.a]\nkind='email'\nhost='h'\nsender='a'\nrecipients=['b@c']\n", ["channel.a", "not an address"]),
+        ("[[notify]]\nname='n'\nchannels=['c']\n[notify.when]\noutcome=['found']\n", ["[channel.c]"]),
+        ("[[notify]]\nname='n'\npriority='stat'\n[notify.when]\n", ["notify.0.when", "no condition"]),
+        ("[[notify]]\nname='n'\n[notify.when]\noutcome=['found']\n", ["notify.0", "does nothing"]),
+        ("[web_source.a]\nurl='ftp://h/'\n", ["web_source.a", "https://"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, expected: list[str]) -> None:
