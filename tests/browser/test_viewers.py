@@ -60,7 +60,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Case:
 @pytest.fixture(scope="module")
 def objects(study: Case) -> list[RenderedObject]:
     """Everything a result can become."""
-    made = render(study.result, study.study, context(objects=OBJECT_KINDS), study.source)
+    made = render(
+        study.result, study.study, context(objects=OBJECT_KINDS, maximum_series=len(OBJECT_KINDS)), study.source
+    )
     check(made, study.study, study.result, study.source)
     return made
 

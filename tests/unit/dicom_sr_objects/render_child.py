@@ -49,7 +49,7 @@ def main(folder: Path, out: Path, seconds: float) -> None:
         ("status", not_assessed()),
     ):
         used = None if name == "status" else source
-        objects = render(result, study, context(objects=OBJECT_KINDS), used)
+        objects = render(result, study, context(objects=OBJECT_KINDS, maximum_series=len(OBJECT_KINDS)), used)
         check(objects, study, result, used)
         (out / name).mkdir(parents=True)
         write_objects(objects, out / name)
