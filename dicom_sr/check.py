@@ -12,23 +12,28 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import (
     BasicTextSRStorage,
-    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     RTStructureSetStorage,
     SegmentationStorage,
 )
 
+from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
 from dicom_sr.checks.contours import check_contours
+from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.maps import check_maps
+from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
-from dicom_sr.profile import ObjectKind
+from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
@@ -38,17 +43,23 @@ if TYPE_CHECKING:
 _OVERLAYS: tuple[Callable[[Subject], Iterator[str]], ...] = (check_overlay, check_maps, check_contours)
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
+    check_characters,
     check_context,
     check_provenance,
     check_codes,
     check_references,
     check_reports,
+    check_measurements,
+    check_key_objects,
+    check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage, LABEL_MAP_SEGMENTATION}),
-    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
+    "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
     "parametric_map": frozenset({ParametricMapStorage}),
     "rtstruct": frozenset({RTStructureSetStorage}),
 }
@@ -58,7 +69,12 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def check(
-    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
+    objects: Sequence[RenderedObject],
+    study: LoadedStudy,
+    result: StudyResult,
+    source: SeriesVolume | None,
+    *,
+    profile: Profile | None = None,
 ) -> None:
     """Refuse a set of objects that is not right.
 
@@ -68,6 +84,8 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    profile : Profile or None
+        What it was rendered for; None is the default profile.
 
     Raises
     ------
@@ -77,7 +95,7 @@ def check(
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
     try:
-        subject = Subject.of(objects, study, result, source)
+        subject = Subject.of(objects, study, result, source, profile=profile or Profile())
     except _MALFORMED as error:
         raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
     if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
@@ -106,10 +124,18 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "the set is empty"
     if len(set(roles)) != len(roles):
         yield "two objects have the same role"
-    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed:
+        if not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"
+
+
+def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
+    """Whether a result with that outcome may become such an object. An earlier result can be taken back with any."""
+    if role.startswith("status-superseded"):
+        return True
+    if outcome is Outcome.NOT_ASSESSED:
+        return kind == "status"
+    return kind != "status" or outcome is Outcome.NOTHING_FOUND

@@ -27,9 +27,9 @@ from dicom_sr.run_length import encapsulated
 from dicom_sr.scene import Scene
 from dicom_sr.segments import background, describe, tracking
 from dicom_sr.uids import result_uid
-from models.results import LabelMask, Region, Segmentation, StudyResult
+from models.results import LabelMask, Region, Segmentation
 
-__all__ = ["ROLE", "render_segmentations", "segments_of", "tracking"]
+__all__ = ["ROLE", "render_segmentations", "tracking"]
 
 ROLE = "seg"
 Form = Literal["binary", "fractional", "labelmap"]
@@ -78,19 +78,6 @@ def _require_probabilities(segmentation: Segmentation) -> None:
         raise ObjectInvalid("mask and probabilities have different shapes")
     if not (probability.min() >= 0 and probability.max() <= 1):  # false for NaN as well
         raise ObjectInvalid("a probability is not between 0 and 1")
-
-
-def segments_of(objects: Sequence[RenderedObject], result: StudyResult) -> dict[int, tuple[Dataset, int]]:
-    """Where each region is to be found: region number → segmentation object and Segment Number in it."""
-    if result.segmentation is None:
-        return {}
-    made = {rendered.role: rendered.dataset for rendered in objects}
-    return {
-        label: (made[part.role], number)
-        for part in (*_combined(result.segmentation), *_single(result.segmentation))
-        if part.role in made
-        for label, number in part.numbers.items()
-    }
 
 
 def _parts(segmentation: Segmentation, profile: Profile) -> list[_Part]:

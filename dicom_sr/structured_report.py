@@ -30,12 +30,12 @@ def add_document(target: Dataset, *, root: Dataset, header: SourceHeader, known:
     target.VerificationFlag = "UNVERIFIED"
     target.ReferencedPerformedProcedureStepSequence = []
     target.PerformedProcedureCodeSequence = []
-    target.ReferencedRequestSequence = [_request(entry) for entry in header.requests]
+    target.ReferencedRequestSequence = referenced_requests(header)
     for element in root:
         if element.keyword != "RelationshipType":
             target.add(element)
-    if evidence := _evidence(root, known):
-        target.CurrentRequestedProcedureEvidenceSequence = evidence
+    if found := evidence(root, known):
+        target.CurrentRequestedProcedureEvidenceSequence = found
 
 
 def references(content: Dataset) -> Iterator[Dataset]:
@@ -46,6 +46,11 @@ def references(content: Dataset) -> Iterator[Dataset]:
                 if "ReferencedSOPInstanceUID" in entry:
                     yield entry
                 yield from references(entry)
+
+
+def referenced_requests(header: SourceHeader) -> list[Dataset]:
+    """Items of Referenced Request Sequence: what was ordered, as far as the images say."""
+    return [_request(entry) for entry in header.requests]
 
 
 def _request(source: Dataset) -> Dataset:
@@ -62,8 +67,16 @@ def _request(source: Dataset) -> Dataset:
     return request
 
 
-def _evidence(root: Dataset, known: Sequence[Dataset]) -> list[Dataset]:
-    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for what the content refers to."""
+def evidence(root: Dataset, known: Sequence[Dataset]) -> list[Dataset]:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for what the content refers to.
+
+    Parameters
+    ----------
+    root : Dataset
+        Content tree.
+    known : sequence of Dataset
+        Instances it may refer to, with their UIDs.
+    """
     whereabouts = {str(instance.SOPInstanceUID): instance for instance in known}
     studies: dict[str, dict[str, dict[str, str]]] = {}
     for reference in references(root):

@@ -354,3 +354,11 @@ class StudyResult:
     drafts: tuple[Draft, ...] = ()
     refusal: RefusalReason | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid_role(self) -> str | None:
+        """Input role whose voxel grid everything with a place counts on; None where nothing has a place."""
+        if self.segmentation is not None:
+            return self.segmentation.role
+        roles = [mark.role for mark in self.marks] + [heat_map.role for heat_map in self.heat_maps]
+        return roles[0] if roles else None

@@ -23,7 +23,7 @@ def check_references(subject: Subject) -> Iterator[str]:
                 yield from _reference_problems(role, reference, instances, str(subject.study.study_uid))
         for container in walk(dataset):
             yield from _series_problems(role, container, instances)
-    for role, report in subject.reports:
+    for role, report in subject.documents:
         content = Dataset()
         if "ContentSequence" in report:
             content.ContentSequence = report.ContentSequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_sr.checks.frames import FrameGroups, take_frames
-from dicom_sr.profile import ObjectKind
+from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import RenderedObject, kind_of
 from models.results import StudyResult
 
@@ -30,6 +30,10 @@ class Subject:
         Role and data set. Of per-frame functional groups it has each different macro once.
     frames : dict
         Role → functional groups of each frame; empty for objects without frames.
+    profile : Profile
+        What the set was rendered for.
+    files : tuple of (str, bytes)
+        Role and the whole file.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
@@ -37,6 +41,8 @@ class Subject:
     result: StudyResult
     source: SeriesVolume | None
     frames: dict[str, tuple[FrameGroups, ...]]
+    profile: Profile = field(default_factory=Profile)
+    files: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def of(
@@ -45,11 +51,14 @@ class Subject:
         study: LoadedStudy,
         result: StudyResult,
         source: SeriesVolume | None,
+        *,
+        profile: Profile,
     ) -> Subject:
         """Decode ``objects`` from the bytes that will be written."""
-        decoded = tuple((rendered.role, dcmread(BytesIO(rendered.encoded))) for rendered in objects)
+        files = tuple((rendered.role, rendered.encoded) for rendered in objects)
+        decoded = tuple((role, dcmread(BytesIO(content))) for role, content in files)
         frames = {role: take_frames(dataset) for role, dataset in decoded}
-        return cls(decoded, study, result, source, frames)
+        return cls(decoded, study, result, source, frames, profile, files)
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:
@@ -81,6 +90,11 @@ class Subject:
     def reports(self) -> Iterator[tuple[str, FileDataset]]:
         """Structured reports among the objects."""
         return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") == "SR")
+
+    @property
+    def documents(self) -> Iterator[tuple[str, FileDataset]]:
+        """Objects with a content tree and evidence: reports and key object selections."""
+        return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") in ("SR", "KO"))
 
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.errors import MixedPatients, ResultError
+from dicom_sr.errors import CharacterUnencodable, MixedPatients, ResultError
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
@@ -172,8 +172,7 @@ def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         return Assessment(study, _refused(model, spec.parameters, refusal), None, None)
     source = None
     if result.outcome is not Outcome.NOT_ASSESSED:
-        role = result.segmentation.role if result.segmentation else model.card.inputs[0].role
-        source = sources[role]
+        source = sources[result.grid_role or model.card.inputs[0].role]
     with timings.step("report"):
         languages = _all_languages(spec)
         drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages)
@@ -239,6 +238,11 @@ def _object_set(
             refusal=reason,
             evidence={**assessment.result.evidence, "refusal": {"code": error.code, "message": error.message}},
         )
+        if isinstance(error, CharacterUnencodable):
+            # The status names the patient too: in Unicode, whatever the destination prefers.
+            profile = profile.model_copy(update={"character_set": "utf-8"})
+            if assessment.result.outcome is Outcome.NOT_ASSESSED:
+                result = assessment.result  # the first reason is the one to know
         return _rendered_set(spec, replace(assessment, source=None), result, name, profile, timings)
 
 
@@ -263,7 +267,7 @@ def _rendered_set(
     with timings.step("render"):
         objects = render(result, assessment.study, context, assessment.source)
     with timings.step("check"):
-        check(objects, assessment.study, result, assessment.source)
+        check(objects, assessment.study, result, assessment.source, profile=context.profile)
     with timings.step("write"):
         folder = spec.output_dir / name
         folder.mkdir()

@@ -180,7 +180,7 @@ def pixels_of_another_lesion(objects: Objects) -> None:
 
 @fault(LESIONS, ObjectInvalid)
 def measurement_of_another_lesion(objects: Objects) -> None:
-    segment = [entry for entry in items_of(objects["measurements"]) if "ReferencedSegmentNumber" in entry]
+    segment = [entry for entry in items_of(objects["measurements-1"]) if "ReferencedSegmentNumber" in entry]
     segment[0].ReferencedSOPInstanceUID = objects["seg-2"].SOPInstanceUID
 
 
