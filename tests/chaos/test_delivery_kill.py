@@ -18,16 +18,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(600)]
 STEPS = [
     ("recover", "after", "what a dead sender left is taken up"),
     ("claim", "before", "nothing is claimed yet"),
-    ("claim", "after", "deliveries are claimed"),
-    ("send_object", "before", "the association is open"),
-    ("_write", "after", "the object is on the wire, the answer is not read"),
-    ("send_object", "after", "the answer is read, not recorded"),
-    ("stored", "after", "the answer is recorded"),
+    ("claim", "after", "deliveries are claimed, that is not committed"),
+    ("_ready", "before", "deliveries are claimed"),
+    ("send_object", "before", "the association is open, one object is stored"),
+    ("_write", "after", "the next object is on the wire, its answer is not read"),
+    ("send_object", "after", "its answer is read, not recorded"),
+    ("stored", "after", "its answer is recorded, that is not committed"),
+    ("_stored", "after", "its answer is recorded"),
     ("open_commitment", "before", "all are stored, no proof is asked for"),
-    ("open_commitment", "after", "the transaction is on record, not asked for"),
+    ("request_commitment", "before", "the transaction is on record, not asked for"),
     ("request_commitment", "after", "commitment is asked for"),
     ("resolve_commitment", "before", "the answer came, it is not recorded"),
-    ("resolve_commitment", "after", "the proof is recorded"),
+    ("resolve_commitment", "after", "the proof is recorded, that is not committed"),
 ]
 
 

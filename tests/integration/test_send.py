@@ -357,9 +357,11 @@ def kill_after(owner, name, count):
     setattr(owner, name, wrapped)
 step = sys.argv[2]
 if step != "none":
-    owner = {"send_object": courier, "_write": sending_lane, "request_commitment": commitment_request}.get(step, outbox)
+    owners = {"send_object": courier, "_write": sending_lane, "request_commitment": commitment_request}
+    owners |= {"_ready": courier.Courier, "_stored": courier.Courier}
+    owner = owners.get(step, outbox)
     # "claim" is called for STAT alone first.
-    kill_after(owner, step, 2 if step in ("stored", "send_object", "_write", "claim") else 1)
+    kill_after(owner, step, 2 if step in ("stored", "_stored", "send_object", "_write", "claim") else 1)
 Sender(settings, open_store(settings)).run(threading.Event())
 """
 

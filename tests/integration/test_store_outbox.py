@@ -347,3 +347,58 @@ def test_a_file_that_is_not_what_was_checked_is_not_placed(tmp_path: Path) -> No
     made.path.unlink()
     with pytest.raises(SpoolDamaged):
         outbox_files.place(tmp_path / "outbox", made, study_uid="1.2.3")
+
+
+def test_doubt_stays_until_it_is_settled(store: Store) -> None:
+    """An attempt without an answer is remembered over attempts that never reached the destination."""
+    later: dict[str, Any] = {"not_before": 100.0}
+    with store.write() as connection:
+        freeze(connection, [written()])
+        (first,) = outbox.claim(connection, 100.0, "PACS", 5)
+        assert not first.in_doubt
+        outbox.unknown(connection, 101.0, first.id, "no answer", **later)
+        (second,) = outbox.claim(connection, 102.0, "PACS", 5)
+        outbox.failed(connection, 103.0, second.id, status=None, message="no connection", transient=True, **later)
+        (third,) = outbox.claim(connection, 104.0, "PACS", 5)
+        assert (second.in_doubt, third.in_doubt, third.attempt) == (True, True, 3)
+        outbox.give_back(connection, 105.0, third.id, "not its turn", **later)
+        (fourth,) = outbox.claim(connection, 106.0, "PACS", 5)
+        assert (fourth.in_doubt, fourth.attempt) == (True, 3)
+        outbox.found(connection, 107.0, fourth.id)
+        row = outbox.get(connection, fourth.id)
+        assert row is not None
+        assert (row.state, row.in_doubt) == ("stored", False)
+
+
+def test_no_answer_ends_after_the_last_attempt(store: Store) -> None:
+    with store.write() as connection:
+        freeze(connection, [written()])
+        for attempt in (1, 2):
+            (delivery,) = outbox.claim(connection, 100.0, "PACS", 5)
+            assert delivery.attempt == attempt
+            outbox.unknown(connection, 100.0, delivery.id, "no answer", not_before=100.0, maximum_attempts=2)
+        row = outbox.get(connection, delivery.id)
+        assert row is not None
+        assert (row.state, row.in_doubt, "may have it" in row.message) == ("dead", True, True)
+
+
+def test_what_is_not_listed_is_looked_for_sent_once_more_and_then_unverifiable(store: Store) -> None:
+    with store.write() as connection:
+        freeze(connection, [written()])
+        now = 100.0
+        for sending in (1, 2):
+            (delivery_id,) = _send(connection, now)
+            for _ in range(4):
+                (unproven,) = outbox.awaiting_proof(connection, now, "PACS", 5)
+                again = outbox.not_listed(connection, now, [delivery_id], maximum_attempts=5)
+                assert outbox.awaiting_proof(connection, now, "PACS", 5) == []
+                now += 1000.0
+            assert again == ([delivery_id] if sending == 1 else [])
+            assert unproven.delivery.id == delivery_id
+        row = outbox.get(connection, delivery_id)
+        assert row is not None
+        assert (row.state, row.proof) == ("stored", "unverifiable")
+        # A commitment that comes late is proof all the same.
+        _ask(connection, [delivery_id])
+        outbox.resolve_commitment(connection, now, "2.25.100", {"2.25.1"}, {})
+    assert states(store) == ["committed"]
