@@ -225,6 +225,14 @@ def _pdfs(scene: Scene) -> list[RenderedObject]:
     ]
 
 
+def _maps(scene: Scene) -> list[RenderedObject]:
+    return parametric_map.render_parametric_maps(scene)
+
+
+def _structure_sets(scene: Scene) -> list[RenderedObject]:
+    return [structure_set.render_structure_set(scene)]
+
+
 def _statuses(scene: Scene) -> list[RenderedObject]:
     return statuses(scene.result, scene.header, scene.context)
 
@@ -236,14 +244,6 @@ def _has_places(result: StudyResult) -> bool:
 def _key_objects(scene: Scene) -> list[RenderedObject]:
     made = key_images.render_key_images(scene.result, scene.header, scene.source, scene.context)
     return [RenderedObject(key_objects.ROLE, made)]
-
-
-def _maps(scene: Scene) -> list[RenderedObject]:
-    return parametric_map.render_parametric_maps(scene)
-
-
-def _structure_sets(scene: Scene) -> list[RenderedObject]:
-    return [structure_set.render_structure_set(scene)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,10 @@ class Profile:
     series_number_base : int
         Series Number of the first series; the others count up from it.
     segmentation : str
-        ``binary``, ``fractional`` or ``labelmap`` (PS3.3 C.8.20.2). What the result cannot give falls back to ``binary``.
+        ``binary``, ``fractional`` or ``labelmap`` (PS3.3 C.8.20.2). Without probabilities, or where its frames would take more
+        than 256 MiB, ``fractional`` falls back to ``binary``.
     segmentation_syntax : str
-        ``explicit`` (Explicit VR Little Endian) or ``rle`` (RLE Lossless; only 8-bit frames: fractional and labelmap).
+        ``explicit`` (Explicit VR Little Endian) or ``rle`` (RLE Lossless; only for fractional and labelmap).
     measurements : str
         SOP class of TID 1500 reports: ``comprehensive_3d``, ``comprehensive`` or ``enhanced`` (without coordinates).
     secondary_capture : str

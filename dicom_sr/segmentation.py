@@ -6,7 +6,7 @@ see :mod:`dicom_sr.functional_groups` for the planes and :mod:`dicom_sr.label_fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,14 +27,14 @@ from dicom_sr.run_length import encapsulated
 from dicom_sr.scene import Scene
 from dicom_sr.segments import background, describe, tracking
 from dicom_sr.uids import result_uid
-from models.results import Region, Segmentation, StudyResult
+from models.results import LabelMask, Region, Segmentation
 
-__all__ = ["ROLE", "render_segmentations", "segments_of", "tracking"]
+__all__ = ["ROLE", "render_segmentations", "tracking"]
 
 ROLE = "seg"
 Form = Literal["binary", "fractional", "labelmap"]
 
-_LARGEST_FRACTIONAL = 1 << 28
+_LARGEST_FRACTIONAL = 1 << 28  # bytes: more of them, two or three times in memory, could end the process
 _PIXEL_DATA = 0x7FE00010
 
 
@@ -78,19 +78,6 @@ def _require_probabilities(segmentation: Segmentation) -> None:
         raise ObjectInvalid("mask and probabilities have different shapes")
     if not (probability.min() >= 0 and probability.max() <= 1):  # false for NaN as well
         raise ObjectInvalid("a probability is not between 0 and 1")
-
-
-def segments_of(objects: Sequence[RenderedObject], result: StudyResult) -> dict[int, tuple[Dataset, int]]:
-    """Where each region is to be found: region number → segmentation object and Segment Number in it."""
-    if result.segmentation is None:
-        return {}
-    made = {rendered.role: rendered.dataset for rendered in objects}
-    return {
-        label: (made[part.role], number)
-        for part in (*_combined(result.segmentation), *_single(result.segmentation))
-        if part.role in made
-        for label, number in part.numbers.items()
-    }
 
 
 def _parts(segmentation: Segmentation, profile: Profile) -> list[_Part]:
@@ -155,26 +142,34 @@ def _add_pixels(
     made: Dataset, form: Form, segmentation: Segmentation, extents: Sequence[Extent], part: _Part, profile: Profile
 ) -> str:
     """Image Pixel and Segmentation Image modules (PS3.3 C.7.6.3, C.8.20.2); the transfer syntax they are in."""
-    mask = segmentation.mask_zyx
-    bits = 1 if form == "binary" else 8
-    if form == "labelmap":
-        bits = 8 if max(part.numbers.values()) < 1 << 8 else 16
-        made.PixelPaddingValue = 0
-        slices = sorted({extent.slice_index for extent in extents})
-        planes = label_frames.labelled(mask, slices, part.numbers, bits)
-    elif form == "fractional" and segmentation.probability_zyx is not None:
-        made.SegmentationFractionalType = "PROBABILITY"
-        made.MaximumFractionalValue = label_frames.MAXIMUM_FRACTION
-        planes = label_frames.fractional(mask, segmentation.probability_zyx, extents)
+    wide = form == "labelmap" and max(part.numbers.values()) >= 1 << 8
+    bits = 1 if form == "binary" else 16 if wide else 8
     made.BitsAllocated = made.BitsStored = bits
     made.HighBit = bits - 1
     made.PixelRepresentation = 0
     if form == "binary":
-        add_raw(made, _PIXEL_DATA, "OB", label_frames.binary(mask, extents))
+        add_raw(made, _PIXEL_DATA, "OB", label_frames.binary(segmentation.mask_zyx, extents))
         return ExplicitVRLittleEndian
+    if form == "fractional":
+        made.SegmentationFractionalType = "PROBABILITY"
+        made.MaximumFractionalValue = label_frames.MAXIMUM_FRACTION
+    else:
+        made.PixelPaddingValue = 0
+    planes = _planes(form, segmentation, extents, part, bits)
     if profile.segmentation_syntax == "rle":
         add_raw(made, _PIXEL_DATA, "OB", encapsulated(planes, made), encapsulated=True)
         return RLELossless
     content = b"".join(plane.tobytes() for plane in planes)
-    add_raw(made, _PIXEL_DATA, "OW" if bits > 8 else "OB", content + b"\x00" * (len(content) % 2))
+    add_raw(made, _PIXEL_DATA, "OW" if wide else "OB", content + b"\x00" * (len(content) % 2))
     return ExplicitVRLittleEndian
+
+
+def _planes(
+    form: Form, segmentation: Segmentation, extents: Sequence[Extent], part: _Part, bits: int
+) -> Iterator[LabelMask]:
+    """Frames of whole bytes, in the order of :func:`_frames`."""
+    if form == "fractional":
+        assert segmentation.probability_zyx is not None
+        return label_frames.fractional(segmentation.mask_zyx, segmentation.probability_zyx, extents)
+    slices = sorted({extent.slice_index for extent in extents})
+    return label_frames.labelled(segmentation.mask_zyx, slices, part.numbers, bits)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select, true
 from dicom_sr.moment import latest
 from models.results import NotCompared, Outcome
 from node.archive.tables import deliveries, instances, jobs, objects, studies
+from node.delivery.kept_headers import readable
 from node.jobs.queue import JobKind, JobState, LeasedJob
 from node.jobs.specification import Prior, StoredFile
 from node.patients import PatientIdentity, contradiction
@@ -55,7 +56,7 @@ def of_run(connection: Connection, run: Row[Any] | None, settings: Settings) -> 
         return None
     uid = comparison["prior_segmentation_uid"]
     row = connection.execute(select(objects).where(objects.c.sop_instance_uid == uid)).one_or_none()
-    if row is None or not (path := settings.data_dir / "outbox" / row.path).is_file():
+    if row is None or (path := readable(settings.data_dir / "outbox" / row.path)) is None:
         return None
     return Prior(study_uid=comparison["prior_study_uid"], segmentation=path)
 
@@ -138,8 +139,9 @@ def _prior(connection: Connection, run: Row[Any], settings: Settings, destinatio
         return gone
     segmentation = None
     if run.result["outcome"] == Outcome.FOUND.value:
-        segmentation = _segmentation(connection, run, destinations)
-        if segmentation is None or not (outbox / segmentation).is_file():
+        path_in_outbox = _segmentation(connection, run, destinations)
+        segmentation = None if path_in_outbox is None else readable(outbox / path_in_outbox)
+        if segmentation is None:
             return gone
     spool = settings.data_dir / "spool"
     files = [spool / each for each in run.specification["files"]]
@@ -147,7 +149,7 @@ def _prior(connection: Connection, run: Row[Any], settings: Settings, destinatio
         study_uid=run.study_uid,
         study_date=run.result["acquired"][:8],
         stored=StoredFile.model_validate(stored).model_copy(update={"path": path}),
-        segmentation=None if segmentation is None else outbox / segmentation,
+        segmentation=segmentation,
         files=files if all(each.is_file() for each in files) else [],
     )
 

@@ -28,6 +28,8 @@ class Subject:
     ----------
     objects : tuple of (str, FileDataset)
         Role and data set. Of per-frame functional groups it has each different macro once.
+    frames : dict
+        Role → functional groups of each frame; empty for objects without frames.
     profile : Profile
         What the set was rendered for.
     files : tuple of (str, bytes)
@@ -35,18 +37,16 @@ class Subject:
     known : tuple of Dataset
         Headers of instances outside of the study and the set that may be referred to: objects of earlier runs, and of the
         study compared with.
-    frames : dict
-        Role → functional groups of each frame; empty for objects without frames.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
     study: LoadedStudy
     result: StudyResult
     source: SeriesVolume | None
+    frames: dict[str, tuple[FrameGroups, ...]]
     profile: Profile = field(default_factory=Profile)
     files: tuple[tuple[str, bytes], ...] = ()
     known: tuple[Dataset, ...] = ()
-    frames: dict[str, tuple[FrameGroups, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class Subject:
         files = tuple((rendered.role, rendered.encoded) for rendered in objects)
         decoded = tuple((role, dcmread(BytesIO(content))) for role, content in files)
         frames = {role: take_frames(dataset) for role, dataset in decoded}
-        return cls(decoded, study, result, source, profile, files, tuple(known), frames)
+        return cls(decoded, study, result, source, frames, profile, files, tuple(known))
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:

@@ -11,6 +11,7 @@ from node.archive import ledger
 from node.archive.engine import Store
 from node.archive.tables import deliveries, objects
 from node.delivery.delivery_states import PROVEN, DeliveryState, Outdated
+from node.delivery.kept_headers import keep_header
 
 _DAY_SECONDS = 86400.0
 _BATCH = 200
@@ -34,7 +35,8 @@ def remove_delivered(store: Store, folder: Path, now: float, *, keep_days: float
     """Remove local copies that are not needed any more; return how many.
 
     A copy goes when every destination of the object was proven to have it, by commitment or query, at least ``keep_days``
-    ago. What is stored without proof stays, and so do the results of shadow runs, which nobody else has.
+    ago. What is stored without proof stays, and so do the results of shadow runs, which nobody else has. Of a
+    segmentation the header stays, which later studies are compared by.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ def remove_delivered(store: Store, folder: Path, now: float, *, keep_days: float
                 # On record before it is done: a file without a row would never go, a row without a file does no harm.
                 _note(connection, now, row)
         for row in rows:
+            if row.role == "seg":
+                keep_header(folder / row.path)
             (folder / row.path).unlink(missing_ok=True)
         removed += len(rows)
         if len(rows) < _BATCH:

@@ -18,6 +18,7 @@ from models.phantom import LesionSpec, make_phantom
 from node.archive import tables
 from node.archive.engine import open_store
 from node.delivery import outbox
+from node.delivery.delivered import remove_delivered
 from node.dicom.association import Peer
 from node.dicom.pacs import TestPacs
 from node.dicom.storage_scu import send_paths
@@ -204,6 +205,13 @@ def test_a_follow_up_is_compared_and_keeps_the_identity_of_the_lesion(scene: Sce
     follow = dated(phantom(tmp_path / "now", 74, 60.0), "20260112", PatientID="FOLLOW-1", PatientName="Follow^Up")
     scene.send(*prior.files)
     (earlier,) = scene.wait_for_jobs(prior.study_uid, "run")
+    # Months later the archive alone has the earlier objects.
+    outbox_folder = scene.node.data / "outbox"
+    later = time.time() + 40 * 86400
+    removed = remove_delivered(scene.store, outbox_folder, later, keep_days=30)
+    with scene.store.read() as connection:
+        rows = outbox.list_objects(connection, job_id=earlier.id)
+    assert removed >= 4 and not any((outbox_folder / row.path).exists() for row in rows)
     scene.send(*follow.files)
     (job,) = scene.wait_for_jobs(follow.study_uid, "run")
     comparison = job.result["comparison"]

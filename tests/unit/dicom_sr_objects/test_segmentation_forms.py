@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from dicom_sr.check import check
+from dicom_sr.checks.subject import walk
 from dicom_sr.errors import ObjectInvalid
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.label_frames import binary, extents
@@ -145,9 +146,10 @@ def test_one_object_for_each_lesion(form: str, case: Case) -> None:
     for dataset, region in zip(made, result.segmentation.regions, strict=True):
         (segment,) = [s for s in dataset.SegmentSequence if s.SegmentNumber]
         assert (segment.SegmentNumber, segment.SegmentLabel) == (1, region.label)
-    reports = [rendered.dataset for rendered in objects[2:]]
-    references = [item for each in reports for item in each.iterall() if item.keyword == "ReferencedSegmentNumber"]
-    assert [item.value for item in references] == [1, 1]
+    for dataset, report in zip(made, objects[2:], strict=True):
+        (reference,) = [entry for entry in walk(report.dataset) if "ReferencedSegmentNumber" in entry]
+        assert reference.ReferencedSOPInstanceUID == dataset.SOPInstanceUID
+        assert reference.ReferencedSegmentNumber == 1
 
 
 def test_more_than_255_regions_take_sixteen_bits(case: Case) -> None:
