@@ -12,6 +12,7 @@ from typing import Protocol
 
 from models.card import CARD_FILE, Card, PinnedFile, file_digest
 from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
+from models.prompts import BoxPrompt
 from models.results import Draft, ModelReference, StudyResult
 from models.session import Session, preferred_providers
 from models.volume import Volume
@@ -24,6 +25,16 @@ class ImageAdapter(Protocol):
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Typed result of one study; see :meth:`Model.run`."""
+        ...
+
+
+class PromptedAdapter(Protocol):
+    """Runs a model that segments what it is pointed at."""
+
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Typed result with a region for each target; see :meth:`Model.segment`."""
         ...
 
 
@@ -158,6 +169,23 @@ class Model:
             raise CardInvalid(f"{self.card.id} writes text; it cannot be run on images alone")
         return adapter.run(inputs, parameters)
 
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Let a model of family ``promptable`` segment what ``prompts`` point at.
+
+        Raises
+        ------
+        PromptMissing
+            Nothing points anywhere.
+        ParameterInvalid, ModelError
+            As :meth:`run`.
+        """
+        adapter = self._adapter
+        if not hasattr(adapter, "segment"):
+            raise CardInvalid(f"{self.card.id} takes no prompts")
+        return adapter.segment(inputs, prompts, parameters)
+
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
         adapter = self._adapter
@@ -188,7 +216,7 @@ class Model:
         return values
 
     @cached_property
-    def _adapter(self) -> ImageAdapter | WritingAdapter:
+    def _adapter(self) -> ImageAdapter | PromptedAdapter | WritingAdapter:
         module = f"models.adapters.{self.card.family.value}"
         if importlib.util.find_spec(module) is None:
             raise CardInvalid(f"{self.card.id}: this release has no adapter for family {self.card.family.value}")
