@@ -32,6 +32,9 @@ class Family(StrEnum):
     EXTERNAL = "external"
 
 
+_WITHOUT_GRAPHS = (Family.CHAIN, Family.REMOTE, Family.EXTERNAL)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -140,7 +143,7 @@ class Card(_Strict):
     finding: CodedTerm
     site: CodedTerm
     inputs: list[CardInput]
-    graphs: dict[str, Graph]
+    graphs: dict[str, Graph] = {}
     files: dict[str, PinnedFile] = {}
     preprocessing: tuple[Step, ...] = ()
     postprocessing: tuple[Step, ...] = ()
@@ -165,6 +168,8 @@ class Card(_Strict):
             raise ValueError(f"adjustable: no such threshold: {', '.join(sorted(unknown))}")
         if self.family is Family.FEED_FORWARD and "main" not in self.graphs:
             raise ValueError("graphs: a feed_forward model needs a graph named main")
+        if self.family not in _WITHOUT_GRAPHS and not self.graphs:
+            raise ValueError(f"graphs: a model of family {self.family.value} needs some")
         values = [each.value for each in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError("labels: values must be 1, 2, 3 … in order")

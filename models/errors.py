@@ -146,27 +146,33 @@ class ParameterInvalid(ModelError):
 
 
 class PromptMissing(Refused):
-    code = "MOD-010"
+    code = "MOD-011"
     summary = "The model needs a prompt, and there is none."
     remedy = "Send a region (SR, SEG or GSPS) that says where to look, or name a model that finds it in the card."
 
 
 class CheckpointMismatch(ModelError):
-    code = "MOD-011"
+    code = "MOD-012"
     summary = "The checkpoint does not have the layout of the system it is said to be of."
     remedy = "Compare file and system; the message names keys that are missing or too many. Nothing was converted."
 
 
 class CheckpointUnsafe(ModelError):
-    code = "MOD-012"
+    code = "MOD-013"
     summary = "The checkpoint holds more than weights."
     remedy = "Have its publisher provide safetensors or a plain state dict; files that run code are never loaded."
 
 
 class ExportFailed(ModelError):
-    code = "MOD-013"
+    code = "MOD-014"
     summary = "The model could not be written as an ONNX graph that equals it."
     remedy = "See both exporters' reasons in the message; report them with the versions of torch and onnx."
+
+
+class ModelImportFailed(ModelError):
+    code = "MOD-015"
+    summary = "A checkpoint could not be converted."
+    remedy = "The message holds the converter's own code and reason. Nothing was installed."
 
 
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:

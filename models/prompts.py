@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,14 +63,16 @@ def box_of(mask_yx: npt.NDArray[np.bool_], target: int, slice_index: int) -> Box
 
 def boxes_of(labels_zyx: npt.NDArray[np.integer]) -> tuple[BoxPrompt, ...]:
     """A box for every label on every slice where it is, apart for parts that do not touch in the plane."""
-    return tuple(_boxes(labels_zyx))
+    return tuple(box for box, _ in parts_of(labels_zyx))
 
 
-def _boxes(labels_zyx: npt.NDArray[np.integer]) -> Iterable[BoxPrompt]:
+def parts_of(labels_zyx: npt.NDArray[np.integer]) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.bool_]]]:
+    """Every part of every label that hangs together on its slice, with its bounding box; slice by slice."""
     for slice_index, plane in enumerate(labels_zyx):
         for target in np.unique(plane[plane > 0]):
-            parts, _ = ndimage.label(plane == target, structure=CUBE[1])
-            for rows, columns in ndimage.find_objects(parts):
-                yield BoxPrompt(
-                    int(target), slice_index, rows.start, columns.start, rows.stop - 1.0, columns.stop - 1.0
-                )
+            numbered, count = ndimage.label(plane == target, structure=CUBE[1])
+            for number in range(1, count + 1):
+                part = numbered == number
+                box = box_of(part, int(target), slice_index)
+                if box is not None:
+                    yield box, part

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from models.card import CARD_FILE, Card, PinnedFile, file_digest
 from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
@@ -37,6 +40,12 @@ class PromptedAdapter(Protocol):
         """Typed result with a region for each target; see :meth:`Model.segment`."""
         ...
 
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with its probabilities; see :meth:`Model.planes`."""
+        ...
+
 
 class WritingAdapter(Protocol):
     """Runs a model that writes text."""
@@ -55,6 +64,8 @@ class Model:
         Folder of its card and files.
     threads : int
         Threads within one operator; 0 leaves it to the runtime.
+    find : callable, optional
+        Finds another installed model by id.
 
     Raises
     ------
@@ -62,10 +73,11 @@ class Model:
         The card is not valid.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, find: Callable[[str], Model] | None = None) -> None:
         self.folder = folder
         self.card = Card.load(folder)
         self._threads = threads
+        self._find = find or _alone
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()
 
@@ -181,10 +193,40 @@ class Model:
         ParameterInvalid, ModelError
             As :meth:`run`.
         """
+        return self._prompted().segment(inputs, prompts, parameters)
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with the probabilities (rows, columns; float32 in [0, 1]) of a ``promptable`` model on its slice.
+
+        Raises
+        ------
+        PromptMissing, ModelError
+            As :meth:`segment`.
+        """
+        return self._prompted().planes(volume, prompts)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the models it is made of; none but for a chain."""
+        return getattr(self._adapter, "needs", ())
+
+    def member(self, model_id: str) -> Model:
+        """Another installed model, which a model of family ``chain`` uses.
+
+        Raises
+        ------
+        ModelNotFound
+            It is not installed, or this model was opened by itself.
+        """
+        return self._find(model_id)
+
+    def _prompted(self) -> PromptedAdapter:
         adapter = self._adapter
-        if not hasattr(adapter, "segment"):
+        if not hasattr(adapter, "planes"):
             raise CardInvalid(f"{self.card.id} takes no prompts")
-        return adapter.segment(inputs, prompts, parameters)
+        return cast(PromptedAdapter, adapter)
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
@@ -242,6 +284,10 @@ class Model:
             )
 
 
+def _alone(model_id: str) -> Model:
+    raise ModelNotFound(f"{model_id} is looked for among the installed models, and this model was opened by itself")
+
+
 class Registry:
     """The models of this node: the embedded catalogue first, then the site's folders, each with one folder a model.
 
@@ -265,7 +311,7 @@ class Registry:
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
-            model = Model(folder, threads=threads)
+            model = Model(folder, threads=threads, find=self.get)
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
                 raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")
@@ -289,6 +335,10 @@ class Registry:
         if model_id in self.problems:
             raise self.problems[model_id]
         raise ModelNotFound(f"no model named {model_id} is installed", installed=sorted(self._models))
+
+    def missing(self, model_id: str) -> tuple[str, ...]:
+        """Ids of the models ``model_id`` is made of that are not installed. Raises as :meth:`get`."""
+        return tuple(name for name in self.get(model_id).needs if name not in self._models)
 
     def list(self) -> list[Card]:
         """Cards of all valid models, by id."""

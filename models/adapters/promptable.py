@@ -12,7 +12,7 @@ and says nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -168,15 +168,27 @@ class PromptableAdapter:
         """
         self._require_sound(volume, prompts)
         run = _Run(self, volume)
-        by_slice: dict[int, list[BoxPrompt]] = defaultdict(list)
-        for prompt in prompts:
-            by_slice[prompt.slice_index].append(prompt)
-        for slice_index, boxes in sorted(by_slice.items()):
+        for slice_index, boxes in sorted(_by_slice(prompts).items()):
             run.decode(slice_index, boxes)
         for prompt in prompts:
             if prompt.follow:
                 run.follow(prompt)
         return run.probability, run.owner
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with its probabilities (rows, columns), slice by slice; boxes are not followed.
+
+        Raises
+        ------
+        PromptMissing, InferenceFailed
+            See :meth:`segment`.
+        """
+        self._require_sound(volume, prompts)
+        run = _Run(self, volume)
+        for slice_index, boxes in sorted(_by_slice(prompts).items()):
+            yield from zip(boxes, run.planes(slice_index, boxes), strict=True)
 
     def _require_sound(self, volume: Volume, prompts: Sequence[BoxPrompt]) -> None:
         name, (slices, rows, columns) = self._model.card.id, volume.array_zyx.shape
@@ -273,6 +285,13 @@ class PromptableAdapter:
         )
 
 
+def _by_slice(prompts: Sequence[BoxPrompt]) -> dict[int, list[BoxPrompt]]:
+    by_slice: dict[int, list[BoxPrompt]] = defaultdict(list)
+    for prompt in prompts:
+        by_slice[prompt.slice_index].append(prompt)
+    return by_slice
+
+
 class _Run:
     """Masks of one volume, as they come."""
 
@@ -283,15 +302,18 @@ class _Run:
         self.probability = np.zeros(self._grey.shape, np.float32)
         self.owner = np.zeros(self._grey.shape, np.uint8)
 
-    def decode(self, slice_index: int, boxes: Iterable[BoxPrompt]) -> None:
-        """Decode all boxes of a slice in one call; each voxel goes to the target that is surest of it."""
+    def planes(self, slice_index: int, boxes: Sequence[BoxPrompt]) -> npt.NDArray[np.float32]:
+        """Probabilities (n, rows, columns) of the boxes of one slice, in one call of the decoder."""
         rows, columns = self._grey.shape[1:]
-        margin = self._adapter.options.margin_voxels
-        grown = [box.grown(margin, rows, columns) for box in boxes]
         if slice_index not in self._embedded:
             self._embedded[slice_index] = self._adapter.embedding(self._grey[slice_index])
-        planes = self._adapter.masks(self._embedded[slice_index], grown, (rows, columns))
-        for box, plane in zip(grown, planes, strict=True):
+        margin = self._adapter.options.margin_voxels
+        grown = [box.grown(margin, rows, columns) for box in boxes]
+        return self._adapter.masks(self._embedded[slice_index], grown, (rows, columns))
+
+    def decode(self, slice_index: int, boxes: Sequence[BoxPrompt]) -> None:
+        """Take in the boxes of a slice; each voxel goes to the target that is surest of it."""
+        for box, plane in zip(boxes, self.planes(slice_index, boxes), strict=True):
             better = plane > self.probability[slice_index]
             self.probability[slice_index][better] = plane[better]
             self.owner[slice_index][better] = box.target

@@ -24,15 +24,17 @@ def list_models(
     """List installed models."""
     from node.commands.table import show
 
+    registry = _registry(ctx.obj.settings())
     rows = [
         {
             "model": card.id,
             "version": card.version,
             "family": card.family,
             "licence": card.licence,
+            "status": _status(registry, card.id),
             "name": card.name,
         }
-        for card in _registry(ctx.obj.settings()).list()
+        for card in registry.list()
     ]
     show(rows, as_json=as_json, empty="no models")
 
@@ -91,6 +93,28 @@ def run(
         "evidence": result.evidence,
     }
     typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+@app.command("import")
+def import_checkpoint(
+    system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The released file.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
+) -> None:
+    """Convert a released checkpoint to ONNX, and prove that it equals the original."""
+    from node.model_import import import_model
+
+    report = import_model(system, checkpoint, out)
+    for name, graph in report["graphs"].items():
+        worst = max(graph["relative_differences"])
+        typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
+    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
+    typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
+
+
+def _status(registry: Registry, model: str) -> str:
+    missing = registry.missing(model)
+    return f"needs {', '.join(missing)}" if missing else "runs"
 
 
 def _registry(settings: Settings) -> Registry:
