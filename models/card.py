@@ -82,6 +82,12 @@ class Graph(PinnedFile):
     opset: int = Field(ge=11)
 
 
+class Golden(PinnedFile):
+    """Known answer of one graph (:mod:`models.golden`), and how far the graph may be from it, relative."""
+
+    tolerance: float = Field(default=1e-3, gt=0, lt=1)
+
+
 class Step(_Strict):
     """A named step of pre- or postprocessing, with its parameters."""
 
@@ -116,6 +122,8 @@ class Card(_Strict):
         Whether anybody has approved clinical use. False unless a site says otherwise.
     inputs, graphs, files, preprocessing, postprocessing, labels
         What it takes and how it is run. ``files`` are pinned files other than graphs (vocabularies …).
+    golden : dict
+        Known answers, by graph.
     thresholds : dict
         Named numbers the steps and graphs use.
     adjustable : tuple of str
@@ -145,6 +153,7 @@ class Card(_Strict):
     inputs: list[CardInput]
     graphs: dict[str, Graph] = {}
     files: dict[str, PinnedFile] = {}
+    golden: dict[str, Golden] = {}
     preprocessing: tuple[Step, ...] = ()
     postprocessing: tuple[Step, ...] = ()
     labels: tuple[Label, ...] = ()
@@ -173,11 +182,18 @@ class Card(_Strict):
         values = [each.value for each in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError("labels: values must be 1, 2, 3 … in order")
-        for pinned in (*self.graphs.values(), *self.files.values()):
+        if unknown := set(self.golden) - set(self.graphs):
+            raise ValueError(f"golden: no such graph: {', '.join(sorted(unknown))}")
+        for pinned in self.pinned:
             path = PurePosixPath(pinned.file)
             if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
                 raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
         return self
+
+    @property
+    def pinned(self) -> tuple[PinnedFile, ...]:
+        """Every file whose digest the card states."""
+        return (*self.graphs.values(), *self.files.values(), *self.golden.values())
 
     @classmethod
     def load(cls, folder: Path) -> Card:

@@ -175,6 +175,14 @@ class ModelImportFailed(ModelError):
     remedy = "The message holds the converter's own code and reason. Nothing was installed."
 
 
+class SelfTestFailed(ModelError):
+    code = "MOD-016"
+    summary = "A model gives another answer than the known one on this machine."
+    remedy = (
+        "Nothing runs on it until it answers right: check driver, card and ONNX Runtime; `ainode models verify ID`."
+    )
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

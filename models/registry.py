@@ -14,10 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from models.card import CARD_FILE, Card, PinnedFile, file_digest
-from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
+from models.errors import (
+    CardInvalid,
+    DigestMismatch,
+    GraphMismatch,
+    ModelNotFound,
+    ParameterInvalid,
+    SelfTestFailed,
+)
+from models.golden import deviation
 from models.prompts import BoxPrompt
 from models.results import Draft, ModelReference, StudyResult
-from models.session import Session, preferred_providers
+from models.session import CPU, Session, preferred_providers
 from models.volume import Volume
 
 EMBEDDED = Path(__file__).resolve().parent / "catalogue"
@@ -78,6 +86,7 @@ class Model:
         self.card = Card.load(folder)
         self._threads = threads
         self._find = find or _alone
+        self._providers: tuple[str, ...] | None = None
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()
 
@@ -111,7 +120,7 @@ class Model:
         DigestMismatch
             A file is missing or differs.
         """
-        for pinned in (*self.card.graphs.values(), *self.card.files.values()):
+        for pinned in self.card.pinned:
             self._verify(pinned)
 
     def path(self, name: str) -> Path:
@@ -139,7 +148,7 @@ class Model:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
             graph = self.card.graphs[name]
-            session = Session(self._once(graph), threads=self._threads)
+            session = Session(self._once(graph), providers=self._providers, threads=self._threads)
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
                 ("outputs", session.outputs, graph.outputs),
@@ -156,6 +165,37 @@ class Model:
         for name in self.card.graphs:
             self.session(name)
         _ = self._adapter
+
+    def self_test(self) -> dict[str, float]:
+        """Ask every graph that has a known answer; how far each is from it, relative.
+
+        Raises
+        ------
+        SelfTestFailed
+            A graph answers something else than it should: nothing it says can be trusted on this device.
+        DigestMismatch, ModelError
+            A file is not the pinned one, or a graph does not run.
+        """
+        found = {}
+        for name, golden in self.card.golden.items():
+            session = self.session(name)
+            found[name] = deviation(session, self._once(golden))
+            if not found[name] <= golden.tolerance:
+                raise SelfTestFailed(
+                    f"{self.card.id}: graph {name} is {found[name]:.1e} from its known answer on {session.provider}, "
+                    f"allowed are {golden.tolerance:.0e}",
+                    graph=name,
+                    provider=session.provider,
+                )
+        return found
+
+    def fall_back_to_cpu(self) -> bool:
+        """Drop what is loaded and use the CPU from now on; False where it runs there already."""
+        if all(session.provider == CPU for session in self._sessions.values()):
+            return False
+        self._sessions.clear()
+        self._providers = (CPU,)
+        return True
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.

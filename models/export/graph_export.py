@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from models.card import Graph, file_digest
 from models.errors import ExportFailed
+from models.golden import write_golden
 from models.session import CPU, Session
 
 OPSET = 20
@@ -39,6 +39,11 @@ class Exported:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     differences: tuple[float, ...]
+
+    @property
+    def golden(self) -> Path:
+        """Torch's answer to the first inputs compared, beside the graph."""
+        return golden_path(self.path)
 
     def as_graph(self) -> Graph:
         """The same as a card states it."""
@@ -99,10 +104,28 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
             )
             continue
         if max(differences) <= recipe.tolerance:
+            _write_golden(module, recipe, path)
             return Exported(path, name, OPSET, recipe.inputs, recipe.outputs, differences)
         reasons.append(f"{name}: differs from torch by {max(differences):.2e}, allowed are {recipe.tolerance:.0e}")
     path.unlink(missing_ok=True)
     raise ExportFailed(f"{path.name}: {'; '.join(reasons)}", reasons=reasons)
+
+
+def golden_path(graph: Path) -> Path:
+    """Where the known answer of a graph lies."""
+    return graph.with_name(f"{graph.stem}-golden.npz")
+
+
+def _write_golden(module: nn.Module, recipe: Recipe, path: Path) -> None:
+    feeds = {name: value.numpy() for name, value in zip(recipe.inputs, recipe.compared[0], strict=True)}
+    answers = dict(zip(recipe.outputs, (value.numpy() for value in _answers(module, recipe.compared[0])), strict=True))
+    write_golden(golden_path(path), feeds, answers)
+
+
+def _answers(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        made = module(*arguments)
+    return made if isinstance(made, tuple) else (made,)
 
 
 def _by_dynamo(module: nn.Module, recipe: Recipe, path: Path) -> None:
@@ -156,9 +179,7 @@ def _differences(module: nn.Module, recipe: Recipe, path: Path) -> tuple[float, 
     session = Session(path, providers=(CPU,))
     found = []
     for arguments in recipe.compared:
-        with torch.no_grad():
-            expected: Any = module(*arguments)
-        expected = expected if isinstance(expected, tuple) else (expected,)
+        expected = _answers(module, arguments)
         feeds = {name: value.numpy() for name, value in zip(recipe.inputs, arguments, strict=True)}
         given = session.run(feeds, recipe.outputs)
         worst = 0.0

@@ -73,6 +73,7 @@ def complete_card(
         text += (
             f'\n[graphs.{name}]\nfile = "{graph.file}"\nsha256 = "{graph.sha256}"\n'
             f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
+            f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
         )
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     return Card.load(folder)

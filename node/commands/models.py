@@ -51,7 +51,7 @@ def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id
 def verify(
     ctx: typer.Context, model: Annotated[str | None, typer.Argument(help="Model id; all when left out.")] = None
 ) -> None:
-    """Check files against the digests pinned in their cards, and load the graphs."""
+    """Check files against the digests pinned in their cards, load the graphs, ask for known answers."""
     from models.errors import NodeError
 
     registry = _registry(ctx.obj.settings())
@@ -61,7 +61,9 @@ def verify(
             found = registry.get(name)
             found.verify()
             found.warm()
-            typer.echo(f"{name}: good, digest {found.digest}")
+            answers = found.self_test()
+            known = f", {len(answers)} known answers right" if answers else ", no known answer to ask for"
+            typer.echo(f"{name}: good, digest {found.digest}{known}")
         except NodeError as error:
             typer.echo(f"{name}: {error}", err=True)
             failed += 1

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import medsam_child
+
 
 def send(port: str, folder: str) -> dict[str, float]:
     """Send a folder with the node's sending path; imports are done, as in a long-lived sender."""
@@ -44,7 +46,12 @@ def infer(repeats: str, *shape_zyx: str) -> dict[str, float | list[float]]:
     return {"cpu": taken, "peak_rss_mib": peak_kib / 1024}
 
 
-PARTS: dict[str, Callable[..., object]] = {"send": send, "infer": infer}
+PARTS: dict[str, Callable[..., object]] = {
+    "send": send,
+    "infer": infer,
+    "export_medsam": medsam_child.export,
+    "run_medsam": medsam_child.run,
+}
 
 if __name__ == "__main__":
     print(json.dumps(PARTS[sys.argv[1]](*sys.argv[2:])))

@@ -34,7 +34,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often and how many. ``images`` is instances by kind, ``stalling`` those for peers with Nagle's algorithm on."""
+    """How often and how many. ``images`` is instances by kind, ``stalling`` those for peers with Nagle's algorithm on,
+    ``medsam_pixels`` the side of MedSAM's image."""
 
     repeats: int
     images: Mapping[str, int]
@@ -42,10 +43,11 @@ class Size:
     latencies: int
     studies: int
     shapes_zyx: tuple[tuple[int, int, int], ...]
+    medsam_pixels: int
 
 
-FULL = Size(3, {"ct": 100, "mr": 300}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)))
-QUICK = Size(1, {"ct": 4, "mr": 8}, 3, 5, 1, ((28, 64, 64),))
+FULL = Size(3, {"ct": 100, "mr": 300}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)), 1024)
+QUICK = Size(1, {"ct": 4, "mr": 8}, 3, 5, 1, ((28, 64, 64),), 256)
 
 
 @dataclass
