@@ -47,24 +47,28 @@ class CardInput(_Strict):
     role : str
         Name under which the volume is handed to the model.
     kind : str
-        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s) or ``"image"``.
+        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume) or ``"projection"`` (a
+        radiograph).
     modality : str
-        DICOM modality, e.g. ``"MR"``.
+        DICOM modality, e.g. ``"MR"``; ``"CR|DX"`` where either will do.
     required : bool
         Whether the model refuses to run without it.
     same_grid_as : str or None
         Role whose voxel grid this volume must share.
     minimum_b_value, maximum_b_value : float or None
         Limits in s/mm².
+    views : tuple of str
+        Values of View Position (0018,5101) a projection may have; empty: any.
     """
 
     role: str
-    kind: Literal["dwi", "adc", "image"]
+    kind: Literal["dwi", "adc", "image", "projection"]
     modality: str
     required: bool = True
     same_grid_as: str | None = None
     minimum_b_value: float | None = None
     maximum_b_value: float | None = None
+    views: tuple[str, ...] = ()
 
 
 class PinnedFile(_Strict):

@@ -22,12 +22,24 @@ def skimage_cubic(image: npt.NDArray, size: tuple[int, int]) -> Image:
     Gaussian of (factor - 1) / 2 pixels where it shrinks, cubic spline on the pixel grid, mirrored edges, clipped to the
     range of the input (scikit-image 0.22 to 0.25, ``skimage/transform/_warps.py``).
     """
+    return _skimage(image, size, order=3, mode="mirror")
+
+
+def skimage_linear(image: npt.NDArray, size: tuple[int, int]) -> Image:
+    """``skimage.transform.resize(image, size, mode="constant", preserve_range=True)`` on floating-point images.
+
+    Linear, zero beyond the edges, with the same Gaussian where it shrinks.
+    """
+    return _skimage(image, size, order=1, mode="grid-constant")
+
+
+def _skimage(image: npt.NDArray, size: tuple[int, int], *, order: int, mode: str) -> Image:
     image = np.asarray(image, dtype=np.float64)
     factors = np.array(image.shape[-2:]) / np.array(size)
     lead = [1.0] * (image.ndim - 2)
     sigma = [*(0.0 for _ in lead), *np.maximum(0.0, (factors - 1) / 2)]
-    filtered = ndimage.gaussian_filter(image, sigma, mode="mirror") if any(sigma) else image
-    out = ndimage.zoom(filtered, [*lead, *(1 / factors)], order=3, mode="mirror", grid_mode=True)
+    filtered = ndimage.gaussian_filter(image, sigma, mode=mode) if any(sigma) else image
+    out = ndimage.zoom(filtered, [*lead, *(1 / factors)], order=order, mode=mode, grid_mode=True)
     return np.clip(out, image.min(), image.max()).astype(np.float32)
 
 
@@ -70,6 +82,7 @@ RESIZERS: Mapping[str, Resizer] = {
     "bilinear_antialias": bilinear_antialias,
     "nearest": nearest,
     "skimage_cubic": skimage_cubic,
+    "skimage_linear": skimage_linear,
 }
 """By the name a card uses."""
 

@@ -12,7 +12,10 @@ from models.errors import ModelNotFound
 if TYPE_CHECKING:
     from models.export.imported import Imported
 
-SYSTEMS: dict[str, str] = {"medsam": "models.export.medsam"}
+SYSTEMS: dict[str, str] = {
+    "medsam": "models.export.medsam",
+    "torchxrayvision": "models.export.torchxrayvision",
+}
 """System → module with ``convert(checkpoint, folder)``."""
 
 

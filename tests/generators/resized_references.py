@@ -31,6 +31,7 @@ def references() -> dict[str, np.ndarray]:
         made[f"skimage_cubic {size}"] = resize(
             image.astype(np.float64), (rows, columns), order=3, preserve_range=True, anti_aliasing=True
         )
+        made[f"skimage_linear {size}"] = resize(image, (rows, columns), mode="constant", preserve_range=True)
         made[f"bilinear {size}"] = interpolate(tensor, (rows, columns), mode="bilinear")[0, 0].numpy()
         made[f"bilinear_antialias {size}"] = interpolate(tensor, (rows, columns), mode="bilinear", antialias=True)[
             0, 0
