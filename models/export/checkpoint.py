@@ -79,6 +79,8 @@ def _read(path: Path) -> Mapping:
             raise CheckpointMismatch(f"{path.name} is not a safetensors file: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:  # the unpickler's own errors have no common root; none of them ran anything
         raise CheckpointUnsafe(f"{path.name} holds more than tensors: {str(error).splitlines()[0]}") from error
     if not isinstance(content, Mapping):

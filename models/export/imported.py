@@ -51,7 +51,12 @@ class Imported:
 
 
 def complete_card(
-    system: str, folder: Path, graphs: Mapping[str, Exported], *, replacements: Mapping[str, str] | None = None
+    system: str,
+    folder: Path,
+    graphs: Mapping[str, Exported],
+    *,
+    replacements: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Card:
     """Write ``model.toml`` from the system's template and the graphs' names and digests.
 
@@ -59,6 +64,8 @@ def complete_card(
     ----------
     replacements : mapping
         Lines of the template that depend on the checkpoint's sizes.
+    files : mapping
+        Further files in the folder, by the name the card gives them.
 
     Raises
     ------
@@ -75,5 +82,7 @@ def complete_card(
             f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
             f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
         )
+    for name, file in (files or {}).items():
+        text += f'\n[files.{name}]\nfile = "{file}"\nsha256 = "{file_digest(folder / file)}"\n'
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     return Card.load(folder)

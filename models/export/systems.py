@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.export.imported import Imported
 
 SYSTEMS: dict[str, str] = {
+    "biovil-t": "models.export.biovil_t",
     "medsam": "models.export.medsam",
     "torchxrayvision": "models.export.torchxrayvision",
 }

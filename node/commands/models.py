@@ -100,7 +100,7 @@ def run(
 @app.command("import")
 def import_checkpoint(
     system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam.")],
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The released file.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original."""
