@@ -10,17 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, SegmentationStorage
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    BasicTextSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    SegmentationStorage,
+)
 
+from dicom_sr.checks.characters import check_characters
 from dicom_sr.checks.context import check_context, check_uids
+from dicom_sr.checks.key_objects import check_key_objects
+from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
 from dicom_sr.checks.overlay import check_overlay
+from dicom_sr.checks.presentation import check_presentation
 from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
-from dicom_sr.profile import ObjectKind
-from dicom_sr.rendering import RenderedObject, kind_of
+from dicom_sr.profile import ObjectKind, Profile
+from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -28,17 +38,23 @@ if TYPE_CHECKING:
 
 _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_uids,
+    check_characters,
     check_context,
     check_provenance,
     check_codes,
     check_references,
     check_reports,
+    check_measurements,
+    check_key_objects,
+    check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {
     "seg": frozenset({SegmentationStorage}),
-    "measurements": frozenset({Comprehensive3DSRStorage}),
+    "measurements": MEASUREMENT_CLASSES,
     "text": frozenset({BasicTextSRStorage}),
     "status": frozenset({BasicTextSRStorage}),
+    "presentation": frozenset({GrayscaleSoftcopyPresentationStateStorage}),
+    "key_objects": frozenset({KeyObjectSelectionDocumentStorage}),
 }
 """SOP classes each kind of object may have."""
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -46,8 +62,14 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def check(
-    objects: Sequence[RenderedObject], study: LoadedStudy, result: StudyResult, source: SeriesVolume | None
-) -> None:
+    objects: Sequence[RenderedObject],
+    study: LoadedStudy,
+    result: StudyResult,
+    source: SeriesVolume | None,
+    *,
+    profile: Profile | None = None,
+    known: Sequence[Dataset] = (),
+) -> int:
     """Refuse a set of objects that is not right.
 
     Parameters
@@ -56,6 +78,15 @@ def check(
         The whole set; references within it have to resolve.
     study, result, source
         What the set was rendered from.
+    profile : Profile or None
+        What it was rendered for; None is the default profile.
+    known : sequence of Dataset
+        Headers of instances outside of study and set that it may refer to.
+
+    Returns
+    -------
+    int
+        How many parts of the check the set has passed.
 
     Raises
     ------
@@ -64,7 +95,7 @@ def check(
     ObjectInvalid
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
-    subject = Subject.of(objects, study, result, source)
+    subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
     if wrong := _run(check_overlay, subject):
         raise OverlayMismatch(wrong[0], problems=wrong)
     problems = list(_set_problems(subject))
@@ -72,6 +103,7 @@ def check(
         problems += _run(part, subject)
     if problems:
         raise ObjectInvalid(f"{len(problems)} problems, first: {problems[0]}", problems=problems)
+    return len(_PARTS) + 2
 
 
 def _run(part: Callable[[Subject], Iterator[str]], subject: Subject) -> list[str]:
@@ -91,10 +123,18 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "the set is empty"
     if len(set(roles)) != len(roles):
         yield "two objects have the same role"
-    not_assessed = subject.result.outcome is Outcome.NOT_ASSESSED
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if (kind == "status") != not_assessed:
+        if not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"
+
+
+def _fits(role: str, kind: ObjectKind, outcome: Outcome) -> bool:
+    """Whether a result with that outcome may become such an object. An earlier result can be taken back with any."""
+    if role in NOTES or role.startswith(f"{SUPERSEDED}-"):
+        return True
+    if outcome is Outcome.NOT_ASSESSED:
+        return kind == "status"
+    return kind != "status" or outcome is Outcome.NOTHING_FOUND

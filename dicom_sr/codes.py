@@ -18,11 +18,21 @@ IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")  # in every edition of CID 7000
 FINDINGS_HEADING = Code("59776-5", "LN", "Findings")  # CID 7001
 IMPRESSIONS_HEADING = Code("19005-8", "LN", "Impressions")  # CID 7001
+OF_INTEREST = Code("113000", "DCM", "Of Interest")  # this and the next four: CID 7010
+REJECTED_FOR_QUALITY_REASONS = Code("113001", "DCM", "Rejected for Quality Reasons")
+REJECTED_FOR_PATIENT_SAFETY_REASONS = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
+INCORRECT_MODALITY_WORKLIST_ENTRY = Code("113038", "DCM", "Incorrect Modality Worklist Entry")
+DATA_RETENTION_POLICY_EXPIRED = Code("113039", "DCM", "Data Retention Policy Expired")
+SOFTWARE_FAILURE = Code("111218", "DCM", "Software failure")  # CID 7011
+OTHER_FAILURE = Code("111220", "DCM", "Other failure")  # CID 7011
 MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
 
 # Concept names
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
+DOCUMENT_TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
+KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
+SOURCE = Code("260753009", "SCT", "Source")
 FINDING = Code("121071", "DCM", "Finding")
 IMPRESSION = Code("121073", "DCM", "Impression")
 BEST_ILLUSTRATION = Code("121080", "DCM", "Best illustration of finding")
@@ -34,8 +44,26 @@ ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
 REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
 SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source image for segmentation")
 
+QUALITATIVE_DIFFERENCE = Code("111049", "DCM", "Qualitative Difference")
+DIFFERENCE_IN_SIZE = Code("442714003", "SCT", "Difference in size")
+
 # Values
+NEW_FINDING = Code("129721008", "SCT", "New finding")
+INCREASE_IN_SIZE = Code("15454001", "SCT", "Increase in size")  # this and the next two: CID 6134
+DECREASE_IN_SIZE = Code("19776001", "SCT", "Decrease in size")
+NO_SIGNIFICANT_CHANGE = Code("129723006", "SCT", "No significant changes in the finding")
+PERCENT = Code("%", "UCUM", "Percent")
+RAN_WITHOUT_FINDINGS = Code(
+    "111241", "DCM", "All algorithms succeeded; without findings"
+)  # this and the next: CID 6047
+REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
+DID_NOT_RUN = Code("111245", "DCM", "No algorithms succeeded; without findings")
+PRESENT = Code("52101004", "SCT", "Present")  # CID 240
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
+PROBABILITY = Code("122157", "DCM", "Probability")
+UPPER_UNCERTAINTY = Code("371886008", "SCT", "+, range of upper measurement uncertainty")  # TID 310
+LOWER_UNCERTAINTY = Code("371885007", "SCT", "-, range of lower measurement uncertainty")  # TID 310
+NO_UNITS = Code("1", "UCUM", "no units")
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "mL")
 SUM_OF_VOXELS = Code("126030", "DCM", "Sum of segmented voxel method for volume")  # CID 7474
@@ -53,6 +81,8 @@ DERIVATIONS = frozenset({"373098007", "373099004", "255605001", "56851009", "386
 _PROCEDURES = {  # CID 100: the imaging procedure that is reported on, never the algorithm
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
+    "CR": Code("43468-8", "LN", "XR unspecified body region"),
+    "DX": Code("43468-8", "LN", "XR unspecified body region"),
 }
 _ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
@@ -68,6 +98,7 @@ _LANGUAGES = {"en": "English", "ja": "Japanese"}
 _ADDITIONS = {
     ("SCT", "55641003"): "infarct",
     ("UCUM", "mL"): "ml",
+    ("UMLS", "C2348792"): "time point",
     ("RFC5646", "en"): "english",
     ("RFC5646", "en-US"): "english (united states)",
     ("RFC5646", "ja"): "japanese",

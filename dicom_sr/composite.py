@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from dicom_sr.character_set import UTF_8
 from dicom_sr.moment import UNKNOWN
 from dicom_sr.provenance import add_equipment, contributing_equipment, shortened
 from dicom_sr.rendering import RenderContext
@@ -14,7 +15,6 @@ from dicom_sr.source_header import SourceHeader
 from dicom_sr.uids import result_uid
 from models.results import ModelReference
 
-CHARACTER_SET = "ISO_IR 192"
 QUALIFICATION = "RESEARCH"
 """Content Qualification (0018,9004): nothing here is approved for diagnosis until a site's regulator says so."""
 
@@ -64,7 +64,7 @@ def compose(
     """
     made = Dataset()
     made.update(deepcopy(header.attributes))
-    made.SpecificCharacterSet = CHARACTER_SET
+    made.SpecificCharacterSet = UTF_8  # until the whole object is there to be fitted to its destination
     made.SOPClassUID = sop_class_uid
     made.SOPInstanceUID = result_uid(context.key, role)
     made.InstanceCreatorUID = context.identity.device_uid

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_sr import measurement_report, segmentation, status_report, text_report
-from dicom_sr.errors import SourceUnusable
+from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
+from dicom_sr.character_set import fit
+from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
+from dicom_sr.versions import name_predecessors
 from models.results import Draft, Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ def render(
     Parameters
     ----------
     result : StudyResult
-        FOUND gives segmentation, measurements and a draft in each language; NOTHING_FOUND the same without the
-        segmentation; NOT_ASSESSED a status object in each language.
+        FOUND gives whatever the profile wants and the result has; NOTHING_FOUND measurements and drafts that say so, or a
+        status object where the profile wants neither; NOT_ASSESSED a status object in each language.
     study : LoadedStudy
         The study the result belongs to; patient and study attributes are taken over from it.
     context : RenderContext
@@ -43,24 +45,50 @@ def render(
     -------
     list of RenderedObject
         In the order in which they should be sent: what is referred to comes first. Never empty: where a profile wants
-        none of the kinds a result has, the drafts go (or the measurements, when there is no draft).
+        none of the kinds a result has, its status goes where nothing was found, else the drafts (or the measurements,
+        when there is no draft).
 
     Raises
     ------
     SourceUnusable
         The study cannot carry the result.
     ObjectInvalid
-        A number of the result is not finite.
+        A number of the result is not finite, or a place in it is outside of the images.
+    CharacterUnencodable
+        A text cannot be written in the profile's character set.
     """
+    made = _rendered(result, study, context, source)
+    for rendered in made:
+        fit(rendered.dataset, context.profile)
+    return made
+
+
+def _rendered(
+    result: StudyResult, study: LoadedStudy, context: RenderContext, source: SeriesVolume | None
+) -> list[RenderedObject]:
     header = normalise(study, source)
     if result.outcome is Outcome.NOT_ASSESSED:
-        return _statuses(result, header, context)
-    if source is None:
+        made = statuses(result, header, context)
+    elif source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
-    return _results(Scene(result, study, header, source, context))
+    else:
+        _require_one_grid(result)
+        made = _results(Scene(result, study, header, source, context))
+    name_predecessors(made, result.replaces, context.earlier)
+    return made
 
 
-def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+def _require_one_grid(result: StudyResult) -> None:
+    """Everything with a place counts on the one source the objects refer to."""
+    roles = {mark.role for mark in result.marks}
+    if result.segmentation is not None:
+        roles.add(result.segmentation.role)
+    if len(roles) > 1:
+        raise ObjectInvalid("regions and marks count on different inputs", roles=sorted(roles))
+
+
+def statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:
+    """Status objects of a result that found or assessed nothing, one for each language."""
     drafts: dict[str, Draft | None] = {draft.language: draft for draft in result.drafts}
     return [
         RenderedObject(
@@ -83,30 +111,36 @@ def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
     possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result)}
     asked = [name for name in possible if name in scene.context.profile.objects]
+    if _TELLING & set(asked):
+        # A report that says "nothing found" is the answer; a status beside it would be clutter.
+        asked = [name for name in asked if name != "status"]
     if not asked:
-        asked = ["text" if scene.result.drafts else "measurements"]
+        asked = [_answer_of(scene.result, possible)]
     return {*asked, *(needed for name in asked for needed in possible[name].needs if needed in possible)}
 
 
-def _is_found(result: StudyResult) -> bool:
-    return result.outcome is Outcome.FOUND
+_TELLING: frozenset[ObjectKind] = frozenset({"measurements", "text", "pdf"})
+
+
+def _answer_of(result: StudyResult, possible: Iterable[ObjectKind]) -> ObjectKind:
+    """What goes where a profile wants none of the kinds a result has: a study is never left without an answer."""
+    if result.outcome is Outcome.NOTHING_FOUND:
+        return "status"
+    if result.drafts:
+        return "text"
+    answer = next(iter(possible), None)
+    if answer is None:
+        raise ObjectInvalid("the result says nothing that an object could carry")
+    return answer
+
+
+def _has_regions(result: StudyResult) -> bool:
+    return result.outcome is Outcome.FOUND and result.segmentation is not None
 
 
 def _segmentations(scene: Scene) -> list[RenderedObject]:
     made = segmentation.render_segmentation(scene.result, scene.header, scene.source, scene.context)
     return [RenderedObject(segmentation.ROLE, made)]
-
-
-def _measurements(scene: Scene) -> list[RenderedObject]:
-    report = measurement_report.render_measurements(
-        scene.result,
-        scene.header,
-        scene.source,
-        scene.context,
-        segmentation=scene.made_as(segmentation.ROLE),
-        known=scene.known,
-    )
-    return [RenderedObject(measurement_report.ROLE, report)]
 
 
 def _texts(scene: Scene) -> list[RenderedObject]:
@@ -119,6 +153,19 @@ def _texts(scene: Scene) -> list[RenderedObject]:
         )
         for n, draft in enumerate(scene.result.drafts, start=1)
     ]
+
+
+def _statuses(scene: Scene) -> list[RenderedObject]:
+    return statuses(scene.result, scene.header, scene.context)
+
+
+def _has_places(result: StudyResult) -> bool:
+    return result.outcome is Outcome.FOUND and bool(key_images.key_slices(result))
+
+
+def _key_objects(scene: Scene) -> list[RenderedObject]:
+    made = key_images.render_key_images(scene.result, scene.header, scene.source, scene.context)
+    return [RenderedObject(key_objects.ROLE, made)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +188,10 @@ class _Kind:
 
 # In the order in which they are sent: what is referred to comes first.
 _KINDS: tuple[_Kind, ...] = (
-    _Kind("seg", _is_found, _segmentations),
-    _Kind("measurements", lambda result: True, _measurements, needs=("seg",)),
+    _Kind("seg", _has_regions, _segmentations),
+    _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
+    _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
+    _Kind("presentation", _has_places, presentation.render_presentations),
+    _Kind("key_objects", _has_places, _key_objects),
 )

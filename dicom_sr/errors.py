@@ -139,3 +139,12 @@ class SourceUnusable(ResultError):
     code = "RES-003"
     summary = "The source header cannot carry a result."
     remedy = "The message names the attribute; correct the images at the PACS and send them again."
+
+
+class CharacterUnencodable(ResultError):
+    code = "RES-004"
+    summary = "A text has a character that the destination's character set lacks."
+    remedy = (
+        "Say in the profile's character_replacements what stands for the characters that the message names, or set its "
+        "character_set to utf-8; until then the destination gets a status object in UTF-8."
+    )

@@ -1,193 +1,150 @@
-"""Measurement reports: Comprehensive 3D SR after TID 1500 (PS3.16).
+"""Measurement reports after TID 1500 (PS3.16), as Comprehensive 3D, Comprehensive or Enhanced SR.
 
-Regions become TID 1411 groups; "nothing found" becomes a TID 1501 group. The two never share a report: validators, and
-some readers, take a mixture for a fault. The total over all regions stands in the text report only: the template for
-derived measurements (TID 1420) admits population statistics (CID 7465), not sums.
+Regions become TID 1411 groups, marks TID 1410 groups, findings and "nothing found" TID 1501 groups. No two kinds share a
+report: validators, and some readers, take a mixture for a fault. The total over all regions stands in the text report
+only: the template for derived measurements (TID 1420) admits population statistics (CID 7465), not sums.
+
+An Enhanced SR is written without coordinates; a mark is then a TID 1501 group that names its image.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-import numpy as np
-from highdicom.sr import (
-    FindingSite,
-    Measurement,
-    MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
-    QualitativeEvaluation,
-    ReferencedSegment,
-    SourceImageForMeasurementGroup,
-    SourceImageForSegmentation,
-    TrackingIdentifier,
-    VolumetricROIMeasurementsAndQualitativeEvaluations,
-)
+from highdicom.sr import MeasurementReport, ObservationContext
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, Comprehensive3DSRStorage
+from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_sr import codes
+from dicom_sr.comparison_groups import (
+    add_change,
+    change_of,
+    current_time_point,
+    prior_group,
+    references_of,
+)
 from dicom_sr.composite import Place, compose
-from dicom_sr.errors import ObjectInvalid
-from dicom_sr.provenance import measurement_algorithm, observer
-from dicom_sr.rendering import RenderContext
-from dicom_sr.segmentation import tracking
-from dicom_sr.source_header import SourceHeader
+from dicom_sr.measurement_groups import Group, absence_group, finding_group, mark_group, region_group
+from dicom_sr.provenance import observer
+from dicom_sr.rendering import RenderedObject, kind_of
+from dicom_sr.scene import Scene
 from dicom_sr.structured_report import add_document
-from dicom_sr.uids import result_uid
-from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region, Segmentation, StudyResult
-
-if TYPE_CHECKING:
-    from dicom_sr.series import SeriesVolume, SourceFrame
+from models.results import LesionChange, Outcome, Region, Segmentation, StudyResult
 
 ROLE = "measurements"
+MARKS_ROLE = f"{ROLE}-marks"
+FINDINGS_ROLE = f"{ROLE}-findings"
+
+_SOP_CLASSES: dict[str, UID] = {
+    "comprehensive_3d": Comprehensive3DSRStorage,
+    "comprehensive": ComprehensiveSRStorage,
+    "enhanced": EnhancedSRStorage,
+}
 
 
-def render_measurements(
-    result: StudyResult,
-    header: SourceHeader,
-    source: SeriesVolume,
-    context: RenderContext,
-    *,
-    segmentation: Dataset | None,
-    known: Sequence[Dataset],
-) -> Dataset:
-    """Measurement report of an assessed study.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One report: its role, and the groups in it."""
 
-    Parameters
-    ----------
-    segmentation : Dataset or None
-        Rendered segmentation object the groups refer to; needed when something was found.
-    known : sequence of Dataset
-        Source headers the report may refer to.
+    role: str
+    groups: Sequence[Group]
+
+
+def has_measurements(result: StudyResult) -> bool:
+    """Whether there is anything to write: a region, a mark, a finding, or that nothing was found."""
+    regions = result.segmentation.regions if result.segmentation is not None else ()
+    return bool(regions or result.marks or result.findings) or result.outcome is Outcome.NOTHING_FOUND
+
+
+def render_measurements(scene: Scene) -> list[RenderedObject]:
+    """Measurement reports of an assessed result, one for each kind of group; one for each region where the profile asks.
 
     Raises
     ------
     ObjectInvalid
-        A number is not finite.
+        A number is not finite, a probability none, or a mark lies outside its image.
     ValueError
-        Something was found and there is no segmentation of it.
+        Regions were found and there is no segmentation of them among the objects made.
     """
-    groups: list[VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations]
+    return [
+        RenderedObject(part.role, _report(part, scene, instance))
+        for instance, part in enumerate((part for part in _parts(scene) if part.groups), start=1)
+    ]
+
+
+def _parts(scene: Scene) -> list[_Part]:
+    result, source, context = scene.result, scene.source, scene.context
     if result.outcome is Outcome.NOTHING_FOUND:
-        groups = [_absence_group(result, source, context)]
-    elif result.segmentation is None or segmentation is None:
-        raise ValueError("a finding is measured on its segmentation")
+        parts = [_Part(ROLE, [absence_group(result, source, context)])]
     else:
-        mask = result.segmentation
-        groups = [_region_group(r, mask, result.model, source, context, segmentation) for r in mask.regions]
-        known = [*known, segmentation]
+        parts = _region_parts(scene)
+    coordinates = context.profile.measurements != "enhanced"
+    marks = [
+        mark_group(n, mark, result, source, context, coordinates=coordinates)
+        for n, mark in enumerate(result.marks, start=1)
+    ]
+    findings = [
+        finding_group(n, finding, result.model, source, context) for n, finding in enumerate(result.findings, start=1)
+    ]
+    return [*parts, _Part(MARKS_ROLE, marks), _Part(FINDINGS_ROLE, findings)]
+
+
+def _region_parts(scene: Scene) -> list[_Part]:
+    mask = scene.result.segmentation
+    if mask is None:
+        return []
+    segmentations = [made.dataset for made in scene.made if kind_of(made.role) == "seg"]
+    groups = [_compared_groups(region, mask, scene, segmentations) for region in mask.regions]
+    if not scene.context.profile.per_lesion:
+        return [_Part(ROLE, [*(each for of_region in groups for each in of_region), *_resolved_groups(scene)])]
+    return [_Part(f"{ROLE}-{region.number}", group) for region, group in zip(mask.regions, groups, strict=True)]
+
+
+def _compared_groups(region: Region, mask: Segmentation, scene: Scene, segmentations: Sequence[Dataset]) -> list[Group]:
+    """The region's group, and where it was followed from an earlier study that of then."""
+    result, comparison = scene.result, scene.result.comparison
+    change = change_of(result, region.number)
+    moment = current_time_point(str(scene.header.attributes.StudyDate)) if change is not None else None
+    group = region_group(region, mask, result.model, scene.source, scene.context, segmentations, time_point=moment)
+    if change is None or comparison is None:
+        return [group]
+    add_change(group, change, comparison, result.model)
+    return [group, *_prior_groups([change], scene)]
+
+
+def _resolved_groups(scene: Scene) -> list[Group]:
+    comparison = scene.result.comparison
+    lesions = comparison.lesions if comparison is not None else ()
+    return _prior_groups([each for each in lesions if each.current_number is None], scene)
+
+
+def _prior_groups(changes: Sequence[LesionChange], scene: Scene) -> list[Group]:
+    comparison, prior = scene.result.comparison, scene.context.prior
+    if comparison is None or prior is None:
+        return []
+    made = [prior_group(change, comparison, prior, scene.result.model) for change in changes]
+    return [group for group in made if group is not None]
+
+
+def _report(part: _Part, scene: Scene, instance: int) -> Dataset:
+    context, header = scene.context, scene.header
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer(context.identity)),
         procedure_reported=codes.procedure_reported(header.modality),
-        imaging_measurements=groups,
+        imaging_measurements=list(part.groups),
         title=codes.IMAGING_MEASUREMENT_REPORT,
     )
     made = compose(
-        sop_class_uid=Comprehensive3DSRStorage,
+        sop_class_uid=_SOP_CLASSES[context.profile.measurements],
         modality="SR",
-        role=ROLE,
-        place=Place(ROLE, 1, 1, "AI: measurements, not reviewed"),
+        role=part.role,
+        place=Place(ROLE, 1, instance, "AI: measurements, not reviewed"),
         header=header,
         context=context,
-        models=(result.model,),
+        models=(scene.result.model,),
     )
-    add_document(made, root=report[0], header=header, known=known)
+    segmentations = [rendered.dataset for rendered in scene.made if kind_of(rendered.role) == "seg"]
+    earlier = references_of(part.groups, context.prior)
+    add_document(made, root=report[0], header=header, known=[*scene.known, *segmentations, *earlier])
     return made
-
-
-def _region_group(
-    region: Region,
-    mask: Segmentation,
-    model: ModelReference,
-    source: SeriesVolume,
-    context: RenderContext,
-    segmentation: Dataset,
-) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    tracking_id, tracking_uid = tracking(region, context)
-    used = [source.frames[k] for k in _slices(mask, region)]
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=UID(tracking_uid), identifier=tracking_id),
-        referenced_segment=ReferencedSegment(
-            sop_class_uid=segmentation.SOPClassUID,
-            sop_instance_uid=segmentation.SOPInstanceUID,
-            segment_number=region.number,
-            source_images=[SourceImageForSegmentation(*reference) for reference in _images(used)],
-        ),
-        finding_type=codes.from_term(region.finding),
-        finding_sites=[FindingSite(codes.from_term(region.site), laterality=codes.side(region.laterality))],
-        measurements=[_measurement(q, model) for q in _quantities(region)],
-    )
-
-
-def _absence_group(
-    result: StudyResult, source: SeriesVolume, context: RenderContext
-) -> MeasurementsAndQualitativeEvaluations:
-    limit = result.detection_limit_ml
-    additions = {} if limit is None else {"detection_limit_ml": _number(limit)}
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=UID(result_uid(context.key, "tracking", 0)), identifier=result.finding.meaning
-        ),
-        finding_type=codes.from_term(result.finding),
-        finding_sites=[FindingSite(codes.from_term(result.site))],
-        algorithm_id=measurement_algorithm(result.model, additions),
-        qualitative_evaluations=[QualitativeEvaluation(name=codes.PRESENCE, value=codes.ABSENT)],
-        source_images=[SourceImageForMeasurementGroup(*reference) for reference in _images(source.frames)],
-    )
-
-
-def _slices(segmentation: Segmentation, region: Region) -> list[int]:
-    present = (segmentation.mask_zyx == region.number).any(axis=(1, 2))
-    return [int(k) for k in np.flatnonzero(present)]
-
-
-def _images(frames: Sequence[SourceFrame]) -> list[tuple[str, str, list[int] | None]]:
-    """Class, instance and frame numbers of every image the frames lie in, in their order."""
-    numbers: dict[tuple[str, str], list[int]] = {}
-    for frame in frames:
-        found = numbers.setdefault((frame.sop_class_uid, frame.sop_instance_uid), [])
-        if frame.frame_number is not None:
-            found.append(frame.frame_number)
-    return [(sop_class, uid, sorted(found) or None) for (sop_class, uid), found in numbers.items()]
-
-
-def _quantities(region: Region) -> tuple[Quantity, ...]:
-    if any(q.name.value == codes.VOLUME.value for q in region.quantities):
-        return region.quantities
-    return (_volume(region.volume_ml), *region.quantities)
-
-
-def _volume(value_ml: float) -> Quantity:
-    name, unit, method = (
-        CodedTerm(c.value, c.scheme_designator, c.meaning)
-        for c in (codes.VOLUME, codes.MILLILITRE, codes.SUM_OF_VOXELS)
-    )
-    return Quantity(name, value_ml, unit, method)
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}"
-
-
-def _rounded(quantity: Quantity) -> float:
-    """Seven significant digits: more than any image carries, and the same text on every machine."""
-    if not math.isfinite(quantity.value):
-        raise ObjectInvalid(f"{quantity.name.meaning} is not a finite number", concept=quantity.name.value)
-    return float(f"{quantity.value:.7g}")
-
-
-def _measurement(quantity: Quantity, model: ModelReference) -> Measurement:
-    """NUM of TID 300 with its own algorithm identification: a number must not lose its author when it is copied."""
-    how = codes.from_term(quantity.method) if quantity.method else None
-    is_statistic = how is not None and how.value in codes.DERIVATIONS
-    return Measurement(
-        name=codes.from_term(quantity.name),
-        value=_rounded(quantity),
-        unit=codes.from_term(quantity.unit),
-        method=None if is_statistic else how,
-        derivation=how if is_statistic else None,
-        algorithm_id=measurement_algorithm(model),
-    )

@@ -12,6 +12,36 @@ from dicom_sr.identity import NodeIdentity
 from dicom_sr.profile import OBJECT_KINDS, ObjectKind, Profile
 from models.results import ModelReference
 
+REJECTION, SUPERSEDED = "key_objects-rejection", "status-superseded"
+NOTES = frozenset({REJECTION, SUPERSEDED})
+"""Roles of what speaks about an earlier set instead of about the study."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierObject:
+    """An object of the same study that a new set takes the place of."""
+
+    role: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriorObjects:
+    """The earlier study's instances that a comparison refers to.
+
+    Attributes
+    ----------
+    segmentation : Dataset
+        Header of the segmentation object, with its segments and where each of its frames came from.
+    sources : tuple of Dataset
+        Study, series, instance and class of every image its frames name.
+    """
+
+    segmentation: Dataset
+    sources: tuple[Dataset, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class RenderContext:
@@ -29,6 +59,10 @@ class RenderContext:
         Number of the run, from 1.
     report_model : ModelReference or None
         Model that was asked to write text; named as a contributor only where it wrote it.
+    earlier : tuple of EarlierObject
+        The objects whose place this set takes.
+    prior : PriorObjects or None
+        Instances of the earlier study that a comparison refers to.
     """
 
     identity: NodeIdentity
@@ -36,6 +70,8 @@ class RenderContext:
     profile: Profile
     run: int
     report_model: ModelReference | None
+    earlier: tuple[EarlierObject, ...] = ()
+    prior: PriorObjects | None = None
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,12 @@ class _Frame:
 
 
 def tracking(region: Region, context: RenderContext) -> tuple[str, str]:
-    """Tracking ID and Tracking UID of a region; the measurements refer to it by the same pair."""
+    """Tracking ID and Tracking UID of a region; the measurements refer to it by the same pair.
+
+    A lesion that was followed from an earlier study keeps the pair it had there.
+    """
+    if region.tracking is not None:
+        return shortened(region.tracking.identifier), region.tracking.uid
     return shortened(region.label), result_uid(context.key, "tracking", region.number)
 
 

@@ -30,12 +30,21 @@ def add_document(target: Dataset, *, root: Dataset, header: SourceHeader, known:
     target.VerificationFlag = "UNVERIFIED"
     target.ReferencedPerformedProcedureStepSequence = []
     target.PerformedProcedureCodeSequence = []
-    target.ReferencedRequestSequence = [_request(entry) for entry in header.requests]
+    target.ReferencedRequestSequence = referenced_requests(header)
     for element in root:
         if element.keyword != "RelationshipType":
             target.add(element)
-    if evidence := _evidence(root, known):
-        target.CurrentRequestedProcedureEvidenceSequence = evidence
+    add_evidence(target, evidence(root, known), header.study_uid)
+
+
+def add_evidence(target: Dataset, found: Sequence[Dataset], study_uid: str) -> None:
+    """File evidence of the study reported on under the current procedure, that of other studies beside it (C.17.2.3)."""
+    current = [entry for entry in found if str(entry.StudyInstanceUID) == study_uid]
+    others = [entry for entry in found if str(entry.StudyInstanceUID) != study_uid]
+    if current:
+        target.CurrentRequestedProcedureEvidenceSequence = current
+    if others:
+        target.PertinentOtherEvidenceSequence = others
 
 
 def references(content: Dataset) -> Iterator[Dataset]:
@@ -46,6 +55,11 @@ def references(content: Dataset) -> Iterator[Dataset]:
                 if "ReferencedSOPInstanceUID" in entry:
                     yield entry
                 yield from references(entry)
+
+
+def referenced_requests(header: SourceHeader) -> list[Dataset]:
+    """Items of Referenced Request Sequence: what was ordered, as far as the images say."""
+    return [_request(entry) for entry in header.requests]
 
 
 def _request(source: Dataset) -> Dataset:
@@ -62,19 +76,30 @@ def _request(source: Dataset) -> Dataset:
     return request
 
 
-def _evidence(root: Dataset, known: Sequence[Dataset]) -> list[Dataset]:
-    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for what the content refers to."""
+def evidence(root: Dataset, known: Sequence[Dataset]) -> list[Dataset]:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for what the content refers to.
+
+    Parameters
+    ----------
+    root : Dataset
+        Content tree.
+    known : sequence of Dataset
+        Instances it may refer to, with their UIDs.
+    """
     whereabouts = {str(instance.SOPInstanceUID): instance for instance in known}
+    return hierarchy([whereabouts[str(reference.ReferencedSOPInstanceUID)] for reference in references(root)])
+
+
+def hierarchy(instances: Sequence[Dataset]) -> list[Dataset]:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) of instances, by study and series in their order."""
     studies: dict[str, dict[str, dict[str, str]]] = {}
-    for reference in references(root):
-        uid = str(reference.ReferencedSOPInstanceUID)
-        instance = whereabouts[uid]
+    for instance in instances:
         series = studies.setdefault(str(instance.StudyInstanceUID), {})
-        series.setdefault(str(instance.SeriesInstanceUID), {})[uid] = str(instance.SOPClassUID)
+        series.setdefault(str(instance.SeriesInstanceUID), {})[str(instance.SOPInstanceUID)] = str(instance.SOPClassUID)
     items = []
-    for study_uid, series in studies.items():
+    for study_uid, found in studies.items():
         item = Dataset()
-        item.ReferencedSeriesSequence = [_series(uid, instances) for uid, instances in series.items()]
+        item.ReferencedSeriesSequence = [_series(uid, members) for uid, members in found.items()]
         item.StudyInstanceUID = study_uid
         items.append(item)
     return items

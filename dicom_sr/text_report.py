@@ -20,6 +20,7 @@ from pydicom.uid import BasicTextSRStorage
 
 from dicom_sr import codes
 from dicom_sr.composite import Place, compose
+from dicom_sr.key_images import key_frames
 from dicom_sr.provenance import observer
 from dicom_sr.rendering import RenderContext
 from dicom_sr.source_header import SourceHeader
@@ -62,14 +63,20 @@ def render_text(
         Position among the drafts, from 1; they share a series.
     known : sequence of Dataset
         Source headers the report may refer to.
+
+    Notes
+    -----
+    A title of the destination's own becomes Series Description and the line below the warning; the coded document title
+    stays what validators know.
     """
+    title = context.profile.text_title
     banner = _BANNERS.get(draft.language, BANNER)
     author = () if draft.author is None else (draft.author,)
     made = compose(
         sop_class_uid=BasicTextSRStorage,
         modality="SR",
         role=role_of(draft.language),
-        place=Place("text", 2, instance, "AI: draft report, not reviewed"),
+        place=Place("text", 2, instance, title or "AI: draft report, not reviewed"),
         header=header,
         context=context,
         models=(result.model, *author),
@@ -80,9 +87,9 @@ def render_text(
         language=draft.language,
         header=header,
         context=context,
-        findings=paragraphs([banner, draft.findings, *draft.notes, *lines]),
+        findings=paragraphs([banner, title, draft.findings, *draft.notes, *lines]),
         impression=paragraphs([banner, draft.impression]),
-        illustrations=_illustrations(result, source),
+        illustrations=key_frames(result, source, ILLUSTRATED) if source is not None else (),
     )
     add_document(made, root=root, header=header, known=known)
     return made
@@ -106,8 +113,12 @@ def narrative(
     findings: str,
     impression: str,
     illustrations: Sequence[SourceFrame] = (),
+    conclusions: Sequence[codes.Code] = (),
 ) -> Dataset:
     """Root container of TID 2000 with a findings and an impressions section.
+
+    ``conclusions`` say in code what the findings say in words. In the flat dialect both texts stand under the root itself,
+    without sections and images: TID 2000 is extensible, and some report systems read nothing deeper.
 
     The title is (18748-4 LN): with one that is not in a validator's edition of CID 7000 nothing would be validated.
     """
@@ -120,20 +131,27 @@ def narrative(
         ]
     )
     content.extend(observer(context.identity))
-    images = [
-        ImageContentItem(
-            codes.BEST_ILLUSTRATION,
-            frame.sop_class_uid,
-            frame.sop_instance_uid,
-            None if frame.frame_number is None else [frame.frame_number],
-            relationship_type=contains,
-        )
-        for frame in illustrations
-    ]
-    content.append(_section(codes.FINDINGS_HEADING, [TextContentItem(codes.FINDING, findings, contains), *images]))
-    content.append(_section(codes.IMPRESSIONS_HEADING, [TextContentItem(codes.IMPRESSION, impression, contains)]))
+    said = TextContentItem(codes.FINDING, findings, contains)
+    concluded = TextContentItem(codes.IMPRESSION, impression, contains)
+    coded = [CodeContentItem(codes.FINDING, code, contains) for code in conclusions]
+    if context.profile.text_dialect == "flat":
+        content.extend([said, *coded, concluded])
+    else:
+        images = [_illustration(frame) for frame in illustrations]
+        content.append(_section(codes.FINDINGS_HEADING, [said, *coded, *images]))
+        content.append(_section(codes.IMPRESSIONS_HEADING, [concluded]))
     root.ContentSequence = content
     return root
+
+
+def _illustration(frame: SourceFrame) -> ImageContentItem:
+    return ImageContentItem(
+        codes.BEST_ILLUSTRATION,
+        frame.sop_class_uid,
+        frame.sop_instance_uid,
+        None if frame.frame_number is None else [frame.frame_number],
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
 
 
 def _section(heading: codes.Code, items: Sequence[ContentItem]) -> ContainerContentItem:
@@ -142,11 +160,3 @@ def _section(heading: codes.Code, items: Sequence[ContentItem]) -> ContainerCont
     )
     section.ContentSequence = ContentSequence(items)
     return section
-
-
-def _illustrations(result: StudyResult, source: SeriesVolume | None) -> list[SourceFrame]:
-    """Key slice of the largest regions, each image once, in order of region size."""
-    if result.segmentation is None or source is None:
-        return []
-    slices = dict.fromkeys(region.key_slice for region in result.segmentation.regions)
-    return [source.frames[k] for k in slices][:ILLUSTRATED]

@@ -5,6 +5,9 @@ It is what leaves when no report model is installed, and what replaces generated
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from models import history
 from models.phrases_en import English
 from models.phrases_ja import Japanese
 from models.report_facts import ReportFacts
@@ -65,7 +68,30 @@ def compose(result: StudyResult, language: str) -> Draft:
     if result.outcome is not Outcome.NOT_ASSESSED:
         findings += _limits(facts, words)
     notes = (words.ai_draft(), *_limitations(result, words), words.model(result.model))
-    return Draft(language=language, findings="\n".join(findings), impression=impression, author=None, notes=notes)
+    composed = Draft(language=language, findings="\n".join(findings), impression=impression, author=None, notes=notes)
+    return with_history(composed, result)
+
+
+def with_history(draft: Draft, result: StudyResult) -> Draft:
+    """The draft with what is said of earlier results: the comparison with an earlier study, and what this replaces.
+
+    Added after a generated text was checked: its figures are those of another study or of another run.
+    """
+    words = wording(draft.language)
+    findings, impression, notes = [draft.findings], [draft.impression], list(draft.notes)
+    if result.comparison is not None:
+        findings += history.compared(result.comparison, draft.language)
+        impression.append(history.compared_impression(result.comparison, draft.language))
+    elif result.not_compared is not None:
+        findings.append(history.not_compared(result.not_compared, draft.language))
+    if result.replaces is not None:
+        notes.insert(0, history.replaced(result, result.replaces, draft.language))
+    return replace(
+        draft,
+        findings="\n".join(line for line in findings if line),
+        impression=words.separator.join(line for line in impression if line),
+        notes=tuple(notes),
+    )
 
 
 def _found(facts: ReportFacts, words: Wording) -> list[str]:

@@ -145,6 +145,12 @@ class ParameterInvalid(ModelError):
     remedy = "Correct the rule's parameters; `ainode models info ID` lists what is adjustable."
 
 
+class StoredResultDamaged(ModelError):
+    code = "MOD-010"
+    summary = "A stored result cannot be read back."
+    remedy = "Nothing was made from it; run the study again (`ainode retry JOB`) to get a new result."
+
+
 class PromptMissing(Refused):
     code = "MOD-011"
     summary = "The model needs a prompt, and there is none."

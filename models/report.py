@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from models.composer import compose, wording
+from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
 from models.errors import ModelError, TextContradictsResult, Transient
 from models.results import Draft, Outcome, StudyResult
@@ -45,6 +45,12 @@ def draft(result: StudyResult, language: str, *, generator: Model | None, inputs
     ModelError
         Only one that is :class:`Transient`: a fallback then would make the text depend on luck.
     """
+    # The figures of other studies and runs would pass for contradictions.
+    alone = replace(result, comparison=None, not_compared=None, replaces=None)
+    return with_history(_draft(alone, language, generator, inputs), result)
+
+
+def _draft(result: StudyResult, language: str, generator: Model | None, inputs: Mapping[str, Volume]) -> Draft:
     composed = compose(result, language)
     if generator is None or result.outcome is Outcome.NOT_ASSESSED:
         return composed

@@ -219,13 +219,22 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LesionChange:
-    """One followed lesion: its identity, both volumes in mL (None where it is not there), and the change."""
+    """One followed lesion: its identity, both volumes in mL (None where it is not there), and the change.
+
+    Attributes
+    ----------
+    current_number, prior_number : int or None
+        :attr:`Region.number` in the segmentation of now and of then. Where lesions have merged or parted it is the one that
+        overlaps most, and the volumes are those of all of them.
+    """
 
     tracking: Tracking
     label: str
     current_ml: float | None
     prior_ml: float | None
     change: Change
+    current_number: int | None = None
+    prior_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +244,7 @@ class Comparison:
     Attributes
     ----------
     prior_study_uid, prior_segmentation_uid, prior_segmentation_class_uid : str
-        The earlier study and the SEG its volumes are from.
+        The earlier study and the SEG its volumes are from; no SEG where nothing had been found.
     prior_date : str
         DICOM DA of the earlier study; empty where unknown.
     current_ml, prior_ml : float
@@ -244,6 +253,10 @@ class Comparison:
         Of the whole.
     lesions : tuple of LesionChange
         Followed one by one; those of now first, in their order, then the resolved ones.
+    tolerance : float
+        Relative change up to which a lesion counts as unchanged.
+    tolerance_ml : float
+        Absolute change, in mL, up to which it does.
     """
 
     prior_study_uid: str
@@ -255,6 +268,45 @@ class Comparison:
     prior_ml: float
     change: Change
     lesions: tuple[LesionChange, ...] = ()
+    tolerance: float = 0.2
+    tolerance_ml: float = 0.3
+
+
+class NotCompared(StrEnum):
+    """Why an earlier result was not compared with."""
+
+    IDENTITY_DOUBTFUL = "identity_doubtful"
+    NOT_COMPARABLE = "not_comparable"
+    IMAGES_GONE = "images_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The earlier result on the same study that a result takes the place of, and what is different since.
+
+    Attributes
+    ----------
+    moment : str
+        When it was made, site's wall clock: ``"2026-01-31 03:12"``.
+    run : int
+        Its number.
+    outcome : Outcome or None
+        None where that run had failed.
+    total_ml : float or None
+        Its total volume.
+    images_added, images_removed : int
+        Images this run took and that one did not, and the other way round.
+    series_added : tuple of str
+        Series Descriptions of the images added, each once.
+    """
+
+    moment: str
+    run: int
+    outcome: Outcome | None
+    total_ml: float | None
+    images_added: int = 0
+    images_removed: int = 0
+    series_added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +375,10 @@ class StudyResult:
         Numbers for each voxel.
     comparison : Comparison or None
         With the earlier study, where there is one.
+    not_compared : NotCompared or None
+        Set where there is an earlier result and it was not compared with.
+    replaces : Replaced or None
+        The earlier result on this study, where this is a later version.
     limitations : tuple of str
         Keys of fixed sentences the composer knows (``"baseline_not_validated"``, ``"subacute_missed"`` …).
     drafts : tuple of Draft
@@ -346,7 +402,17 @@ class StudyResult:
     marks: tuple[Mark, ...] = ()
     heat_maps: tuple[HeatMap, ...] = ()
     comparison: Comparison | None = None
+    not_compared: NotCompared | None = None
+    replaces: Replaced | None = None
     limitations: tuple[str, ...] = ()
     drafts: tuple[Draft, ...] = ()
     refusal: RefusalReason | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid_role(self) -> str | None:
+        """Input role whose voxel grid everything with a place counts on; None where nothing has a place."""
+        if self.segmentation is not None:
+            return self.segmentation.role
+        roles = [mark.role for mark in self.marks] + [heat_map.role for heat_map in self.heat_maps]
+        return roles[0] if roles else None

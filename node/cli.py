@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("retry", "Run a failed or dead job again."),
     "cancel": ("cancel", "Cancel a queued or running job."),
     "replay": ("replay", "Send deliveries again, with the same bytes."),
+    "pause": ("pause", "Stop a model, a rule, a destination or everything; receiving goes on."),
+    "resume": ("resume", "Let go on what was paused."),
     "hold": ("hold", "Hold a study: nothing runs on it."),
     "release": ("release", "Release a held study."),
     "corrections": ("corrections", "List what destinations have under an identity that was corrected since."),

@@ -158,6 +158,12 @@ class PeerNotTrusted(PeerUnreachable):
     )
 
 
+class TranscodingFailed(PeerError):
+    code = "PEER-008"
+    summary = "The object cannot be sent in any transfer syntax that the destination accepts."
+    remedy = "Have the destination accept explicit VR little endian for this SOP class, then `ainode replay DELIVERY`."
+
+
 class JobError(NodeError):
     """A job ended badly."""
 

@@ -7,7 +7,7 @@ killed at any line repeats the step from the same state.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from node import arrival, correction, routing
 from node.archive import copies, index, ledger
 from node.archive.tables import associations, instances, jobs
 from node.arrival import AssociationEnded, Corrected, Decision, InstanceStored, Instant, Phase, Released, State, Tick
+from node.delivery import capabilities
+from node.delivery.capabilities import Capabilities
+from node.delivery.variants import variant
 from node.jobs import queue
 from node.patients import PatientIdentity, contradiction
 from node.settings import ProfileSection, RuleSection, Settings
@@ -283,7 +286,7 @@ def _queue(
     rule, key = verdict.rule, input_key(current)
     earlier = connection.execute(
         select(jobs.c.id, jobs.c.input_key, jobs.c.run, jobs.c.state, jobs.c.superseded_at).where(
-            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name
+            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name, jobs.c.kind == queue.JobKind.RUN
         )
     ).all()
     # A superseded run has an answer to nobody, even where its images are back to what they were.
@@ -312,7 +315,9 @@ def _queue(
         input_key=key,
         priority=_PRIORITIES[rule.priority],
         maximum_attempts=settings.jobs.maximum_attempts,
-        specification=specification(rule, current, settings),
+        specification=specification(
+            rule, current, settings, {name: capabilities.of(connection, name) for name in rule.destinations}
+        ),
         shadow=rule.shadow,
         run=1 + max((job.run for job in earlier), default=0),
     )
@@ -326,8 +331,18 @@ def input_key(current: Sequence[Row[Any]]) -> str:
     return digest.hexdigest()
 
 
-def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Settings) -> dict[str, Any]:
+def specification(
+    rule: RuleSection,
+    current: Sequence[Row[Any]],
+    settings: Settings,
+    known: Mapping[str, Capabilities] | None = None,
+) -> dict[str, Any]:
     """What a job must remember of rule and configuration, so that a retry does what was decided, whatever they are then.
+
+    Parameters
+    ----------
+    known : mapping or None
+        What destinations are known to take: each gets the form of its profile that it takes.
 
     Returns
     -------
@@ -336,9 +351,12 @@ def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Sett
         ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``.
     """
     destinations: dict[str, list[str]] = {}
+    profiles: dict[str, ProfileSection] = {}
     for name in rule.destinations:
-        destinations.setdefault(settings.destination[name].profile, []).append(name)
-    profiles = {profile: settings.profile_of(names[0]) for profile, names in destinations.items()}
+        taken = (known or {}).get(name, Capabilities())
+        profile, section = variant(settings.destination[name].profile, settings.profile_of(name), taken)
+        destinations.setdefault(profile, []).append(name)
+        profiles[profile] = section
     if not profiles:
         profiles = {"default": settings.profile.get("default", ProfileSection())}
     return {
@@ -349,5 +367,6 @@ def specification(rule: RuleSection, current: Sequence[Row[Any]], settings: Sett
         "languages": [settings.node.language],
         "parameters": dict(rule.parameters),
         "report_model": rule.report_model,
+        "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
     }

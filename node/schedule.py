@@ -13,13 +13,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
 from node import correction, doorbell, log, planning
-from node.archive import index, ledger
+from node.archive import index, ledger, pauses
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
 from node.archive.tables import deliveries, instances, studies
 from node.boot import MonotonicClock
-from node.delivery import outbox
+from node.delivery import delivered, outbox
 from node.errors import StoreUnavailable
 from node.jobs import queue
 from node.settings import Settings
@@ -165,6 +165,14 @@ class Scheduler:
         if expired:
             doorbell.ring(self._bells, doorbell.SENDER)
 
+    def remove_delivered(self) -> None:
+        """Remove local copies of results that every destination was proven to have, after the time the site sets."""
+        removed = delivered.remove_delivered(
+            self._store, self._settings.data_dir / "outbox", time.time(), keep_days=self._settings.delivery.keep_days
+        )
+        if removed:
+            log.say(_LOG, 20, "removed local copies of delivered results", count=removed)
+
     def tidy(self) -> None:
         """Remove what dead processes left behind: parts of the spool, folders of runs."""
         swept = self._spool.sweep_parts(_PART_AGE_SECONDS)
@@ -183,6 +191,8 @@ class Scheduler:
             by_state = connection.execute(select(studies.c.state, func.count()).group_by(studies.c.state)).all()
             held = index.list_studies(connection, held=True)
             outdated = correction.outdated_studies(connection)
+            proofs = delivered.proofs_by_destination(connection)
+            stopped = pauses.active(connection)
             by_destination = connection.execute(
                 select(deliveries.c.destination, deliveries.c.state, func.count())
                 .group_by(deliveries.c.destination, deliveries.c.state)
@@ -194,6 +204,7 @@ class Scheduler:
         for destination, state, count in by_destination:
             destinations.setdefault(destination, {})[state] = int(count)
             total[state] = total.get(state, 0) + int(count)
+        paused = [{name: row._mapping[name] for name in ("scope", "name", "reason", "by", "since")} for row in stopped]
         summary: dict[str, Any] = {
             "at": time.time(),
             "studies": {state: int(count) for state, count in by_state},
@@ -202,6 +213,8 @@ class Scheduler:
             "jobs": jobs,
             "deliveries": total,
             "destinations": destinations,
+            "proofs": proofs,
+            "paused": paused,
         }
         publish(self._settings.data_dir, summary)
 
@@ -219,6 +232,7 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
         (scheduler.summarise, _SUMMARY_SECONDS),
         (scheduler.expire_commitments, _COMMITMENT_SECONDS),
         (scheduler.tidy, _TIDY_SECONDS),
+        (scheduler.remove_delivered, _TIDY_SECONDS),
     ):
         timers.add_job(_tolerant(work), "interval", seconds=seconds, name=work.__name__)
     return timers

@@ -149,6 +149,11 @@ def _received(fact: Fact) -> list[str]:
     return [f"{fact.count} image(s) received from {origin}{took}{size}{verb.get(Kind(fact.kind), '')}{ours}"]
 
 
+def _derived(fact: Fact) -> list[str]:
+    origin = fact.detail.get("calling_ae_title") or "disk"
+    return [f"object received from {origin} that somebody made from one of this node: kept as such, no input of a run"]
+
+
 def _association(fact: Fact) -> list[str]:
     detail = fact.detail
     who = f"{detail.get('calling_ae_title', '?')} at {detail.get('address', '?')}"
@@ -251,6 +256,13 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.OBJECT_FROZEN: _frozen,
     Kind.DELIVERY_SENDING: _delivery("sending to"),
     Kind.DELIVERY_STORED: _delivery("stored by"),
+    Kind.DELIVERY_RETURNED: _delivery("waits again for"),
+    Kind.DELIVERY_FOUND: _delivery("no answer had come, and it was found at"),
+    Kind.DELIVERY_VERIFIED: _delivery("verified by query at"),
+    Kind.DELIVERY_UNVERIFIABLE: _delivery("stored, UNVERIFIABLE at"),
+    Kind.DELIVERY_DISCARDED: _delivery("discarded after a pause, never to be sent to"),
+    Kind.OBJECT_REMOVED: lambda fact: [f"local copy of {fact.detail.get('role')} removed: every destination has it"],
+    Kind.INSTANCE_DERIVED: _derived,
     Kind.DELIVERY_FAILED: _delivery("NOT stored by"),
     Kind.DELIVERY_UNKNOWN: _delivery("no answer from"),
     Kind.DELIVERY_DEAD: _delivery("given up on"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import insert, select
@@ -203,6 +204,8 @@ def file_delivery(
         placed = folder / file.name
         placed.write_bytes(file.read_bytes())
         facts = read_object_file(placed)
+        header = dcmread(placed, stop_before_pixels=True)
+        study_uid = str(header.StudyInstanceUID)
         written.append(
             SimpleNamespace(
                 role="seg",
@@ -210,7 +213,7 @@ def file_delivery(
                 path=f"{job}/{file.name}",
                 sop_instance_uid=facts.sop_instance_uid,
                 sop_class_uid=facts.sop_class_uid,
-                series_uid=uid("series", job),
+                series_uid=str(header.SeriesInstanceUID),
                 transfer_syntax_uid=facts.transfer_syntax_uid,
                 digest=hashlib.sha256(placed.read_bytes()).hexdigest(),
                 size=facts.size,
@@ -219,7 +222,7 @@ def file_delivery(
     with store.write() as connection:
         row = connection.execute(
             insert(tables.jobs).values(
-                study_uid=uid("study", job),
+                study_uid=study_uid,
                 rule="r",
                 model_id="m",
                 input_key=job,
@@ -235,7 +238,7 @@ def file_delivery(
             connection,
             now,
             job_id=number,
-            study_uid=uid("study", job),
+            study_uid=study_uid,
             objects=written,
             destinations={"default": list(destinations)},
             priority=2,

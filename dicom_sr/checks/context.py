@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
+from dicom_sr.checks.characters import carried
 from dicom_sr.checks.subject import Subject
 from dicom_sr.moment import UNKNOWN, valid_date, valid_time
 
@@ -26,8 +27,6 @@ def check_context(subject: Subject) -> Iterator[str]:
     for role, dataset in subject.objects:
         if str(dataset.get("StudyInstanceUID", "")) != str(subject.study.study_uid):
             yield f"{role}: Study Instance UID is not the study's"
-        if dataset.get("SpecificCharacterSet") != "ISO_IR 192":
-            yield f"{role}: character set is not ISO_IR 192"
         yield from _identity_problems(role, dataset, subject)
         yield from _invented(role, dataset, subject)
         for keyword in _OUR_DATES:
@@ -66,9 +65,9 @@ def _identity_problems(role: str, dataset: Dataset, subject: Subject) -> Iterato
         ours, theirs = _text(dataset, keyword), _text(subject.base, keyword)
         if not _is_sound(keyword, theirs):
             theirs = ""
-        if ours == theirs:
+        if ours == carried(theirs, subject.profile):
             continue
-        elsewhere = {_text(header, keyword) for header in subject.study.headers}
+        elsewhere = {carried(_text(header, keyword), subject.profile) for header in subject.study.headers}
         if theirs or ours not in elsewhere:
             yield f"{role}: {keyword} differs from the source"
 
@@ -77,7 +76,9 @@ def _invented(role: str, dataset: Dataset, subject: Subject) -> Iterator[str]:
     for element in dataset:
         if element.tag.group != _PATIENT_GROUP or element.keyword in _IDENTITY or element.VR == "SQ":
             continue
-        if element.tag not in subject.base or str(element.value) != str(subject.base[element.tag].value):
+        if element.tag not in subject.base or str(element.value) != carried(
+            str(subject.base[element.tag].value), subject.profile
+        ):
             yield f"{role}: {element.keyword} is not the source's"
 
 

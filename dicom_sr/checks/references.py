@@ -14,7 +14,7 @@ _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenc
 
 def check_references(subject: Subject) -> Iterator[str]:
     """References resolve; evidence lists exactly what the content refers to (PS3.3 C.17.2)."""
-    instances: dict[str, Dataset] = dict(subject.headers)
+    instances: dict[str, Dataset] = {str(each.SOPInstanceUID): each for each in subject.known} | subject.headers
     instances.update({str(dataset.get("SOPInstanceUID", "")): dataset for _, dataset in subject.objects})
     for role, dataset in subject.objects:
         for reference in walk(dataset):
@@ -22,7 +22,7 @@ def check_references(subject: Subject) -> Iterator[str]:
                 yield from _reference_problems(role, reference, instances)
         for container in walk(dataset):
             yield from _series_problems(role, container, instances)
-    for role, report in subject.reports:
+    for role, report in subject.documents:
         content = Dataset()
         if "ContentSequence" in report:
             content.ContentSequence = report.ContentSequence

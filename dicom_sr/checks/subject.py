@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 
+from dicom_sr.profile import Profile
 from dicom_sr.rendering import RenderedObject
 from models.results import StudyResult
 
@@ -26,12 +27,22 @@ class Subject:
     ----------
     objects : tuple of (str, FileDataset)
         Role and data set.
+    profile : Profile
+        What the set was rendered for.
+    files : tuple of (str, bytes)
+        Role and the whole file.
+    known : tuple of Dataset
+        Headers of instances outside of the study and the set that may be referred to: objects of earlier runs, and of the
+        study compared with.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
     study: LoadedStudy
     result: StudyResult
     source: SeriesVolume | None
+    profile: Profile = field(default_factory=Profile)
+    files: tuple[tuple[str, bytes], ...] = ()
+    known: tuple[Dataset, ...] = ()
 
     @classmethod
     def of(
@@ -40,10 +51,14 @@ class Subject:
         study: LoadedStudy,
         result: StudyResult,
         source: SeriesVolume | None,
+        *,
+        profile: Profile,
+        known: Sequence[Dataset] = (),
     ) -> Subject:
         """Decode ``objects`` from the bytes that will be written."""
-        decoded = tuple((rendered.role, dcmread(BytesIO(rendered.encoded))) for rendered in objects)
-        return cls(decoded, study, result, source)
+        files = tuple((rendered.role, rendered.encoded) for rendered in objects)
+        decoded = tuple((role, dcmread(BytesIO(content))) for role, content in files)
+        return cls(decoded, study, result, source, profile, files, tuple(known))
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:
@@ -63,6 +78,11 @@ class Subject:
     def reports(self) -> Iterator[tuple[str, FileDataset]]:
         """Structured reports among the objects."""
         return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") == "SR")
+
+    @property
+    def documents(self) -> Iterator[tuple[str, FileDataset]]:
+        """Objects with a content tree and evidence: reports and key object selections."""
+        return ((role, dataset) for role, dataset in self.objects if dataset.get("Modality") in ("SR", "KO"))
 
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:

@@ -33,6 +33,7 @@ _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
 _FIRST_PIXELS = min(_PIXELS)
 _LONGEST_HEAD = 12
 _CHARACTER_SET, _CODE_VALUE = 0x00080005, 0x00080100
+_CLASS_UID, _INSTANCE_UID = 0x00080016, 0x00080018
 _DEEPEST = 16
 
 _SHORT_FORM = frozenset([b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN"]) | {
@@ -124,6 +125,40 @@ def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: boo
         return header_from(_ScannedValues(_Scan(head, explicit=explicit, whole=whole)), transfer_syntax_uid)
     except (_Odd, struct.error):
         return None
+
+
+def scan_instance(head: bytes, transfer_syntax_uid: str) -> tuple[str, str] | None:
+    """SOP Class and SOP Instance UID from the first elements of a data set; None where anything is odd.
+
+    Parameters
+    ----------
+    head : bytes
+        First bytes of the data set.
+    """
+    explicit = transfer_syntax_uid != _IMPLICIT_SYNTAX
+    if (
+        explicit
+        and transfer_syntax_uid != _EXPLICIT_SYNTAX
+        and not transfer_syntax_uid.startswith(_ENCAPSULATED_SYNTAXES)
+    ):
+        return None
+    found: dict[int, str] = {}
+    position, previous = 0, 0
+    while position + _LONGEST_HEAD <= len(head):
+        group, element, vr, short = _explicit(head, position)
+        tag = group << 16 | element
+        if tag <= previous or (explicit and vr not in _SHORT_FORM):
+            return None
+        if tag > _INSTANCE_UID:
+            return found.get(_CLASS_UID, ""), found.get(_INSTANCE_UID, "")
+        length = short if explicit else _length(head, position + 4)[0]
+        value = head[position + 8 : position + 8 + length]
+        if tag in (_CLASS_UID, _INSTANCE_UID):
+            if not value.isascii() or (explicit and vr != b"UI"):
+                return None
+            found[tag] = value.decode("ascii").strip("\0 ")
+        position, previous = position + 8 + length, tag
+    return None
 
 
 class _Scan:

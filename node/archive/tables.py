@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0002"
+REVISION = "0004"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -90,6 +90,8 @@ instances = Table(
     Column("calling_ae_title", String(16), nullable=False, default=""),
     Column("called_ae_title", String(16), nullable=False, default=""),
     Column("ours", Boolean, nullable=False, default=False),  # produced by this node: filed, nothing run
+    # Somebody edited an object of this node: its Contributing Equipment names us, its General Equipment does not.
+    Column("derived", Boolean, nullable=False, default=False, server_default=false()),
     Column("modality", String(16), nullable=False, default=""),
     Column("patient_id", Text, nullable=False, default=""),
     Column("issuer_of_patient_id", Text, nullable=False, default=""),
@@ -142,6 +144,8 @@ jobs = Table(
     Column("error_code", String(16)),
     Column("message", Text),
     Column("superseded_at", Float),  # an image it took was corrected: nothing of it leaves any more
+    Column("kind", String(16), nullable=False, default="run", server_default="run"),  # node.jobs.queue.JobKind
+    Column("parent_id", BigInteger),  # the run whose result it writes anew, or takes back
     UniqueConstraint("study_uid", "rule", "input_key", "run"),
     Index(None, "state", "priority", "id"),
     sqlite_autoincrement=True,
@@ -162,6 +166,7 @@ objects = Table(
     Column("digest", String(64), nullable=False),  # SHA-256 of the whole file
     Column("size", BigInteger, nullable=False),
     Column("frozen_at", Float, nullable=False),
+    Column("removed_at", Float),  # when retention removed the local copy; every destination was proven to have it
     Index(None, "job_id"),
     Index(None, "study_uid"),
 )
@@ -183,6 +188,14 @@ deliveries = Table(
     Column("proven_at", Float),
     Column("transaction_uid", String(64)),
     Column("outdated", String(16)),  # the destination has, or may have, an old identity: open, settled
+    Column("replaced_by", BigInteger),  # the job whose set took its place at this destination
+    # An attempt ended without an answer: the destination is asked whether it has the object before it is sent again.
+    Column("in_doubt", Boolean, nullable=False, default=False, server_default=false()),
+    Column("proof", String(16)),  # node.delivery.delivery_states.Proven; null: none yet
+    Column("proof_asked", Integer, nullable=False, default=0, server_default="0"),  # commitments nobody answered
+    Column("looked", Integer, nullable=False, default=0, server_default="0"),  # queries that did not find it
+    Column("ask_at", Float, nullable=False, default=0.0, server_default="0"),  # when to ask for proof next
+    Column("sent_syntax_uid", String(64)),  # transfer syntax it was sent in, where not the frozen one
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
@@ -198,6 +211,43 @@ commitments = Table(
     Column("due_at", Float, nullable=False),
     Column("answered_at", Float),
     Column("outcome", String(16)),  # committed, failed, expired
+)
+
+# What a radiologist, or the archive for one, made of an object of ours: a rejection note, an edited copy, a verified report.
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),  # node.assessments.AssessmentKind
+    Column("sop_instance_uid", String(64), ForeignKey("objects.sop_instance_uid"), nullable=False),
+    Column("source_uid", String(64), nullable=False),  # SOP Instance UID of what said so
+    Column("source_path", Text, nullable=False),  # relative to the spool
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("reason", String(64), nullable=False, default=""),  # coded: "113001 DCM"
+    UniqueConstraint("sop_instance_uid", "source_uid", "kind"),
+    sqlite_autoincrement=True,
+)
+
+# What a destination said it takes when it was asked last: {"storage": {SOP Class UID: [Transfer Syntax UID, …]},
+# "charset": …, "refused": [SOP Class UID, …]}.
+capabilities = Table(
+    "capabilities",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("table", JSON, nullable=False),
+)
+
+# What an operator has stopped; a row goes when it is resumed, the ledger keeps both.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String(16), primary_key=True),  # node.pauses.Scope: model, rule, destination, all
+    Column("name", String(128), primary_key=True),  # empty for "all"
+    Column("reason", Text, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("since", Float, nullable=False),
 )
 
 ledger = Table(

@@ -20,7 +20,8 @@ def deliveries(
     destination: Annotated[str | None, typer.Option("--destination", help="Only to this destination.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the latest first.")] = 50,
 ) -> None:
-    """List deliveries, the latest first. Only "committed" is proof."""
+    """List deliveries, the latest first. Proof: "commitment" the destination is responsible, "query" it lists the object,
+    "unverifiable" it offers neither."""
     from node.commands.choices import chosen
     from node.delivery import outbox
 
@@ -31,6 +32,7 @@ def deliveries(
         {
             "delivery": row.id,
             "state": row.state,
+            "proof": row.proof,
             "destination": row.destination,
             "role": row.role,
             "attempts": row.attempts,
@@ -40,6 +42,7 @@ def deliveries(
             "created_at": row.created_at,
             "sent_at": row.sent_at,
             "proven_at": row.proven_at,
+            "sent_in": row.sent_syntax_uid,
             "sop_instance_uid": row.sop_instance_uid,
             "study_uid": row.study_uid,
         }

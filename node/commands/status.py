@@ -16,6 +16,7 @@ from node.toml_file import data_dir_of
 app = new_app()
 
 _STALE_SECONDS = 10.0
+_PROOFS = {"query": "of them found by query", "unverifiable": "of them stored, UNVERIFIABLE"}
 
 
 @app.command()
@@ -74,6 +75,11 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"OLD IDENTITY {old['study_uid']}: {old['deliveries']} object(s) at destinations, see `ainode corrections`"
         )
+    for stopped in summary.get("paused", []):
+        what = f"{stopped['scope']} {stopped['name']}".strip()
+        lines.append(f"PAUSED {what} by {stopped['by']}: {stopped['reason']}")
     for name, counts in summary.get("destinations", {}).items():
-        lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        proofs = summary.get("proofs", {}).get(name, {})
+        known = "".join(f", {count} {_PROOFS[proof]}" for proof, count in proofs.items() if proof in _PROOFS)
+        lines.append(f"to {name:<9} " + ", ".join(f"{count} {state}" for state, count in counts.items()) + known)
     return lines

@@ -12,17 +12,14 @@ from node.archive import ledger
 from node.archive.tables import commitments, deliveries
 from node.archive.upsert import insert_missing
 from node.delivery.delivery_rows import (
-    Delivery,
-    as_delivery,
     mark_failed,
     mark_outdated,
     record,
     rows_where,
     set_values,
     superseded,
-    with_object,
 )
-from node.delivery.delivery_states import DeliveryState
+from node.delivery.delivery_states import DeliveryState, Proven
 
 
 class FailureReason:
@@ -126,24 +123,9 @@ def expire_commitments(connection: Connection, now: float) -> list[str]:
             deliveries.c.transaction_uid == request.transaction_uid,
             deliveries.c.state == DeliveryState.STORED,
         ):
-            set_values(connection, row.id, transaction_uid=None)
+            set_values(connection, row.id, transaction_uid=None, proof_asked=row.proof_asked + 1)
             record(connection, now, ledger.Kind.COMMITMENT_EXPIRED, row, transaction=request.transaction_uid)
     return [request.transaction_uid for request in overdue]
-
-
-def awaiting_commitment(connection: Connection, destination: str, limit: int) -> list[Delivery]:
-    """Stored deliveries for which no commitment request is open."""
-    rows = connection.execute(
-        with_object()
-        .where(
-            deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.STORED,
-            deliveries.c.transaction_uid.is_(None),
-        )
-        .order_by(deliveries.c.priority, deliveries.c.id)
-        .limit(limit)
-    )
-    return [as_delivery(row, attempt=row.attempts) for row in rows]
 
 
 def _prove(connection: Connection, now: float, request: Row[Any], committed: Collection[str]) -> tuple[str, ...]:
@@ -155,7 +137,10 @@ def _prove(connection: Connection, now: float, request: Row[Any], committed: Col
         deliveries.c.state.not_in([str(DeliveryState.COMMITTED), str(DeliveryState.QUEUED)]),
     )
     for row in rows:
-        set_values(connection, row.id, state=str(DeliveryState.COMMITTED), proven_at=now, message=None)
+        values = {"state": str(DeliveryState.COMMITTED), "proof": str(Proven.COMMITMENT), "in_doubt": False}
+        # The words of a warning stay; those of a failure that was none go.
+        said = row.message if row.state == DeliveryState.STORED else None
+        set_values(connection, row.id, proven_at=now, message=said, **values)
         facts = {"transaction": request.transaction_uid, "committed": True}
         record(connection, now, ledger.Kind.COMMITMENT_ANSWERED, row, **facts)
         if superseded(connection, row.job_id):

@@ -13,6 +13,7 @@ from node.delivery.delivery_states import DeliveryState, Outdated
 from node.errors import NotStored
 
 SUPERSEDED = "superseded by a correction"
+DISCARDED = "discarded by an operator after a pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Delivery:
         Relative to the outbox folder.
     digest : str
         Hex SHA-256 of the whole file: what must arrive.
+    in_doubt : bool
+        An earlier attempt had no answer: the destination may have the object.
     """
 
     id: int
@@ -43,12 +46,13 @@ class Delivery:
     path: str
     digest: str
     size: int
+    in_doubt: bool
 
 
 def with_object() -> Any:
     """SELECT of deliveries, each with its object."""
     of_object = ("sop_class_uid", "series_uid", "study_uid", "transfer_syntax_uid", "job_id", "role", "profile")
-    columns = [objects.c[name] for name in (*of_object, "path", "digest", "size", "frozen_at")]
+    columns = [objects.c[name] for name in (*of_object, "path", "digest", "size", "frozen_at", "removed_at")]
     return select(deliveries, *columns).join(objects, deliveries.c.sop_instance_uid == objects.c.sop_instance_uid)
 
 
@@ -82,7 +86,10 @@ def mark_failed(
     dead: bool,
     not_before: float,
 ) -> DeliveryState:
-    """Mark a delivery failed or dead; withdrawn where its run was superseded meanwhile."""
+    """Mark a delivery failed or dead; withdrawn where its run was superseded, or its object replaced, meanwhile."""
+    if (by := replaced_by(connection, row.id)) is not None:
+        withdraw_replaced(connection, now, row, by=by)
+        return DeliveryState.WITHDRAWN
     if superseded(connection, row.job_id):
         withdraw(connection, now, row, reached=may_be_there(connection, row))
         return DeliveryState.WITHDRAWN
@@ -95,6 +102,7 @@ def mark_failed(
         message=message,
         not_before=not_before,
         transaction_uid=None,
+        proof=None,
     )
     kind = ledger.Kind.DELIVERY_DEAD if dead else ledger.Kind.DELIVERY_FAILED
     record(connection, now, kind, row, status=status, message=message, attempt=row.attempts)
@@ -111,9 +119,25 @@ def superseded(connection: Connection, job_id: int) -> bool:
     return connection.execute(statement).first() is not None
 
 
+def replaced_by(connection: Connection, delivery_id: int) -> int | None:
+    """Number of the job whose set took the place of a delivery's object; None where it still stands."""
+    statement = select(deliveries.c.replaced_by).where(deliveries.c.id == delivery_id)
+    found = connection.execute(statement).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def withdraw_replaced(connection: Connection, now: float, row: Row[Any], *, by: int) -> None:
+    """End a delivery that another set has taken the place of, without sending it."""
+    message = f"replaced by the result of job {by}"
+    set_values(
+        connection, row.id, state=str(DeliveryState.WITHDRAWN), message=message, not_before=0.0, transaction_uid=None
+    )
+    record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=message, before=row.state)
+
+
 def may_be_there(connection: Connection, row: Row[Any]) -> bool:
     """Whether the destination may have the object whatever became of the latest attempt."""
-    if row.sent_at is not None or row.state == DeliveryState.UNKNOWN:
+    if row.sent_at is not None or row.state == DeliveryState.UNKNOWN or row.in_doubt:
         return True
     events = select(ledger.ledger.c.detail).where(
         ledger.ledger.c.sop_instance_uid == row.sop_instance_uid,
@@ -136,6 +160,13 @@ def withdraw(connection: Connection, now: float, row: Row[Any], *, reached: bool
     record(connection, now, ledger.Kind.DELIVERY_WITHDRAWN, row, message=SUPERSEDED, before=row.state)
     if reached:
         mark_outdated(connection, now, row)
+
+
+def discard(connection: Connection, now: float, row: Row[Any]) -> None:
+    """End a delivery that waits, because an operator does not want what waited for the end of a pause."""
+    values = {"state": str(DeliveryState.WITHDRAWN), "message": DISCARDED, "not_before": 0.0, "transaction_uid": None}
+    set_values(connection, row.id, **values)
+    record(connection, now, ledger.Kind.DELIVERY_DISCARDED, row, message=DISCARDED, before=row.state)
 
 
 def mark_outdated(connection: Connection, now: float, row: Row[Any]) -> None:

@@ -18,6 +18,17 @@ class DeliveryState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class Proven(StrEnum):
+    """What is known, beside the answer to C-STORE, of whether a destination has an object."""
+
+    COMMITMENT = "commitment"
+    """It has taken responsibility (PS3.4 annex J); the state is ``committed``."""
+    QUERY = "query"
+    """It lists the object at instance level (C-FIND or QIDO-RS); the state stays ``stored``."""
+    UNVERIFIABLE = "unverifiable"
+    """It offers neither, or answers neither: ``stored``, and nothing proves it."""
+
+
 class Outdated(StrEnum):
     """Whether somebody has dealt with an old identity at a destination."""
 
@@ -30,3 +41,6 @@ WAITING = (DeliveryState.QUEUED, DeliveryState.UNKNOWN, DeliveryState.FAILED)
 
 SENT = (DeliveryState.STORED, DeliveryState.COMMITTED)
 """States in which the destination has said that it has the object."""
+
+PROVEN = (Proven.COMMITMENT, Proven.QUERY)
+"""Proofs after which a local copy may go."""

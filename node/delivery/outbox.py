@@ -3,29 +3,29 @@
 ::
 
     queued ──claim──▶ sending ──stored──▶ stored ──commitment──▶ committed
-      ▲                  │──unknown──▶ unknown ──claim──▶ sending      (no answer: the same bytes are sent again)
+      ▲                  │──unknown──▶ unknown ──claim──▶ sending  (asked whether it has it; else the same bytes again)
       │                  │──failed, passing──▶ failed ──claim──▶ sending
     replay               └──failed, for good──▶ dead
 
 A correction of an image that the run took withdraws what waits: queued, unknown, failed ──▶ withdrawn, for good.
-Sent is not stored, and stored is not proven: only a commitment makes a delivery ``committed``. A destination that is
-asked for none leaves it ``stored``.
+Sent is not stored, and stored is not proven: only a commitment makes a delivery ``committed``. What is known beside it
+stands in ``proof`` (:class:`~node.delivery.delivery_states.Proven`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select, true
 
 from node.archive import ledger, tables
+from node.archive.pauses import delivery_is_paused
 from node.archive.tables import deliveries
-from node.archive.upsert import insert_missing
 from node.delivery.commitments import (
     CommitmentAnswer,
     FailureReason,
-    awaiting_commitment,
     expire_commitments,
     open_commitment,
     resolve_commitment,
@@ -38,14 +38,18 @@ from node.delivery.delivery_rows import (
     mark_outdated,
     may_be_there,
     record,
+    replaced_by,
     rows_where,
     set_values,
     superseded,
     with_object,
     withdraw,
+    withdraw_replaced,
 )
 from node.delivery.delivery_states import WAITING, DeliveryState
-from node.errors import FrozenObjectDiffers, UsageError
+from node.delivery.freezing import FrozenObject, freeze
+from node.delivery.proofs import awaiting_proof, mark_unverifiable, not_listed, verified
+from node.delivery.replaying import replay
 
 __all__ = [
     "CommitmentAnswer",
@@ -53,118 +57,57 @@ __all__ = [
     "DeliveryState",
     "FailureReason",
     "FrozenObject",
-    "awaiting_commitment",
+    "Verdict",
+    "awaiting_proof",
     "claim",
     "expire_commitments",
     "failed",
+    "found",
     "freeze",
     "get",
+    "give_back",
     "list_deliveries",
     "list_objects",
+    "mark_unverifiable",
     "next_due",
+    "not_listed",
     "open_commitment",
+    "paused_among",
     "recover",
     "replay",
     "resolve_commitment",
-    "still_wanted",
     "stored",
     "unknown",
+    "verdict",
+    "verified",
     "withdraw_claimed",
 ]
 
 
-class FrozenObject(Protocol):
-    """What is frozen: :class:`node.jobs.specification.WrittenObject`, with its path relative to the outbox."""
-
-    @property
-    def role(self) -> str: ...
-    @property
-    def profile(self) -> str: ...
-    @property
-    def path(self) -> Any: ...
-    @property
-    def sop_instance_uid(self) -> str: ...
-    @property
-    def sop_class_uid(self) -> str: ...
-    @property
-    def series_uid(self) -> str: ...
-    @property
-    def transfer_syntax_uid(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def size(self) -> int: ...
+FOUND = "no answer had come, and the destination has it"
+_STAT = 0
 
 
-def freeze(
-    connection: Connection,
-    now: float,
-    *,
-    job_id: int,
-    study_uid: str,
-    objects: Sequence[FrozenObject],
-    destinations: Mapping[str, Sequence[str]],
-    priority: int,
-) -> list[int]:
-    """Make objects final and file their deliveries, in the transaction that ends their job.
+def claim(
+    connection: Connection, now: float, destination: str, limit: int, *, stat_only: bool = False
+) -> list[Delivery]:
+    """Take up to ``limit`` due deliveries for a destination, most urgent first, and count the attempt.
+
+    Nothing of a held study leaves, nothing of a run of which an image was corrected since, and nothing that is paused.
 
     Parameters
     ----------
-    objects : sequence
-        Files already in the outbox folder and synced; ``path`` relative to it.
-    destinations : mapping
-        Profile → names of the destinations that use it. A profile without any (a shadow rule) is frozen, not sent.
-
-    Returns
-    -------
-    list of int
-        Numbers of the new deliveries. Freezing the same bytes again adds nothing.
-
-    Raises
-    ------
-    FrozenObjectDiffers
-        A UID was frozen before with other bytes. Roll the transaction back.
+    stat_only : bool
+        Only what is STAT.
     """
-    new: list[int] = []
-    for written in objects:
-        if _freeze_one(connection, now, written, job_id=job_id, study_uid=study_uid):
-            ledger.record(
-                connection,
-                now,
-                ledger.Kind.OBJECT_FROZEN,
-                study_uid=study_uid,
-                job_id=job_id,
-                sop_instance_uid=written.sop_instance_uid,
-                role=written.role,
-                profile=written.profile,
-                digest=written.digest,
-                size=written.size,
-            )
-        for destination in destinations.get(written.profile, ()):
-            row = {"sop_instance_uid": written.sop_instance_uid, "destination": destination}
-            filed = {"state": str(DeliveryState.QUEUED), "priority": int(priority), "attempts": 0}
-            added = insert_missing(
-                connection,
-                deliveries,
-                {**row, **filed, "not_before": now, "created_at": now},
-                unique=list(row),
-            )
-            if added is not None:
-                new.append(int(added))
-    return new
-
-
-def claim(connection: Connection, now: float, destination: str, limit: int) -> list[Delivery]:
-    """Take up to ``limit`` due deliveries for a destination, most urgent first, and count the attempt.
-
-    Nothing of a held study leaves, and nothing of a run of which an image was corrected since.
-    """
+    urgent = deliveries.c.priority <= _STAT if stat_only else true()
     rows = connection.execute(
         with_object()
         .where(
             deliveries.c.destination == destination,
             deliveries.c.state.in_([str(state) for state in WAITING]),
             deliveries.c.not_before <= now,
+            urgent,
             ~_barred(),
         )
         .order_by(deliveries.c.priority, deliveries.c.id)
@@ -180,33 +123,105 @@ def claim(connection: Connection, now: float, destination: str, limit: int) -> l
             status=None,
             message=None,
             transaction_uid=None,
+            proof=None,
+            ask_at=0.0,
         )
         record(connection, now, ledger.Kind.DELIVERY_SENDING, row, attempt=row.attempts + 1)
     return [as_delivery(row, attempt=row.attempts + 1) for row in rows]
 
 
-def recover(connection: Connection, now: float, destination: str) -> list[int]:
-    """Mark what a dead sender left in the air as unknown and due at once. Call it before the first claim."""
-    rows = rows_where(connection, deliveries.c.destination == destination, deliveries.c.state == DeliveryState.SENDING)
+def recover(connection: Connection, now: float, destination: str, *, among: Collection[int] | None = None) -> list[int]:
+    """Mark what a dead sender left in the air as unknown and due at once. Call it before the first claim.
+
+    Parameters
+    ----------
+    among : collection of int or None
+        Only these deliveries; None: every one.
+    """
+    chosen = true() if among is None else deliveries.c.id.in_(list(among))
+    sending = deliveries.c.state == DeliveryState.SENDING
+    rows = rows_where(connection, deliveries.c.destination == destination, sending, chosen)
     for row in rows:
         _unknown(connection, now, row, "the sender ended before the answer came", not_before=now)
     return [row.id for row in rows]
 
 
-def still_wanted(connection: Connection, delivery: Delivery) -> bool:
+class Verdict(StrEnum):
+    """Whether a claimed delivery may leave."""
+
+    WANTED = "wanted"
+    SUPERSEDED = "superseded"
+    PAUSED = "paused"
+
+
+def verdict(connection: Connection, delivery: Delivery) -> Verdict:
     """Whether a claimed delivery may still be sent: ask right before sending."""
-    return not superseded(connection, delivery.job_id)
+    if superseded(connection, delivery.job_id) or replaced_by(connection, delivery.id) is not None:
+        return Verdict.SUPERSEDED
+    return Verdict.PAUSED if paused_among(connection, [delivery.id]) else Verdict.WANTED
+
+
+def paused_among(connection: Connection, delivery_ids: Collection[int]) -> set[int]:
+    """Those of some deliveries that a pause keeps from leaving."""
+    joined = select(deliveries.c.id).join(tables.objects).where(deliveries.c.id.in_(list(delivery_ids)))
+    return set(connection.execute(joined.where(delivery_is_paused())).scalars())
+
+
+def give_back(connection: Connection, now: float, delivery_id: int, why: str, *, not_before: float) -> None:
+    """A claimed delivery was not sent after all, for no fault of its own: it waits again, and no attempt is counted."""
+    row = locked(connection, delivery_id)
+    if row.state != DeliveryState.SENDING:
+        return
+    attempts = max(0, row.attempts - 1)
+    set_values(connection, row.id, state=str(DeliveryState.QUEUED), attempts=attempts, not_before=not_before)
+    record(connection, now, ledger.Kind.DELIVERY_RETURNED, row, message=why)
+    if row.replaced_by is not None:
+        withdraw_replaced(connection, now, row, by=row.replaced_by)
+    elif superseded(connection, row.job_id):
+        withdraw(connection, now, row, reached=may_be_there(connection, row))
+
+
+def found(connection: Connection, now: float, delivery_id: int) -> None:
+    """An earlier attempt had no answer, and the destination, asked, has the object: it need not be sent again."""
+    row = locked(connection, delivery_id)
+    if row.state != DeliveryState.SENDING:
+        return
+    values = {"state": str(DeliveryState.STORED), "message": FOUND, "sent_at": now, "in_doubt": False}
+    set_values(connection, row.id, attempts=max(1, row.attempts - 1), **values)
+    record(connection, now, ledger.Kind.DELIVERY_FOUND, row)
+    if superseded(connection, row.job_id):
+        mark_outdated(connection, now, row)
 
 
 def withdraw_claimed(connection: Connection, now: float, delivery_id: int) -> None:
     """End a delivery that was claimed, and not sent because its run was superseded meanwhile."""
     row = locked(connection, delivery_id)
-    if row.state == DeliveryState.SENDING:
+    if row.state != DeliveryState.SENDING:
+        return
+    if row.replaced_by is not None:
+        withdraw_replaced(connection, now, row, by=row.replaced_by)
+    else:
         withdraw(connection, now, row, reached=may_be_there(connection, row))
 
 
-def stored(connection: Connection, now: float, delivery_id: int, status: int) -> bool:
+def stored(
+    connection: Connection,
+    now: float,
+    delivery_id: int,
+    status: int,
+    *,
+    note: str = "",
+    sent_syntax_uid: str = "",
+    sent_digest: str = "",
+) -> bool:
     """The destination answered with success, or a warning (``status`` says which).
+
+    Parameters
+    ----------
+    note : str
+        What the warning means.
+    sent_syntax_uid, sent_digest : str
+        Transfer syntax and hex SHA-256 of the data set as sent, where it was not the frozen one.
 
     Returns
     -------
@@ -215,19 +230,34 @@ def stored(connection: Connection, now: float, delivery_id: int, status: int) ->
     """
     row = locked(connection, delivery_id)
     if row.state != DeliveryState.COMMITTED:
-        set_values(connection, row.id, state=str(DeliveryState.STORED), status=status, message=None, sent_at=now)
-        record(connection, now, ledger.Kind.DELIVERY_STORED, row, status=status)
+        values = {"state": str(DeliveryState.STORED), "status": status, "sent_at": now, "in_doubt": False}
+        set_values(connection, row.id, message=note or None, sent_syntax_uid=sent_syntax_uid or None, **values)
+        transcoded = {"sent_in": sent_syntax_uid, "sent_digest": sent_digest} if sent_syntax_uid else {}
+        warned = {"warning": note} if note else {}
+        record(connection, now, ledger.Kind.DELIVERY_STORED, row, status=status, **warned, **transcoded)
     if superseded(connection, row.job_id):
         mark_outdated(connection, now, row)
         return False
     return True
 
 
-def unknown(connection: Connection, now: float, delivery_id: int, message: str, *, not_before: float) -> None:
-    """No answer came: the object may be there or not, and is sent again."""
+def unknown(
+    connection: Connection,
+    now: float,
+    delivery_id: int,
+    message: str,
+    *,
+    not_before: float,
+    maximum_attempts: int | None = None,
+) -> None:
+    """No answer came: the object may be there or not. It is asked for, and sent again; dead after ``maximum_attempts``."""
     row = locked(connection, delivery_id)
-    if row.state == DeliveryState.SENDING:
-        _unknown(connection, now, row, message, not_before=not_before)
+    if row.state != DeliveryState.SENDING:
+        return
+    _unknown(connection, now, row, message, not_before=not_before)
+    if maximum_attempts is not None and row.attempts >= maximum_attempts and not superseded(connection, row.job_id):
+        words = f"{message}; no answer in {row.attempts} attempts, the destination may have it"
+        mark_failed(connection, now, row, status=None, message=words, dead=True, not_before=not_before)
 
 
 def failed(
@@ -257,54 +287,6 @@ def failed(
     return mark_failed(
         connection, now, row, status=status, message=message, dead=used_up or not transient, not_before=not_before
     )
-
-
-def replay(
-    connection: Connection, now: float, *, delivery_id: int | None = None, destination: str | None = None
-) -> list[int]:
-    """Queue deliveries again, with the same bytes and all their attempts; return their numbers.
-
-    Parameters
-    ----------
-    delivery_id : int or None
-        This one, whatever became of it, unless it is being sent.
-    destination : str or None
-        Every dead, failed or unknown delivery to this destination.
-
-    Raises
-    ------
-    NotStored
-        There is no such delivery.
-    UsageError
-        The delivery is being sent, its run was superseded, or not exactly one of both parameters was given.
-    """
-    if (delivery_id is None) == (destination is None):
-        raise UsageError("name either a delivery or a destination")
-    if delivery_id is not None:
-        rows = [locked(connection, delivery_id)]
-        if rows[0].state == DeliveryState.SENDING:
-            raise UsageError(f"delivery {delivery_id} is being sent in this moment")
-        if superseded(connection, rows[0].job_id):
-            raise UsageError(
-                f"delivery {delivery_id} carries an identity that was corrected since; it is not sent again"
-            )
-    else:
-        lost = [str(state) for state in (DeliveryState.DEAD, DeliveryState.FAILED, DeliveryState.UNKNOWN)]
-        rows = rows_where(connection, deliveries.c.destination == destination, deliveries.c.state.in_(lost))
-        rows = [row for row in rows if not superseded(connection, row.job_id)]
-    for row in rows:
-        set_values(
-            connection,
-            row.id,
-            state=str(DeliveryState.QUEUED),
-            attempts=0,
-            not_before=now,
-            message=None,
-            transaction_uid=None,
-            proven_at=None,
-        )
-        record(connection, now, ledger.Kind.DELIVERY_REPLAYED, row, before=row.state)
-    return [row.id for row in rows]
 
 
 def get(connection: Connection, delivery_id: int) -> Row[Any] | None:
@@ -352,50 +334,20 @@ def next_due(connection: Connection, destination: str) -> float | None:
 
 
 def _barred() -> ColumnElement[bool]:
-    """Condition on a statement that joins objects: their study is held, or an image of their run was corrected since."""
+    """Condition on a statement that joins objects: their study is held, their run superseded, another set took their
+    place, or something is paused."""
     study = tables.studies.c.study_uid == tables.objects.c.study_uid
     run = tables.jobs.c.id == tables.objects.c.job_id
     held = exists().where(study, tables.studies.c.held_reason.is_not(None))
-    return held | exists().where(run, tables.jobs.c.superseded_at.is_not(None))
-
-
-def _freeze_one(connection: Connection, now: float, written: FrozenObject, *, job_id: int, study_uid: str) -> bool:
-    added = insert_missing(
-        connection,
-        tables.objects,
-        {
-            "sop_instance_uid": written.sop_instance_uid,
-            "sop_class_uid": written.sop_class_uid,
-            "series_uid": written.series_uid,
-            "study_uid": study_uid,
-            "transfer_syntax_uid": written.transfer_syntax_uid,
-            "job_id": job_id,
-            "role": written.role,
-            "profile": written.profile,
-            "path": str(written.path),
-            "digest": written.digest,
-            "size": written.size,
-            "frozen_at": now,
-        },
-        unique=["sop_instance_uid"],
-    )
-    if added is not None:
-        return True
-    before = connection.execute(
-        select(tables.objects.c.digest).where(tables.objects.c.sop_instance_uid == written.sop_instance_uid)
-    ).scalar_one()
-    if before != written.digest:
-        raise FrozenObjectDiffers(
-            f"an object {written.role} was frozen before with other bytes",
-            sop_instance_uid=written.sop_instance_uid,
-            frozen=before,
-            offered=written.digest,
-        )
-    return False
+    corrected = exists().where(run, tables.jobs.c.superseded_at.is_not(None))
+    return held | corrected | deliveries.c.replaced_by.is_not(None) | delivery_is_paused()
 
 
 def _unknown(connection: Connection, now: float, row: Row[Any], message: str, *, not_before: float) -> None:
-    set_values(connection, row.id, state=str(DeliveryState.UNKNOWN), message=message, not_before=not_before)
+    values = {"state": str(DeliveryState.UNKNOWN), "message": message, "not_before": not_before, "in_doubt": True}
+    set_values(connection, row.id, **values)
     record(connection, now, ledger.Kind.DELIVERY_UNKNOWN, row, message=message)
-    if superseded(connection, row.job_id):
+    if (by := replaced_by(connection, row.id)) is not None:
+        withdraw_replaced(connection, now, row, by=by)
+    elif superseded(connection, row.job_id):
         withdraw(connection, now, row, reached=True)

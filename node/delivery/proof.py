@@ -1,180 +1,152 @@
-"""Proof that a destination has what it was sent: storage commitment, from the question to the recorded answer."""
+"""Proof that a destination has what it was sent: by commitment, else by looking, else none, and said so."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import uuid
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import select
-
 from node.archive.engine import Store
-from node.archive.tables import commitments
 from node.delivery import outbox
-from node.delivery.outbox import Delivery
+from node.delivery.commitment_request import Commitment
+from node.delivery.delivery_rows import Delivery
+from node.delivery.proofs import Unproven, ask_later
 from node.dicom.association import ClientAssociation, Proposal
-from node.dicom.commitment import (
-    COMMITMENT_PROPOSAL,
-    COMMITMENT_SOP_CLASS,
-    PROCESSING_FAILURE,
-    SUCCESS,
-    CommitmentAnswer,
-    Reference,
-    answer_handler,
-    request_commitment,
-)
-from node.errors import CommitmentFailed, NoPresentationContext, PeerError, StoreUnavailable
+from node.dicom.query import FIND_PROPOSAL, FIND_SOP_CLASS, find_instances
+from node.errors import NoResponse, PeerBusy
 from node.settings import DestinationSection
 
 logger = logging.getLogger(__name__)
 
-# How long the association of the request is kept for an answer on it. A peer that is known to answer on an
-# association of its own is not waited for.
-ANSWER_SECONDS = 1.0
-_LOOK_SECONDS = 0.05
-# A destination that offers no commitment is asked again after this long: it may have been reconfigured.
-_NOT_OFFERED_SECONDS = 3600.0
-_REFUSED_SECONDS = 300.0
+NOTHING_OFFERED = "the destination offers neither commitment nor query at instance level"
+NOTHING_ASKED = "neither commitment nor query is configured for the destination"
+NOT_ANSWERED = "the destination answers no commitment request, and offers no query at instance level"
+_BUSY_SECONDS = 60.0
+_NO_QUERY_SECONDS = 900.0
 
 
 class Proof:
-    """Asks one destination for commitment and takes its answers on the same association.
-
-    Answers on an association of the destination's own arrive at the receiver.
+    """What one destination is asked after it has stored. Safe to share between the destination's couriers.
 
     Parameters
     ----------
     store : Store
     name : str
         Name of the destination.
+    clock : callable
+        Seconds since the epoch.
     """
 
-    def __init__(self, store: Store, name: str, destination: DestinationSection) -> None:
+    def __init__(
+        self, store: Store, name: str, destination: DestinationSection, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._name = name
         self._destination = destination
-        self._answers = threading.Condition()
-        self._arriving: set[str] = set()
-        self._answered: set[str] = set()
-        self._answers_here: bool | None = None
-        self._not_before = 0.0
+        self._clock = clock
+        self._no_query_before = 0.0
+        self._commitment = Commitment(store, name, destination, clock=clock)
 
     @property
     def proposals(self) -> list[Proposal]:
-        """Contexts to propose beside those of the objects."""
-        return [COMMITMENT_PROPOSAL] if self._destination.commitment else []
+        """Contexts to propose beside those of the objects. Query also tells whether what is in doubt has arrived."""
+        return [*self._commitment.proposals, FIND_PROPOSAL]
 
     @property
     def handlers(self) -> list[tuple[Any, Any]]:
         """Handlers for the association."""
-        return [answer_handler(self._take)] if self._destination.commitment else []
+        return self._commitment.handlers
 
-    def due(self, now: float) -> bool:
-        """Whether asking makes sense: wanted, and not refused a moment ago."""
-        return self._destination.commitment and now >= self._not_before
-
-    def ask(self, association: ClientAssociation, deliveries: Sequence[Delivery], *, repeated: bool = False) -> None:
-        """Ask for commitment of stored deliveries, and wait briefly for the answer on this association.
-
-        The transaction is on record before the request leaves. Whatever goes wrong here, the deliveries stay stored
-        and are asked for again when the transaction expires.
+    def prove(
+        self, association: ClientAssociation | None, unproven: Sequence[Unproven], *, repeated: bool = False
+    ) -> None:
+        """Ask for stored deliveries.
 
         Parameters
         ----------
+        association : ClientAssociation or None
+            None where the destination accepted none of :attr:`proposals`.
         repeated : bool
-            An earlier request was not answered: whatever was learnt about the way of the answer is forgotten.
+            Earlier questions about them were not answered.
         """
-        if repeated:
-            self._answers_here = None
-        now = time.time()
-        if not deliveries or not self.due(now):
+        if not unproven:
             return
-        if not association.accepts(COMMITMENT_SOP_CLASS):
-            self._not_offered(now)
-            return
-        transaction_uid = f"2.25.{uuid.uuid4().int}"
+        limit = self._destination.commitment_attempts
+        wanted = self._commitment.due(self._clock()) and any(each.asked < limit for each in unproven)
+        to_ask: list[Delivery] = []
+        if wanted and self._commitment.offered(association):
+            to_ask = [each.delivery for each in unproven if each.asked < limit]
+        asked = {delivery.id for delivery in to_ask}
+        self._look(association, [each for each in unproven if each.delivery.id not in asked])
+        if to_ask and association is not None:
+            self._commitment.ask(association, to_ask, repeated=repeated)
+
+    def settle_doubts(self, association: ClientAssociation, doubtful: Sequence[Delivery]) -> list[Delivery]:
+        """Of deliveries that had no answer, those the destination has: recorded as stored, and not sent again.
+
+        Raises
+        ------
+        NoResponse
+            The association is lost; nothing was sent over it.
+        """
+        if not doubtful or self._clock() < self._no_query_before or not association.accepts(FIND_SOP_CLASS):
+            return []
+        try:
+            listed = _listed(association, doubtful)
+        except NoResponse:
+            # A destination that dies of the question would never get what is in doubt.
+            self._no_query_before = self._clock() + _NO_QUERY_SECONDS
+            raise
+        except PeerBusy as error:
+            logger.warning("%s: could not be asked for what had no answer, it is sent again: %s", self._name, error)
+            return []
+        there = [delivery for delivery in doubtful if delivery.sop_instance_uid in listed]
         with self._store.write() as connection:
-            outbox.open_commitment(
-                connection,
-                now,
-                transaction_uid,
-                self._name,
-                [delivery.id for delivery in deliveries],
-                now + self._destination.commitment_timeout_seconds,
-            )
-        try:
-            request_commitment(
-                association,
-                transaction_uid,
-                [Reference(delivery.sop_class_uid, delivery.sop_instance_uid) for delivery in deliveries],
-            )
-        except CommitmentFailed as error:
-            self._not_before = now + _REFUSED_SECONDS
-            logger.warning("%s: %s", self._name, error)
+            for delivery in there:
+                outbox.found(connection, self._clock(), delivery.id)
+        return there
+
+    def _look(self, association: ClientAssociation | None, unproven: Sequence[Unproven]) -> None:
+        """Look whether the destination lists objects for which no commitment is to be had."""
+        if not unproven:
             return
-        except PeerError as error:
-            logger.warning("%s: %s", self._name, error)
-            return
-        self._await_answer(association, transaction_uid)
-
-    def unavailable(self, error: NoPresentationContext) -> None:
-        """An association for the question alone was refused: the destination offers no commitment."""
-        logger.info("%s: %s", self._name, error)
-        self._not_offered(time.time())
-
-    def _await_answer(self, association: ClientAssociation, transaction_uid: str) -> None:
-        """Keep the association for an answer on it. Ending it early would cost the proof of a peer that answers here."""
-        until = time.monotonic() + (0.0 if self._answers_here is False else ANSWER_SECONDS)
-        while association.is_open and time.monotonic() < until:
-            with self._answers:
-                if self._answers.wait_for(lambda: transaction_uid in self._answered, _LOOK_SECONDS):
-                    self._answers_here = True
-                    break
-            if self._answered_elsewhere(transaction_uid):
-                self._answers_here = False
-                break
-        with self._answers:
-            self._answered.clear()
-            self._arriving.clear()
-
-    def _answered_elsewhere(self, transaction_uid: str) -> bool:
-        with self._store.read() as connection:
-            statement = select(commitments.c.answered_at).where(commitments.c.transaction_uid == transaction_uid)
-            answered = connection.execute(statement).scalar_one_or_none() is not None
-        with self._answers:
-            return answered and transaction_uid not in self._arriving
-
-    def _take(self, answer: CommitmentAnswer) -> int:
-        with self._answers:
-            # Before it is recorded: who then sees it recorded knows that it came this way.
-            self._arriving.add(answer.transaction_uid)
+        ids = [each.delivery.id for each in unproven]
+        if not self._destination.verify:
+            why = NOTHING_OFFERED if self._destination.commitment else NOTHING_ASKED
+            return self._unverifiable(ids, why)
+        if association is None or not association.accepts(FIND_SOP_CLASS):
+            return self._unverifiable(ids, NOT_ANSWERED if any(each.asked for each in unproven) else NOTHING_OFFERED)
         try:
+            listed = _listed(association, [each.delivery for each in unproven])
+        except PeerBusy as error:
+            logger.warning("%s: %s", self._name, error)
             with self._store.write() as connection:
-                outcome = outbox.resolve_commitment(
-                    connection,
-                    time.time(),
-                    answer.transaction_uid,
-                    answer.committed,
-                    answer.failed,
-                    retry_seconds=self._destination.retry_seconds,
-                    maximum_attempts=self._destination.maximum_attempts,
-                )
-        except StoreUnavailable as error:
-            logger.error("%s: a commitment answer could not be recorded: %s", self._name, error)
-            return PROCESSING_FAILURE
-        if not outcome.known:
-            logger.warning("%s: a commitment answer to no open request (%s)", self._name, answer.transaction_uid)
-        with self._answers:
-            self._answered.add(answer.transaction_uid)
-            self._answers.notify_all()
-        return SUCCESS
+                ask_later(connection, ids, ask_at=self._clock() + _BUSY_SECONDS)
+            return None
+        there = {each.delivery.id for each in unproven if each.delivery.sop_instance_uid in listed}
+        attempts = self._destination.maximum_attempts
+        with self._store.write() as connection:
+            outbox.verified(connection, self._clock(), there)
+            missing = set(ids) - there
+            again = outbox.not_listed(connection, self._clock(), missing, maximum_attempts=attempts)
+        if again:
+            logger.error("%s: answered with success for %d objects that it does not list", self._name, len(again))
+        return None
 
-    def _not_offered(self, now: float) -> None:
-        self._not_before = now + _NOT_OFFERED_SECONDS
-        logger.warning(
-            "%s: offers no storage commitment; deliveries stay 'stored'. Set commitment = false if that is meant",
-            self._name,
-        )
+    def _unverifiable(self, delivery_ids: Sequence[int], why: str) -> None:
+        with self._store.write() as connection:
+            outbox.mark_unverifiable(connection, self._clock(), delivery_ids, why)
+        logger.info("%s: %d deliveries are stored, unverifiable: %s", self._name, len(delivery_ids), why)
+
+
+def _listed(association: ClientAssociation, wanted: Sequence[Delivery]) -> set[str]:
+    """SOP Instance UIDs that the destination lists, asked for series by series."""
+    series: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for delivery in wanted:
+        series[delivery.study_uid, delivery.series_uid].append(delivery.sop_instance_uid)
+    found: set[str] = set()
+    for (study_uid, series_uid), uids in series.items():
+        found |= find_instances(association, study_uid=study_uid, series_uid=series_uid, sop_instance_uids=uids)
+    return found

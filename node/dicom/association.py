@@ -21,11 +21,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.presentation import PresentationContext
 
 from dicom_sr.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.connection import PeerSocket, adopt, hard_close, parked, prepare_library
+from node.dicom.sending_lane import ConnectionLost, Outgoing, SendingLane
+from node.dicom.store_command import StoreResponse
 from node.dicom.tls import client_context
 from node.dicom.tls_client import Dialer, SecurePeerSocket
 from node.dicom.user_identity import identity_item
@@ -47,9 +48,6 @@ MAXIMUM_CONTEXTS = 128
 MAXIMUM_PDU_BYTES = 131072
 PLAIN_TRANSFER_SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
-# Fragments of MAXIMUM_PDU_BYTES at most that wait in memory for the peer.
-_QUEUED_FRAGMENTS = 32
-_QUEUE_SECONDS = 0.0005
 _RELEASE_SECONDS = 5.0
 # A time limit of ours fires this much after pynetdicom's own, which is the gentler one.
 _GRACE_SECONDS = 2.0
@@ -115,7 +113,7 @@ class Proposal:
     abstract_syntax : str
         SOP Class UID.
     transfer_syntaxes : tuple of str
-        Usually one: the syntax the file is in, since nothing is transcoded on the way out.
+        Usually one, so that the peer says yes or no to each.
     as_provider : bool
         Propose the SCP role for ourselves (PS3.7 D.3.3.4): a commitment answer on an association that the
         provider opens, for example.
@@ -166,6 +164,7 @@ class ClientAssociation:
         self._association: Association | None = None
         self._connected = False
         self._dialer: Dialer | None = None
+        self._lane: SendingLane | None = None
 
     def __enter__(self) -> Self:
         prepare_library()
@@ -240,22 +239,29 @@ class ClientAssociation:
             except RuntimeError as error:
                 raise NoResponse(f"{self.peer}: the association ended during the request") from error
 
-    def send(self, message: DIMSEMessage, context_id: int) -> None:
-        """Queue a message fragment by fragment, no faster than the peer takes them: memory stays flat.
+    def store(
+        self, outgoing: Outgoing, *, context_id: int, message_id: int, additional_seconds: float = 0.0
+    ) -> StoreResponse:
+        """Send one object by the sending lane and return the response.
 
         Raises
         ------
         NoResponse
-            The association ended meanwhile.
+            None came: the object may or may not be stored, and the association is of no use any more.
         """
         association = self._established
-        message.context_id = context_id
-        for fragment in message.encode_msg(context_id, association.dimse.maximum_pdu_size):
-            while association.dul.to_provider_queue.qsize() >= _QUEUED_FRAGMENTS:
-                if not association.dul.is_alive() or not self._connection_stands(association):
-                    raise NoResponse(f"{self.peer}: the association ended while an object was sent")
-                time.sleep(_QUEUE_SECONDS)
-            association.dul.send_pdu(fragment)
+        if not association.is_established or self._lane is None:
+            raise NoResponse(f"{self.peer}: the association ended before the request was sent")
+        seconds = self.peer.response_timeout_seconds + additional_seconds
+        try:
+            return self._lane.store(outgoing, context_id=context_id, message_id=message_id, seconds=seconds)
+        except ConnectionLost as error:
+            raise NoResponse(f"{self.peer}: no response to C-STORE ({error})") from error
+
+    def cut(self) -> None:
+        """Close the connection at once, from any thread, whatever is under way."""
+        if self._association is not None:
+            hard_close(self._association)
 
     def status_of(self, response: Dataset, what: str) -> int:
         """DIMSE status of a response data set.
@@ -274,11 +280,6 @@ class ClientAssociation:
         if self._association is None:
             raise NoResponse(f"{self.peer}: the association is not open")
         return self._association
-
-    @staticmethod
-    def _connection_stands(association: Association) -> bool:
-        wrapper = association.dul.socket
-        return wrapper is not None and wrapper.socket is not None and not association.acse.is_aborted()
 
     def _open(self) -> Association:
         entity = AE(ae_title=self.peer.calling_ae_title)
@@ -342,6 +343,7 @@ class ClientAssociation:
             timeout_seconds=self.peer.response_timeout_seconds,
             kind=SecurePeerSocket if self._dialer else PeerSocket,
         )
+        self._lane = SendingLane(event.assoc)
 
     def _refused(self, association: Association) -> PeerError:
         """Why no association came about, in the peer's or the network's words."""

@@ -61,6 +61,10 @@ def prepare_library() -> None:
             (association, "_is_paused"),
             (association, "_accepted_cx"),
             (association.dul, "socket"),
+            (association.dul, "_is_transport_event"),
+            (association.dul, "_send"),
+            (association.dul, "_decode_pdu"),
+            (association.dul, "_recv_pdu"),
             (association.dimse, "message"),
             (association.dimse, "receive_primitive"),
             (C_STORE(), "_dataset_path"),
@@ -103,6 +107,21 @@ class PeerSocket(AssociationSocket):
     maximum_bytes: int = MAXIMUM_NEGOTIATION_BYTES
     is_foreign: bool = False
     _body_follows: bool = False
+    _ahead: bytearray = bytearray()
+
+    @property
+    def ready(self) -> bool:
+        """Whether data can be read."""
+        return bool(self._ahead) or bool(super().ready)
+
+    @property
+    def has_read_ahead(self) -> bool:
+        """Whether something was given back."""
+        return bool(self._ahead)
+
+    def unread(self, content: bytes | bytearray | memoryview) -> None:
+        """Give back what was read from the connection beyond a PDU: it is read first."""
+        self._ahead = bytearray(content) + self._ahead
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly ``nr_bytes``, fewer only where the peer closed.
@@ -131,7 +150,9 @@ class PeerSocket(AssociationSocket):
         self.acknowledge_at_once(connection)
         buffer = bytearray(nr_bytes)
         view = memoryview(buffer)
-        received = 0
+        received = min(nr_bytes, len(self._ahead))
+        view[:received] = self._ahead[:received]
+        self._ahead = self._ahead[received:]
         limit = connection.gettimeout()
         until = None if limit is None else time.monotonic() + limit
         while received < nr_bytes:

@@ -1,33 +1,35 @@
-"""Storage service class user: Part 10 files to a peer, bytes as they lie in the file.
+"""Storage service class user: Part 10 files to a peer.
 
-Nothing is decoded or transcoded, so an object goes out only on a context of its own transfer syntax, and what a
-peer stores is what was frozen.
+The bytes go out as they lie in the file wherever the peer accepts their transfer syntax. Where it does not, the object
+may be sent in another syntax that says the same (:mod:`node.dicom.transcoding`), and the reply tells so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import split_dataset
 
 from models.errors import NodeError, Transient
+from node.archive.header_scan import scan_instance
 from node.archive.part10 import read_file_meta
 from node.dicom.association import MAXIMUM_CONTEXTS, ClientAssociation, Peer, Proposal
-from node.errors import NoPresentationContext, NoResponse, PeerBusy, PeerRejectedObject, SpoolDamaged, UsageError
+from node.dicom.sending_lane import Outgoing, mapped
+from node.dicom.transcoding import alternatives, transcoded
+from node.errors import NoPresentationContext, PeerBusy, PeerRejectedObject, SpoolDamaged, UsageError
 
 # Slowest link on which an object still counts as moving: the time limit grows by a second for each of these.
 TRANSFER_FLOOR_BYTES_PER_SECOND = 125_000
 
-_PRIORITY_MEDIUM = 0x0000
+# SOP Class and SOP Instance UID stand at the beginning of a data set.
+_FIRST_BYTES = 2048
 
 # PS3.4 table B.2-1 and PS3.7 annex C. Warnings mean stored, coerced.
 _WARNINGS = {
@@ -72,6 +74,11 @@ class ObjectFile:
         """The only context on which the file can be sent as it is."""
         return Proposal(self.sop_class_uid, (self.transfer_syntax_uid,))
 
+    def proposals(self, *, transcode: bool) -> list[Proposal]:
+        """Contexts on which it can be sent, the best first."""
+        others = alternatives(self.transfer_syntax_uid) if transcode else ()
+        return [self.proposal, *(Proposal(self.sop_class_uid, (syntax,)) for syntax in others)]
+
 
 @dataclass(frozen=True, slots=True)
 class StoreReply:
@@ -83,10 +90,16 @@ class StoreReply:
         0x0000, or a warning 0xB000 to 0xBFFF.
     note : str
         What a warning means, with the peer's comment; empty at plain success.
+    transfer_syntax_uid : str
+        Set where the object was sent in another transfer syntax than it is stored in.
+    digest : str
+        Hex SHA-256 of the data set as sent; set with ``transfer_syntax_uid``.
     """
 
     status: int
     note: str = ""
+    transfer_syntax_uid: str = ""
+    digest: str = ""
 
 
 def read_object_file(path: Path, *, by_data_set: bool = False) -> ObjectFile:
@@ -116,11 +129,21 @@ def read_object_file(path: Path, *, by_data_set: bool = False) -> ObjectFile:
         raise SpoolDamaged(f"{path.name}: is no DICOM file with file meta information (PS3.10 7.1)") from error
     sop_class_uid, sop_instance_uid, transfer_syntax_uid, offset = facts
     if by_data_set:
-        named = _named_by_data_set(path)
+        named = _named_at_the_beginning(path, offset, transfer_syntax_uid) or _named_by_data_set(path)
         sop_class_uid, sop_instance_uid = named[0] or sop_class_uid, named[1] or sop_instance_uid
     if not all(0 < len(value) <= 64 for value in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
         raise SpoolDamaged(f"{path.name}: SOP class, SOP instance or transfer syntax is missing in its file meta")
     return ObjectFile(path, sop_class_uid, sop_instance_uid, transfer_syntax_uid, size, offset)
+
+
+def _named_at_the_beginning(path: Path, offset: int, transfer_syntax_uid: str) -> tuple[str, str] | None:
+    """As :func:`_named_by_data_set`, from the first elements; None where they are odd in any way."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(offset)
+            return scan_instance(stream.read(_FIRST_BYTES), transfer_syntax_uid)
+    except OSError:
+        return None
 
 
 def _named_by_data_set(path: Path) -> tuple[str, str]:
@@ -144,25 +167,31 @@ def _lenient_facts(path: Path) -> tuple[str, str, str, int]:
     )
 
 
-def proposals_of(files: Iterable[ObjectFile]) -> list[Proposal]:
+def proposals_of(files: Iterable[ObjectFile], *, transcode: bool = False) -> list[Proposal]:
     """Distinct contexts the files need, in order of first use."""
-    return list(dict.fromkeys(file.proposal for file in files))
+    return list(dict.fromkeys(proposal for file in files for proposal in file.proposals(transcode=transcode)))
 
 
-def send_object(association: ClientAssociation, file: ObjectFile, *, message_id: int = 1) -> StoreReply:
+def send_object(
+    association: ClientAssociation, file: ObjectFile, *, message_id: int = 1, transcode: bool = False
+) -> StoreReply:
     """Store one object at the peer (PS3.7 9.1.1).
 
     Parameters
     ----------
     association : ClientAssociation
-        Open; its proposals held ``file.proposal``.
+        Open; its proposals held those of the file.
     message_id : int
         1 to 65535; taken modulo.
+    transcode : bool
+        Where the peer refused the file's transfer syntax, send the object in another that it accepted.
 
     Raises
     ------
     NoPresentationContext
-        The peer did not accept the file's SOP class in the file's transfer syntax.
+        The peer did not accept the file's SOP class in a transfer syntax it can be sent in.
+    TranscodingFailed
+        It accepted it in another one only, in which the object cannot be written.
     PeerBusy
         Status A7xx, or another failure of the moment.
     PeerRejectedObject
@@ -170,29 +199,34 @@ def send_object(association: ClientAssociation, file: ObjectFile, *, message_id:
     NoResponse
         No status came back: the object may or may not have been stored.
     """
-    context_id = association.context_id(file.sop_class_uid, file.transfer_syntax_uid)
-    if context_id is None:
-        raise NoPresentationContext(
-            f"{association.peer}: no context for {file.sop_class_uid} in {file.transfer_syntax_uid}",
-            sop_class_uid=file.sop_class_uid,
-            transfer_syntax_uid=file.transfer_syntax_uid,
-        )
-    request = C_STORE()
-    request.MessageID = (message_id - 1) % 65535 + 1
-    request.Priority = _PRIORITY_MEDIUM
-    request.AffectedSOPClassUID = UID(file.sop_class_uid)
-    request.AffectedSOPInstanceUID = UID(file.sop_instance_uid)
-    request._dataset_path = (file.path, file.dataset_offset)
-    message = C_STORE_RQ()
-    message.primitive_to_message(request)
-    with association.exchange(additional_seconds=file.size / TRANSFER_FLOOR_BYTES_PER_SECOND) as connection:
-        association.send(message, context_id)
-        _, response = connection.dimse.get_msg(block=True)
-    if not isinstance(response, C_STORE) or response.Status is None:
-        raise NoResponse(f"{association.peer}: no response to C-STORE")
-    if response.MessageIDBeingRespondedTo != request.MessageID:
-        raise NoResponse(f"{association.peer}: a response to another C-STORE than the one sent")
-    return _judged(association.peer, int(response.Status), str(response.ErrorComment or "").strip())
+    number = (message_id - 1) % 65535 + 1
+    for proposal in file.proposals(transcode=transcode):
+        syntax = proposal.transfer_syntaxes[0]
+        context_id = association.context_id(file.sop_class_uid, syntax)
+        if context_id is None:
+            continue
+        if syntax == file.transfer_syntax_uid:
+            return _stored(association, file, mapped(file.path, file.dataset_offset), context_id, number)
+        content = transcoded(file.path, syntax)
+        reply = _stored(association, file, memoryview(content), context_id, number)
+        return replace(reply, transfer_syntax_uid=syntax, digest=hashlib.sha256(content).hexdigest())
+    raise NoPresentationContext(
+        f"{association.peer}: no context for {file.sop_class_uid} in {file.transfer_syntax_uid}",
+        sop_class_uid=file.sop_class_uid,
+        transfer_syntax_uid=file.transfer_syntax_uid,
+    )
+
+
+def _stored(
+    association: ClientAssociation, file: ObjectFile, dataset: memoryview, context_id: int, message_id: int
+) -> StoreReply:
+    response = association.store(
+        Outgoing(file.sop_class_uid, file.sop_instance_uid, dataset),
+        context_id=context_id,
+        message_id=message_id,
+        additional_seconds=len(dataset) / TRANSFER_FLOOR_BYTES_PER_SECOND,
+    )
+    return _judged(association.peer, response.status, response.comment)
 
 
 def _judged(peer: Peer, status: int, comment: str) -> StoreReply:
@@ -285,17 +319,20 @@ def send_paths(
     return summary
 
 
-def batches(files: Sequence[ObjectFile], *, reserved_contexts: int = 0) -> Iterator[list[ObjectFile]]:
+def batches(
+    files: Sequence[ObjectFile], *, reserved_contexts: int = 0, transcode: bool = False
+) -> Iterator[list[ObjectFile]]:
     """Split files so that each part's contexts fit into one association, keeping their order."""
     limit = MAXIMUM_CONTEXTS - reserved_contexts
     batch: list[ObjectFile] = []
     used: set[Proposal] = set()
     for file in files:
-        if file.proposal not in used and len(used) == limit:
+        needed = used.union(file.proposals(transcode=transcode))
+        if batch and len(needed) > limit:
             yield batch
-            batch, used = [], set()
+            batch, needed = [], set(file.proposals(transcode=transcode))
         batch.append(file)
-        used.add(file.proposal)
+        used = needed
     if batch:
         yield batch
 

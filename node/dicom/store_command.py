@@ -1,6 +1,6 @@
-"""C-STORE-RQ read and C-STORE-RSP written without a library's data sets (PS3.7 9.3.1, PS3.8 9.3.5 and annex E).
+"""C-STORE requests and responses without a library's data sets (PS3.7 9.3.1, PS3.8 9.3.5 and annex E).
 
-Only requests without any oddity are recognised here; every other message is somebody else's.
+Only messages without any oddity are recognised here; every other one is somebody else's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
-_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_PRIORITY, _MEDIUM = 0x0700, 0x0000
+_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET, _DATA_SET = 0x0001, 0x8001, 0x0101, 0x0001
 _COMMAND_LAST = 0x03
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
@@ -21,6 +22,15 @@ _element = struct.Struct("<HHI").unpack_from
 _head = struct.Struct("<HHI").pack
 _short = struct.Struct("<HHIH").pack
 _pdu = struct.Struct(">BBLLBB").pack
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResponse:
+    """A C-STORE-RSP: Status (0000,0900) and Error Comment (0000,0902)."""
+
+    message_id: int
+    status: int
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +53,8 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     context_id : int
         Presentation context it came on.
     """
-    values: dict[int, bytes] = {}
-    position = 0
-    while position + 8 <= len(command):
-        group, element, length = _element(command, position)
-        position += 8
-        if group or element in values:
-            return None
-        values[element] = command[position : position + length]
-        position += length
-    if position != len(command):
+    values = _values(command)
+    if values is None:
         return None
     numbers = [values.get(element, b"") for element in (_FIELD, _MESSAGE_ID, _DATA_SET_TYPE)]
     if any(len(number) != 2 for number in numbers):
@@ -64,6 +66,35 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     if any(len(uid) > _LONGEST_UID or not _UID.fullmatch(uid) for uid in uids):
         return None
     return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"))
+
+
+def read_store_response(command: bytes) -> StoreResponse | None:
+    """The response that a complete command set encodes; None where it is another message, or has no status."""
+    values = _values(command)
+    if values is None:
+        return None
+    field, message_id, status = (_number(values, element) for element in (_FIELD, _RESPONDED_TO, _STATUS))
+    if field != _C_STORE_RSP or message_id is None or status is None:
+        return None
+    return StoreResponse(message_id, status, values.get(_ERROR_COMMENT, b"").decode("ascii", "replace").strip("\0 "))
+
+
+def data_set_follows(command: bytes) -> bool:
+    """Whether a complete command set announces a data set (PS3.7 6.3.1, Command Data Set Type)."""
+    return _number(_values(command) or {}, _DATA_SET_TYPE) not in (None, _NO_DATA_SET)
+
+
+def store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    """Command set of a C-STORE-RQ that is followed by a data set, priority medium."""
+    body = (
+        _uid(_SOP_CLASS_UID, sop_class_uid)
+        + _short(0, _FIELD, 2, _C_STORE_RQ)
+        + _short(0, _MESSAGE_ID, 2, message_id)
+        + _short(0, _PRIORITY, 2, _MEDIUM)
+        + _short(0, _DATA_SET_TYPE, 2, _DATA_SET)
+        + _uid(_SOP_INSTANCE_UID, sop_instance_uid)
+    )
+    return _head(0, 0, 4) + struct.pack("<I", len(body)) + body
 
 
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:
@@ -85,6 +116,25 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
     )
     command = _head(0, 0, 4) + struct.pack("<I", len(body)) + body
     return _pdu(0x04, 0, len(command) + 6, len(command) + 2, request.context_id, _COMMAND_LAST) + command
+
+
+def _values(command: bytes) -> dict[int, bytes] | None:
+    """Element number to value of a command set; None where it is none."""
+    values: dict[int, bytes] = {}
+    position = 0
+    while position + 8 <= len(command):
+        group, element, length = _element(command, position)
+        position += 8
+        if group or element in values:
+            return None
+        values[element] = command[position : position + length]
+        position += length
+    return values if position == len(command) else None
+
+
+def _number(values: dict[int, bytes], element: int) -> int | None:
+    content = values.get(element, b"")
+    return int.from_bytes(content, "little") if len(content) == 2 else None
 
 
 def _uid(element: int, value: str) -> bytes:

@@ -21,21 +21,27 @@ from sqlalchemy import null, select, update
 
 from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
-from models.errors import NodeError, Transient
-from node import doorbell, log, planning
+from models.errors import NodeError, StoredResultDamaged, Transient
+from node import doorbell, log, planning, priors
 from node.archive import ledger
 from node.archive.engine import Store, open_store
 from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
 from node.delivery import outbox
-from node.delivery.outbox_files import place
+from node.delivery.outbox_files import place, place_result
 from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolDamaged, SpoolFull, StoreUnavailable
 from node.identity import load_identity
-from node.jobs import queue
+from node.jobs import queue, versions
 from node.jobs.executor import Executor, RunAbandoned, executor_for
 from node.jobs.heartbeat import Heartbeat
-from node.jobs.queue import JobState, LeasedJob
-from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
+from node.jobs.queue import JobKind, JobState, LeasedJob
+from node.jobs.specification import (
+    Failure,
+    JobSpec,
+    ResultBundle,
+    StoredFile,
+    WrittenObject,
+)
 from node.settings import ProfileSection, Settings
 from node.status import run_folder
 
@@ -156,6 +162,8 @@ class Dispatcher:
         self._check_room()
         # To whom an answer would go is not true any more where an image was corrected since.
         unanswered = (jobs.c.state == JobState.DEAD) & jobs.c.result.is_(null()) & jobs.c.superseded_at.is_(None)
+        # A note about an earlier result owes nobody an answer.
+        unanswered &= jobs.c.kind != JobKind.RETRACT
         with self._store.read() as connection:
             dead = connection.execute(select(jobs).where(unanswered).order_by(jobs.c.id).limit(10)).all()
         for row in [] if self._stat_only else dead:
@@ -172,6 +180,8 @@ class Dispatcher:
                 lease_until=0.0,
                 shadow=row.shadow,
                 specification=row.specification,
+                kind=JobKind(row.kind),
+                parent_id=row.parent_id,
             )
             failure = Failure(code=row.error_code or AttemptsExhausted.code, message=row.message or "", transient=True)
             folder = self._work / f"{job.id}-status-{uuid.uuid4().hex[:8]}"
@@ -193,7 +203,11 @@ class Dispatcher:
             return beat.lost or self._stopping.is_set()
 
         try:
-            bundle = self._executor.run(self._spec(job, folder), abandoned=abandoned)
+            spec = self._spec(job, folder)
+            if spec.retraction is not None and not spec.retraction.objects:
+                bundle = ResultBundle(outcome="nothing_to_retract")
+            else:
+                bundle = self._executor.run(spec, abandoned=abandoned)
         except RunAbandoned:
             if self._stopping.is_set() and not beat.lost:
                 self._give_back(job)
@@ -220,7 +234,7 @@ class Dispatcher:
         with self._store.write() as connection:
             queue.give_back(connection, time.time(), job.id, self._owner)
 
-    def _spec(self, job: LeasedJob, folder: Path) -> JobSpec:
+    def _spec(self, job: LeasedJob, folder: Path, *, with_history: bool = True) -> JobSpec:
         """The job with everything that is looked up at start."""
         content = job.specification
         spool = self._settings.data_dir / "spool"
@@ -247,16 +261,43 @@ class Dispatcher:
             output_dir=folder,
             deadline_seconds=content["deadline_seconds"],
             threads=self._settings.jobs.threads,
+            **(self._history(job) if with_history else {}),
         )
+
+    def _history(self, job: LeasedJob) -> dict[str, Any]:
+        """What the job has to know of earlier results."""
+        with self._store.read() as connection:
+            if job.kind is JobKind.RETRACT:
+                return {"retraction": versions.still_to_retract(connection, job)}
+            if job.kind is JobKind.RENDER:
+                return self._told_before(connection, job)
+            return {
+                "predecessor": versions.predecessor(connection, job, self._identity),
+                "prior": priors.find(connection, job, self._settings),
+            }
+
+    def _told_before(self, connection: Any, job: LeasedJob) -> dict[str, Any]:
+        """The stored result of the run that a job writes anew."""
+        run = queue.get(connection, job.parent_id or 0)
+        stored = ((run.result if run is not None else None) or {}).get("stored")
+        if stored is None:
+            raise StoredResultDamaged(f"run {job.parent_id} has left no stored result")
+        file = StoredFile.model_validate(stored)
+        return {
+            "stored": file.model_copy(update={"path": self._outbox / file.path}),
+            "prior": priors.of_run(connection, run, self._settings),
+        }
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
         objects = self._placed(job, bundle)
+        stored = None if bundle.stored is None else place_result(self._outbox, bundle.stored, study_uid=job.study_uid)
         result = {
             "outcome": bundle.outcome,
             "work_key": bundle.work_key,
             **bundle.summary,
             "evidence": bundle.evidence,
             "timings": bundle.timings,
+            **({} if stored is None else {"stored": stored.model_dump(mode="json")}),
         }
         with self._store.write() as connection:
             now = time.time()
@@ -271,9 +312,22 @@ class Dispatcher:
                     **refusal,
                     detail=bundle.evidence.get("refusal", {}),
                 )
+            for profile, verdict in bundle.checks.items():
+                facts = {"profile": profile, **verdict}
+                ledger.record(
+                    connection, now, ledger.Kind.OBJECT_CHECKED, study_uid=job.study_uid, job_id=job.id, **facts
+                )
             self._freeze(connection, job, objects)
+            self._replace_earlier(connection, now, job, objects)
         doorbell.ring(self._bells, doorbell.SENDER)
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
+
+    def _replace_earlier(self, connection: Any, now: float, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
+        """Let the set take the place of earlier ones, and have those told who have them."""
+        if job.kind is JobKind.RETRACT or job.shadow or not objects:
+            return
+        taken = versions.replace(connection, now, job, objects)
+        versions.file_retractions(connection, now, job, taken, objects, self._identity)
 
     def _failed(self, job: LeasedJob, failure: Failure, folder: Path, abandoned: Any) -> None:
         """End the attempt; where it was the last one, the destinations get a status object."""
@@ -311,14 +365,15 @@ class Dispatcher:
     def _status_objects(self, job: LeasedJob, reason: Failure, folder: Path, abandoned: Any) -> list[WrittenObject]:
         """Render "AI did not run: reason" in a fresh child. Empty, and loud, when even that fails.
 
-        A shadow run owes nobody an answer.
+        A shadow run owes nobody an answer, and neither does a note about an earlier result.
         """
-        if job.shadow:
+        if job.shadow or job.kind is JobKind.RETRACT:
             return []
         self._executor.discard()
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            spec = self._spec(job, folder).model_copy(
+            # A run that failed replaces nothing and compares with nothing.
+            spec = self._spec(job, folder, with_history=False).model_copy(
                 update={"status_only": reason, "deadline_seconds": _STATUS_DEADLINE_SECONDS}
             )
             bundle = self._executor.run(spec, abandoned=abandoned)

@@ -5,69 +5,38 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydicom.dataset import Dataset
+
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.errors import MixedPatients, ResultError
-from dicom_sr.rendering import RenderContext, RenderedObject
-from dicom_sr.roles import fill_roles
-from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
+from dicom_sr.errors import CharacterUnencodable, ResultError
+from dicom_sr.moment import latest
+from dicom_sr.rendering import EarlierObject, RenderContext, RenderedObject
 from dicom_sr.uids import work_key
+from dicom_sr.versions import header_of
 from dicom_sr.write import write_objects
 from models.composer import compose
-from models.errors import ModelError, NodeError, Refused, Transient
-from models.report import draft
-from models.results import CodedTerm, ModelReference, Outcome, RefusalReason, StudyResult
+from models.errors import NodeError, Transient
+from models.results import Outcome, RefusalReason, StudyResult
 from node import log
 from node.archive.placing import as_spool_error
 from node.errors import SpoolFull, UnexpectedFailure
+from node.jobs.assessment import Assessment, assess, not_run, retell, store
+from node.jobs.retracting import retract
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
+from node.jobs.timings import Timings
+from node.jobs.work_parameters import work_parameters
 from node.settings import ProfileSection
 
 if TYPE_CHECKING:
-    from models.registry import Model, Registry
+    from models.registry import Registry
 
 _LOG = log.logger("execution")
-
-
-@dataclass
-class Timings:
-    """Seconds by step."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a step."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What a run says, before anything is rendered.
-
-    Attributes
-    ----------
-    source : SeriesVolume or None
-        The series on whose grid the mask lies; None when nothing was assessed.
-    report_model : ModelReference or None
-        The generator that was asked to write the text.
-    """
-
-    study: LoadedStudy
-    result: StudyResult
-    source: SeriesVolume | None
-    report_model: ModelReference | None
 
 
 def execute_guarded(spec: JobSpec, registry: Callable[[], Registry]) -> ResultBundle:
@@ -125,22 +94,31 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         The model failed; the caller decides about another attempt and the status object.
     """
     timings = Timings()
+    if spec.retraction is not None:
+        return retract(spec, spec.retraction, registry, timings)
     if spec.status_only is not None:
-        assessment = _not_run(spec, registry, spec.status_only, timings)
+        assessment = not_run(spec, registry, spec.status_only, timings)
+    elif spec.stored is not None:
+        assessment = retell(spec, spec.stored, registry, timings)
     else:
-        assessment = _assess(spec, registry, timings)
-    objects: list[WrittenObject] = []
-    key, result = "", assessment.result
+        assessment = assess(spec, registry, timings)
+    sets: list[ObjectSet] = []
     for name, profile in sorted(spec.profiles.items()):
-        key, result, written = _object_set(spec, assessment, name, profile, timings)
-        objects += written
+        sets.append(_object_set(spec, assessment, name, profile, timings))
+    result = sets[-1].result if sets else assessment.result
+    stored = None
+    if spec.status_only is None and spec.stored is None:
+        with timings.step("write"):
+            stored = store(assessment, spec.output_dir)
     return ResultBundle(
         outcome=result.outcome.value,
-        work_key=key,
+        work_key=sets[-1].key if sets else "",
         summary=_summary(result, assessment),
         evidence=result.evidence,
-        objects=objects,
+        objects=[written for each in sets for written in each.written],
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
+        stored=stored,
+        checks={each.profile: each.verdict for each in sets},
     )
 
 
@@ -155,74 +133,30 @@ def failure_of(error: NodeError) -> Failure:
     )
 
 
-def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
-    with timings.step("load"):
-        model = registry.get(spec.model_id)
-        generator = registry.get(spec.report_model) if spec.report_model else None
-        study = load_study(spec.files)
-    try:
-        with timings.step("load"):
-            sources = fill_roles(study, model.card.inputs)
-            volumes = {role: source.volume for role, source in sources.items()}
-        with timings.step("model"):
-            result = model.run(volumes, spec.parameters)
-    except MixedPatients:
-        raise
-    except Refused as refusal:
-        return Assessment(study, _refused(model, spec.parameters, refusal), None, None)
-    source = None
-    if result.outcome is not Outcome.NOT_ASSESSED:
-        role = result.segmentation.role if result.segmentation else model.card.inputs[0].role
-        source = sources[role]
-    with timings.step("report"):
-        languages = _all_languages(spec)
-        drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages)
-    wrote = generator.reference({}) if generator else None
-    return Assessment(study, replace(result, drafts=drafts), source, wrote)
+@dataclass(frozen=True)
+class ObjectSet:
+    """What one profile gets.
 
+    Attributes
+    ----------
+    key : str
+        Work key of promise 3, hex.
+    result : StudyResult
+        What the objects say: the assessment, or that its objects failed their check.
+    verdict : dict
+        Of the check before sending, for the ledger.
+    """
 
-def _not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:
-    """Assessment of a run that failed: headers only, no model."""
-    with timings.step("load"):
-        study = load_study(spec.files, pixels=False)
-    refusal = RefusalReason(reason.code, reason.message, reason.remedy, reason.detail)
-    try:
-        model = registry.get(spec.model_id)
-    except ModelError:
-        result = StudyResult(
-            outcome=Outcome.NOT_ASSESSED,
-            title=f"Analysis by {spec.model_id}",
-            finding=CodedTerm("404684003", "SCT", "Clinical finding"),
-            site=CodedTerm("123037004", "SCT", "Body structure"),
-            model=ModelReference(spec.model_id, "unknown", spec.model_id, "unknown", "0" * 64),
-            refusal=refusal,
-        )
-    else:
-        result = _not_assessed(model, spec.parameters, refusal)
-    return Assessment(study, result, None, None)
-
-
-def _refused(model: Model, parameters: Mapping[str, str], refusal: Refused) -> StudyResult:
-    reason = RefusalReason(refusal.code, refusal.message, refusal.remedy, refusal.detail)
-    return _not_assessed(model, parameters, reason)
-
-
-def _not_assessed(model: Model, parameters: Mapping[str, str], reason: RefusalReason) -> StudyResult:
-    card = model.card
-    return StudyResult(
-        outcome=Outcome.NOT_ASSESSED,
-        title=card.title,
-        finding=card.finding,
-        site=card.site,
-        model=model.reference(parameters),
-        refusal=reason,
-        evidence={"refusal": {"code": reason.code, "message": reason.message, **reason.detail}},
-    )
+    profile: str
+    key: str
+    result: StudyResult
+    written: list[WrittenObject]
+    verdict: dict[str, Any]
 
 
 def _object_set(
     spec: JobSpec, assessment: Assessment, name: str, profile: ProfileSection, timings: Timings
-) -> tuple[str, StudyResult, list[WrittenObject]]:
+) -> ObjectSet:
     """Render, check and write the objects of one profile; a set that fails its check becomes a status object."""
     try:
         return _rendered_set(spec, assessment, assessment.result, name, profile, timings)
@@ -239,7 +173,14 @@ def _object_set(
             refusal=reason,
             evidence={**assessment.result.evidence, "refusal": {"code": error.code, "message": error.message}},
         )
-        return _rendered_set(spec, replace(assessment, source=None), result, name, profile, timings)
+        if isinstance(error, CharacterUnencodable):
+            # The status names the patient too: in Unicode, whatever the destination prefers.
+            profile = profile.model_copy(update={"character_set": "utf-8"})
+            if assessment.result.outcome is Outcome.NOT_ASSESSED:
+                result = assessment.result  # the first reason is the one to know
+        status = _rendered_set(spec, replace(assessment, source=None, prior=None), result, name, profile, timings)
+        failed = {"passed": False, "code": error.code, "problems": error.detail.get("problems", [error.message])[:20]}
+        return replace(status, verdict={**failed, "instead": status.verdict})
 
 
 def _rendered_set(
@@ -249,7 +190,7 @@ def _rendered_set(
     name: str,
     profile: ProfileSection,
     timings: Timings,
-) -> tuple[str, StudyResult, list[WrittenObject]]:
+) -> ObjectSet:
     languages = profile.languages or spec.languages
     result = replace(result, drafts=_drafts(result, languages))
     key = _key(spec, assessment, result, name, profile, languages)
@@ -259,16 +200,40 @@ def _rendered_set(
         profile=profile.as_profile(name),
         run=spec.run,
         report_model=assessment.report_model,
+        earlier=earlier_objects(spec, name),
+        prior=assessment.prior,
     )
     with timings.step("render"):
         objects = render(result, assessment.study, context, assessment.source)
     with timings.step("check"):
-        check(objects, assessment.study, result, assessment.source)
+        parts = check(
+            objects,
+            assessment.study,
+            result,
+            assessment.source,
+            profile=context.profile,
+            known=_known(context, assessment),
+        )
     with timings.step("write"):
         folder = spec.output_dir / name
         folder.mkdir()
         written = _written(objects, folder, name)
-    return key, result, written
+    verdict = {"passed": True, "objects": len(objects), "parts": parts, "release": spec.identity.software_version}
+    return ObjectSet(name, key, result, written, verdict)
+
+
+def earlier_objects(spec: JobSpec, profile: str) -> tuple[EarlierObject, ...]:
+    """The objects whose place the set of a profile takes."""
+    found = spec.predecessor.objects.get(profile, []) if spec.predecessor is not None else []
+    return tuple(EarlierObject(**each.model_dump()) for each in found)
+
+
+def _known(context: RenderContext, assessment: Assessment) -> list[Dataset]:
+    """Headers of what a set may refer to beyond the study and itself."""
+    known = [header_of(each, str(assessment.study.study_uid)) for each in context.earlier]
+    if context.prior is not None:
+        known += [context.prior.segmentation, *context.prior.sources]
+    return known
 
 
 def _drafts(result: StudyResult, languages: Sequence[str]) -> tuple[Any, ...]:
@@ -286,7 +251,7 @@ def _key(
     languages: Sequence[str],
 ) -> str:
     """Work key of promise 3. A reason for not running is content, so another reason gets other UIDs."""
-    parameters = dict(spec.parameters)
+    parameters = work_parameters(spec)
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
     return work_key(
@@ -322,12 +287,28 @@ def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
         "provider": result.model.provider,
         "report_model": assessment.report_model.model_id if assessment.report_model else None,
         "refusal": {"code": result.refusal.code, "message": result.refusal.message} if result.refusal else None,
+        "acquired": latest(assessment.study.headers).date_time,
+        **_history(result),
     }
 
 
-def _all_languages(spec: JobSpec) -> list[str]:
-    wanted = [each for profile in spec.profiles.values() for each in (profile.languages or spec.languages)]
-    return list(dict.fromkeys(wanted))
+def _history(result: StudyResult) -> dict[str, Any]:
+    """What the result says of earlier ones; nothing where there is none."""
+    said: dict[str, Any] = {}
+    if (comparison := result.comparison) is not None:
+        said["comparison"] = {
+            "prior_study_uid": comparison.prior_study_uid,
+            "prior_segmentation_uid": comparison.prior_segmentation_uid,
+            "prior_ml": comparison.prior_ml,
+            "current_ml": comparison.current_ml,
+            "change": comparison.change.value,
+            "lesions": [{"label": each.label, "change": each.change.value} for each in comparison.lesions],
+        }
+    if result.not_compared is not None:
+        said["not_compared"] = result.not_compared.value
+    if result.replaces is not None:
+        said["replaces"] = {"run": result.replaces.run, "moment": result.replaces.moment}
+    return said
 
 
 def _where(error: BaseException) -> str:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, null, select, update
 
 from node.archive import ledger
+from node.archive.pauses import job_is_paused
 from node.archive.tables import jobs
 from node.archive.upsert import insert_missing
 from node.errors import AttemptsExhausted, LeaseLost, NotStored, UsageError
@@ -47,6 +48,18 @@ class JobState(StrEnum):
     FAILED = "failed"
     DEAD = "dead"
     CANCELLED = "cancelled"
+
+
+class JobKind(StrEnum):
+    """What a job does.
+
+    RUN has a model look at a study. RENDER writes the stored result of a run anew, as other objects. RETRACT tells a
+    destination that objects it has were replaced. The latter two run no model, and name the run in ``parent_id``.
+    """
+
+    RUN = "run"
+    RENDER = "render"
+    RETRACT = "retract"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,8 @@ class LeasedJob:
     lease_until: float
     shadow: bool
     specification: dict[str, Any]
+    kind: JobKind = JobKind.RUN
+    parent_id: int | None = None
 
 
 def enqueue(
@@ -90,6 +105,9 @@ def enqueue(
     specification: dict[str, Any],
     shadow: bool,
     run: int = 1,
+    kind: JobKind = JobKind.RUN,
+    parent_id: int | None = None,
+    not_before: float | None = None,
 ) -> int | None:
     """File a job and return its number; None where this work was filed before.
 
@@ -99,6 +117,10 @@ def enqueue(
         Hex SHA-256 over the study's instances.
     run : int
         From 1; higher for a run that supersedes an earlier one.
+    parent_id : int or None
+        The run whose result a job of another kind writes anew or takes back.
+    not_before : float or None
+        Seconds since the epoch; None means at once.
     """
     work = {"study_uid": study_uid, "rule": rule, "input_key": input_key, "run": run}
     job_id = insert_missing(
@@ -111,15 +133,18 @@ def enqueue(
             "state": str(JobState.QUEUED),
             "attempts": 0,
             "maximum_attempts": maximum_attempts,
-            "not_before": now,
+            "not_before": now if not_before is None else not_before,
             "created_at": now,
             "shadow": shadow,
             "specification": specification,
+            "kind": str(kind),
+            "parent_id": parent_id,
         },
         unique=list(work),
     )
     if job_id is None:
         return None
+    detail: dict[str, Any] = {} if kind is JobKind.RUN else {"task": str(kind), "of": parent_id}
     ledger.record(
         connection,
         now,
@@ -131,6 +156,7 @@ def enqueue(
         priority=Priority(priority).name,
         run=run,
         shadow=shadow,
+        **detail,
     )
     return int(job_id)
 
@@ -138,7 +164,10 @@ def enqueue(
 def lease(
     connection: Connection, now: float, *, owner: str, lease_seconds: float, stat_only: bool = False
 ) -> LeasedJob | None:
-    """Take the most urgent job that may start, oldest first; None where there is none.
+    """Take the most urgent job that may start, oldest first; None where there is none. What is paused may not.
+
+    Of one study and rule one job runs at a time, in the order of filing: a run names the one it replaces, and what takes
+    a result back goes out after what replaces it.
 
     Parameters
     ----------
@@ -150,7 +179,11 @@ def lease(
         Take nothing but STAT: for the slot that is kept free for it.
     """
     ready = select(jobs).where(
-        jobs.c.state == JobState.QUEUED, jobs.c.not_before <= now, jobs.c.superseded_at.is_(None)
+        jobs.c.state == JobState.QUEUED,
+        jobs.c.not_before <= now,
+        jobs.c.superseded_at.is_(None),
+        ~_follows_a_running(),
+        ~job_is_paused(),
     )
     if stat_only:
         ready = ready.where(jobs.c.priority == Priority.STAT)
@@ -188,7 +221,16 @@ def lease(
         lease_until=until,
         shadow=row.shadow,
         specification=row.specification,
+        kind=JobKind(row.kind),
+        parent_id=row.parent_id,
     )
+
+
+def _follows_a_running() -> ColumnElement[bool]:
+    """Whether an earlier job of the same study and rule is running."""
+    earlier = jobs.alias("earlier")
+    same = (earlier.c.study_uid == jobs.c.study_uid) & (earlier.c.rule == jobs.c.rule) & (earlier.c.id < jobs.c.id)
+    return exists().where(same, earlier.c.state == JobState.RUNNING)
 
 
 def heartbeat(connection: Connection, now: float, job_id: int, owner: str, *, lease_seconds: float) -> bool:

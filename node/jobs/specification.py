@@ -25,6 +25,78 @@ class Failure(_Message):
     transient: bool = False
 
 
+class ObjectReference(_Message):
+    """An object that was frozen before."""
+
+    role: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+
+
+class Predecessor(_Message):
+    """The earlier result on the same study and rule that a run takes the place of.
+
+    Attributes
+    ----------
+    moment : str
+        When it was frozen, site's wall clock, ``YYYY-MM-DD HH:MM``.
+    outcome : str or None
+        None where that run had failed.
+    objects : dict
+        Profile of the new run → the standing objects at its destinations.
+    """
+
+    job_id: int
+    run: int
+    moment: str
+    outcome: str | None = None
+    total_ml: float | None = None
+    images_added: int = 0
+    images_removed: int = 0
+    series_added: list[str] = Field(default_factory=list)
+    objects: dict[str, list[ObjectReference]] = Field(default_factory=dict)
+
+
+class StoredFile(_Message):
+    """A stored typed result (:mod:`models.stored_result`). ``digest`` is the SHA-256 of the file."""
+
+    path: Path
+    digest: str
+    size: int
+
+
+class Prior(_Message):
+    """An earlier study of the same patient with a result of the same model.
+
+    Attributes
+    ----------
+    stored : StoredFile or None
+        None where the comparison is withheld, or nothing is left to compare with.
+    segmentation : Path or None
+        Its segmentation object; None where nothing had been found.
+    files : list of Path
+        Images that run took; empty where they are gone.
+    withheld : str or None
+        Why it must not be compared with: a value of :class:`models.results.NotCompared`.
+    """
+
+    study_uid: str
+    study_date: str = ""
+    stored: StoredFile | None = None
+    segmentation: Path | None = None
+    files: list[Path] = Field(default_factory=list)
+    withheld: str | None = None
+
+
+class Retraction(_Message):
+    """Objects that were replaced, and the result they belonged to."""
+
+    objects: list[ObjectReference]
+    moment: str
+    run: int
+
+
 class JobSpec(_Message):
     """One run over one study.
 
@@ -40,6 +112,14 @@ class JobSpec(_Message):
         Existing empty folder on the file system of the outbox; objects are written and synced there.
     status_only : Failure or None
         When set nothing is read but headers, no model runs, and only status objects with this reason are rendered.
+    stored : StoredFile or None
+        When set no model runs: this result is rendered.
+    retraction : Retraction or None
+        When set nothing is read but headers, and only a note about these objects is rendered.
+    predecessor : Predecessor or None
+        The result this run takes the place of.
+    prior : Prior or None
+        What the result is compared with.
     """
 
     job_id: int
@@ -58,6 +138,10 @@ class JobSpec(_Message):
     deadline_seconds: float
     threads: int = 0
     status_only: Failure | None = None
+    stored: StoredFile | None = None
+    retraction: Retraction | None = None
+    predecessor: Predecessor | None = None
+    prior: Prior | None = None
 
 
 class WrittenObject(_Message):
@@ -87,6 +171,10 @@ class ResultBundle(_Message):
         Short JSON of the typed result for the job row: total_ml, regions, texts, model, provider.
     timings : dict
         Seconds by step: ``load``, ``model``, ``report``, ``render``, ``check``, ``write``.
+    stored : StoredFile or None
+        The typed result, in ``output_dir``; None where there is none worth keeping.
+    checks : dict
+        Profile → verdict of the check before sending: how many objects and parts, and what was wrong.
     failure : Failure or None
         The run failed (it was not refused: a refusal is an outcome, with a status object).
     """
@@ -97,4 +185,6 @@ class ResultBundle(_Message):
     evidence: dict[str, Any] = Field(default_factory=dict)
     objects: list[WrittenObject] = Field(default_factory=list)
     timings: dict[str, float] = Field(default_factory=dict)
+    stored: StoredFile | None = None
+    checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     failure: Failure | None = None

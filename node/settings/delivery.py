@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from dicom_sr.profile import ObjectKind, Profile
 from node.settings.section import AETitle, FilePath, Name, Port, Section
+from node.settings.window import Window
 
 
 class ProfileSection(Section):
@@ -25,6 +26,7 @@ class ProfileSection(Section):
     character_replacements: dict[str, str] = Field(default_factory=dict)
     per_lesion: bool = False
     maximum_series: int = Field(default=8, ge=1, le=100)
+    superseded: Literal["status", "rejection", "nothing"] = "status"
 
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
@@ -70,6 +72,11 @@ class DestinationSection(Section):
     profile: Name = "default"
     commitment: bool = True
     commitment_timeout_seconds: float = Field(default=300.0, gt=0)
+    commitment_attempts: int = Field(default=3, ge=1, le=1000)
+    verify: bool = True
+    associations: int = Field(default=1, ge=1, le=16)
+    downtime: list[Window] = Field(default_factory=list)
+    catch_up_per_minute: int = Field(default=0, ge=0, le=100000)
     connect_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
     response_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     retry_seconds: float = Field(default=5.0, gt=0, le=86400)
@@ -91,3 +98,4 @@ class DeliverySection(Section):
 
     breaker_failures: int = Field(default=5, ge=1)
     breaker_seconds: float = Field(default=30.0, gt=0)
+    keep_days: float = Field(default=30.0, ge=0, le=36500)

@@ -64,4 +64,5 @@ class RuleSection(Section):
     priority: Literal["stat", "urgent", "routine", "off-peak"] = "routine"
     deadline_seconds: float | None = Field(default=None, gt=0, le=86400)
     shadow: bool = False
+    compare_with_prior: bool = True
     parameters: dict[str, str] = Field(default_factory=dict)

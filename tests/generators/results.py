@@ -10,7 +10,11 @@ import numpy.typing as npt
 from models.composer import compose
 from models.results import (
     CodedTerm,
+    Draft,
+    Finding,
     Laterality,
+    Mark,
+    MarkShape,
     ModelReference,
     Outcome,
     Quantity,
@@ -98,3 +102,63 @@ def not_assessed(code: str = "SUI-002", languages: tuple[str, ...] = LANGUAGES) 
 def with_drafts(result: StudyResult, languages: tuple[str, ...]) -> StudyResult:
     """The result with composed text."""
     return replace(result, drafts=tuple(compose(result, language) for language in languages))
+
+
+NODULE = CodedTerm("27925004", "SCT", "Nodule")
+PNEUMOTHORAX = CodedTerm("36118008", "SCT", "Pneumothorax")
+EFFUSION = CodedTerm("60046008", "SCT", "Pleural effusion")
+CHEST = CodedTerm("51185008", "SCT", "Thoracic structure")
+LUNG = CodedTerm("39607008", "SCT", "Lung")
+LENGTH = CodedTerm("103339001", "SCT", "Long Axis")
+MILLIMETRE = CodedTerm("mm", "UCUM", "mm")
+
+
+def marked(shape_zyx: tuple[int, int, int], role: str = "image", languages: tuple[str, ...] = LANGUAGES) -> StudyResult:
+    """A FOUND result of a detector: a box, a polygon and a point, and two conditions with their probabilities."""
+    depth, rows, columns = shape_zyx
+    nodule = Finding(NODULE, 0.83, 0.5, True, LUNG, Laterality.RIGHT)
+    length = Quantity(LENGTH, 14.25, MILLIMETRE, interval=(13.0, 16.5), interval_meaning="ensemble")
+    middle, last = depth // 2, depth - 1
+    y, x = rows / 4, columns / 3
+    triangle = ((y, x), (2 * y, 2 * x), (3 * y, x))
+    marks = (
+        Mark(role, MarkShape.BOX, middle, ((y, x), (2 * y, 2 * x)), "Nodule 1", nodule, (length,)),
+        Mark(role, MarkShape.POLYGON, last, triangle, "Nodule 2", nodule),
+        Mark(role, MarkShape.POINT, 0, ((y + 0.25, x + 0.5),), ""),
+    )
+    findings = (
+        Finding(PNEUMOTHORAX, 0.12, 0.35, False, CHEST),
+        Finding(EFFUSION, 0.9, None, True, CHEST, Laterality.LEFT),
+    )
+    drafts = {
+        "en": Draft("en", "Three places were marked.", "Nodules are possible."),
+        "ja": Draft("ja", "3か所を検出しました。", "結節の可能性があります。"),
+    }
+    return StudyResult(
+        outcome=Outcome.FOUND,
+        title="Findings on chest images",
+        finding=NODULE,
+        site=LUNG,
+        model=MODEL,
+        marks=marks,
+        findings=findings,
+        drafts=tuple(drafts[language] for language in languages),
+    )
+
+
+def with_intervals(result: StudyResult) -> StudyResult:
+    """The result with an interval around every volume."""
+    assert result.segmentation is not None
+    regions = [
+        replace(
+            region,
+            quantities=tuple(
+                replace(q, interval=(q.value * 0.9, q.value * 1.25), interval_meaning="threshold sweep")
+                if q.name == VOLUME
+                else q
+                for q in region.quantities
+            ),
+        )
+        for region in result.segmentation.regions
+    ]
+    return replace(result, segmentation=replace(result.segmentation, regions=tuple(regions)))

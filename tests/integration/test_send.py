@@ -220,7 +220,7 @@ def test_a_held_study_waits_for_its_release(tmp_path: Path) -> None:
         with store.write() as connection:
             connection.execute(
                 tables.studies.insert().values(
-                    study_uid=uid("study", "j"), state="complete", first_at=0, last_at=0, arrival={}, held_reason="two"
+                    study_uid=uid("s"), state="complete", first_at=0, last_at=0, arrival={}, held_reason="two"
                 )
             )
         deliver(settings, store, [instance(tmp_path / "in")])
@@ -229,7 +229,7 @@ def test_a_held_study_waits_for_its_release(tmp_path: Path) -> None:
             assert states(store) == ["queued"]
             assert not pacs.objects
             with store.write() as connection:
-                index.release_study(connection, time.time(), uid("study", "j"))
+                index.release_study(connection, time.time(), uid("s"))
             ring(settings.data_dir / "run", SENDER)
             wait_for(lambda: states(store) == ["stored"], "the object")
 

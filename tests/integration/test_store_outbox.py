@@ -207,9 +207,9 @@ def _ask(connection: Connection, ids: list[int], transaction: str = "2.25.100", 
 def test_commitment(store: Store) -> None:
     with store.write() as connection:
         ids = _stored(connection)
-        assert [delivery.id for delivery in outbox.awaiting_commitment(connection, "PACS", 5)] == ids
+        assert [each.delivery.id for each in outbox.awaiting_proof(connection, 102.0, "PACS", 5)] == ids
         _ask(connection, ids)
-        assert outbox.awaiting_commitment(connection, "PACS", 5) == []
+        assert outbox.awaiting_proof(connection, 102.0, "PACS", 5) == []
         answer = outbox.resolve_commitment(connection, 103.0, "2.25.100", {"2.25.1", "2.25.2"}, {})
         assert (answer.known, set(answer.committed), answer.failed) == (True, {"2.25.1", "2.25.2"}, ())
         again = outbox.resolve_commitment(connection, 104.0, "2.25.100", {"2.25.1", "2.25.2"}, {})
@@ -268,7 +268,7 @@ def test_an_overdue_answer_is_asked_for_again_and_still_counts_when_it_comes(sto
         assert outbox.expire_commitments(connection, 399.0) == []
         assert outbox.expire_commitments(connection, 401.0) == ["2.25.100"]
         assert outbox.expire_commitments(connection, 402.0) == []
-        assert len(outbox.awaiting_commitment(connection, "PACS", 5)) == 2
+        assert [each.asked for each in outbox.awaiting_proof(connection, 402.0, "PACS", 5)] == [1, 1]
         _ask(connection, ids, transaction="2.25.101", due_at=800.0)
         # The late failure is about a request that was asked anew; the late proof is proof.
         answer = outbox.resolve_commitment(connection, 500.0, "2.25.100", {"2.25.1"}, {"2.25.2": 0x0112})

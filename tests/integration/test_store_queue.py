@@ -99,7 +99,7 @@ def test_work_filed_at_once_is_filed_once(store: Store) -> None:
 def test_the_most_urgent_first_then_the_oldest(store: Store) -> None:
     order = [Priority.OFF_PEAK, Priority.ROUTINE, Priority.STAT, Priority.URGENT, Priority.ROUTINE, Priority.STAT]
     with store.write() as connection:
-        ids = [add(connection, input_key=f"k{number}", priority=priority) for number, priority in enumerate(order)]
+        ids = [add(connection, study_uid=f"1.2.{number}", priority=priority) for number, priority in enumerate(order)]
         taken = [take(connection) for _ in order]
         assert take(connection) is None
     assert [job.id for job in taken if job] == [ids[index] for index in (2, 5, 3, 1, 4, 0)]

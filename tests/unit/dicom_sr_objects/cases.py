@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,15 @@ from dicom_sr.document import RenderContext, RenderedObject, render
 from dicom_sr.identity import OFFLINE
 from dicom_sr.phantom_study import PhantomStudy, write_phantom_study
 from dicom_sr.profile import Profile
-from dicom_sr.series import Kind, LoadedStudy, SeriesVolume, load_study
+from dicom_sr.series import Kind, LoadedStudy, SeriesVolume, SourceFrame, load_study
 from models.phantom import LesionSpec, make_phantom
 from models.results import StudyResult
-from tests.generators.results import found
+from models.volume import Volume
+from tests.generators.results import found, marked, with_intervals
 
 KINDS = ("seg", "measurements", "text", "status")
+REPORTS = ("seg", "measurements", "text", "presentation", "key_objects", "status")
+"""Everything that is read as a report or beside one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,12 @@ class Case:
     source: SeriesVolume
     result: StudyResult
     phantom: PhantomStudy | None = None
+
+    @property
+    def complete(self) -> StudyResult:
+        """Its regions with intervals, and marks and findings besides."""
+        others = marked(self.source.volume.array_zyx.shape, role="dwi")
+        return replace(with_intervals(self.result), marks=others.marks, findings=others.findings)
 
     def rendered(self, result: StudyResult | None = None, **changes: object) -> list[RenderedObject]:
         """Objects of this case's result, or of another one."""
@@ -77,3 +86,13 @@ def blocks(shape_zyx: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     mask[z // 2 + 1 : z // 2 + 2, 5:8, 9:20] = 2
     mask[-1, -3:, -3:] = 3
     return mask
+
+
+def projection_case(path: Path) -> Case:
+    """A radiograph with marks and findings; the loader of volumes does not take it."""
+    study = load_study([path], pixels=False)
+    (header,) = study.headers
+    frame = SourceFrame(str(header.SOPClassUID), str(header.SOPInstanceUID), None, (0.0, 0.0, 0.0))
+    volume = Volume(np.zeros((1, header.Rows, header.Columns), np.float32), np.eye(4))
+    source = SeriesVolume(volume, str(header.SeriesInstanceUID), (frame,), header, Kind.OTHER)
+    return Case([path], study, source, marked(volume.array_zyx.shape))

@@ -411,7 +411,8 @@ def test_status_object_without_its_reason_is_caught(case: Case) -> None:
     result = not_assessed()
     rendered = render(result, case.study, context(), None)
     for section in ("59776-5", "19005-8"):
-        for entry in child(rendered[0].dataset, section).ContentSequence:
+        texts = [e for e in child(rendered[0].dataset, section).ContentSequence if e.ValueType == "TEXT"]
+        for entry in texts:
             entry.TextValue = entry.TextValue.replace("SUI-002", "")
     with pytest.raises(ObjectInvalid):
         check(rendered, case.study, result, None)

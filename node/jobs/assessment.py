@@ -1,0 +1,195 @@
+"""What a run says before anything is rendered: by a model, by a stored result, or that it could not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_sr.errors import MixedPatients
+from dicom_sr.rendering import PriorObjects
+from dicom_sr.roles import fill_roles
+from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
+from models.errors import ModelError, Refused
+from models.report import draft
+from models.results import (
+    CodedTerm,
+    ModelReference,
+    NotCompared,
+    Outcome,
+    RefusalReason,
+    Replaced,
+    StudyResult,
+)
+from models.stored_result import Grid, StoredResult
+from node.jobs import comparing
+from node.jobs.specification import Failure, JobSpec, Predecessor, StoredFile
+from node.jobs.stored_files import read_stored, write_stored
+from node.jobs.timings import Timings
+
+if TYPE_CHECKING:
+    from models.registry import Model, Registry
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a run says, before anything is rendered.
+
+    Attributes
+    ----------
+    source : SeriesVolume or None
+        The series on whose grid the mask lies; None when nothing was assessed.
+    report_model : ModelReference or None
+        The generator that was asked to write the text.
+    source_role : str
+        Input role of ``source``.
+    prior : PriorObjects or None
+        What the result's comparison refers to.
+    """
+
+    study: LoadedStudy
+    result: StudyResult
+    source: SeriesVolume | None
+    report_model: ModelReference | None
+    source_role: str = ""
+    prior: PriorObjects | None = None
+
+
+def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
+    """Run the model over the study.
+
+    Raises
+    ------
+    MixedPatients
+        The files belong to two patients.
+    NodeError
+        The model failed.
+    """
+    with timings.step("load"):
+        model = registry.get(spec.model_id)
+        generator = registry.get(spec.report_model) if spec.report_model else None
+        study = load_study(spec.files)
+    try:
+        with timings.step("load"):
+            sources = fill_roles(study, model.card.inputs)
+            volumes = {role: source.volume for role, source in sources.items()}
+        with timings.step("model"):
+            result = model.run(volumes, spec.parameters)
+    except MixedPatients:
+        raise
+    except Refused as refusal:
+        result = _refused(model, spec.parameters, refusal)
+        return Assessment(study, replace(result, replaces=replaced(spec.predecessor)), None, None)
+    result = replace(result, replaces=replaced(spec.predecessor))
+    source, role = None, ""
+    if result.outcome is not Outcome.NOT_ASSESSED:
+        role = result.grid_role or model.card.inputs[0].role
+        source = sources[role]
+    prior = None
+    if spec.prior is not None and source is not None:
+        with timings.step("compare"):
+            result, prior = comparing.compared(spec.prior, result, source, model.card.inputs)
+    with timings.step("report"):
+        drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
+    wrote = generator.reference({}) if generator else None
+    return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
+
+
+def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings) -> Assessment:
+    """The assessment of an earlier run, from its stored result. Images are read, no model runs.
+
+    Raises
+    ------
+    StoredResultDamaged
+        The file is not what was stored.
+    """
+    with timings.step("load"):
+        stored = read_stored(file)
+        study = load_study(spec.files)
+        source = None
+        if stored.source_role:
+            source = fill_roles(study, registry.get(spec.model_id).card.inputs)[stored.source_role]
+        comparison = stored.result.comparison
+        prior = None
+        if comparison is not None and comparison.prior_segmentation_uid:
+            if spec.prior is None or spec.prior.segmentation is None:
+                # What cannot be referred to any more cannot be measured against in a report either; the text keeps it.
+                stored = replace(stored, result=_without_prior(stored.result))
+            else:
+                prior = comparing.prior_objects(spec.prior.segmentation)
+    return Assessment(study, stored.result, source, stored.report_model, stored.source_role, prior)
+
+
+def not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:
+    """Assessment of a run that failed: headers only, no model."""
+    with timings.step("load"):
+        study = load_study(spec.files, pixels=False)
+    refusal = RefusalReason(reason.code, reason.message, reason.remedy, reason.detail)
+    try:
+        model = registry.get(spec.model_id)
+    except ModelError:
+        result = StudyResult(
+            outcome=Outcome.NOT_ASSESSED,
+            title=f"Analysis by {spec.model_id}",
+            finding=CodedTerm("404684003", "SCT", "Clinical finding"),
+            site=CodedTerm("123037004", "SCT", "Body structure"),
+            model=ModelReference(spec.model_id, "unknown", spec.model_id, "unknown", "0" * 64),
+            refusal=refusal,
+        )
+    else:
+        result = _not_assessed(model, spec.parameters, refusal)
+    return Assessment(study, result, None, None)
+
+
+def store(assessment: Assessment, folder: Path) -> StoredFile:
+    """Write the typed result beside the objects made from it."""
+    grid = None
+    if (source := assessment.source) is not None:
+        z, y, x = source.volume.array_zyx.shape
+        grid = Grid(source.volume.affine_lps, (z, y, x), source.frame_of_reference_uid)
+    stored = StoredResult(assessment.result, assessment.source_role, assessment.report_model, grid)
+    return write_stored(stored, folder)
+
+
+def replaced(predecessor: Predecessor | None) -> Replaced | None:
+    """The earlier result as texts speak of it."""
+    if predecessor is None:
+        return None
+    return Replaced(
+        moment=predecessor.moment,
+        run=predecessor.run,
+        outcome=None if predecessor.outcome is None else Outcome(predecessor.outcome),
+        total_ml=predecessor.total_ml,
+        images_added=predecessor.images_added,
+        images_removed=predecessor.images_removed,
+        series_added=tuple(predecessor.series_added),
+    )
+
+
+def languages_of(spec: JobSpec) -> list[str]:
+    """Every language one of the profiles asks for."""
+    wanted = [each for profile in spec.profiles.values() for each in (profile.languages or spec.languages)]
+    return list(dict.fromkeys(wanted))
+
+
+def _without_prior(result: StudyResult) -> StudyResult:
+    return replace(result, comparison=None, not_compared=NotCompared.IMAGES_GONE)
+
+
+def _refused(model: Model, parameters: Mapping[str, str], refusal: Refused) -> StudyResult:
+    reason = RefusalReason(refusal.code, refusal.message, refusal.remedy, refusal.detail)
+    return _not_assessed(model, parameters, reason)
+
+
+def _not_assessed(model: Model, parameters: Mapping[str, str], reason: RefusalReason) -> StudyResult:
+    card = model.card
+    return StudyResult(
+        outcome=Outcome.NOT_ASSESSED,
+        title=card.title,
+        finding=card.finding,
+        site=card.site,
+        model=model.reference(parameters),
+        refusal=reason,
+        evidence={"refusal": {"code": reason.code, "message": reason.message, **reason.detail}},
+    )

@@ -1,0 +1,22 @@
+"""What beyond model and images decides about a result, as it enters the work key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from node.jobs.specification import JobSpec, Prior
+
+
+def work_parameters(spec: JobSpec) -> dict[str, str]:
+    """Result-affecting settings beyond the card; what a result is compared with and what it replaces are among them."""
+    parameters = dict(spec.parameters)
+    for name, value in (("replaces", spec.predecessor), ("prior", spec.prior), ("retracts", spec.retraction)):
+        if value is not None:
+            facts = value.model_dump(mode="json")
+            if isinstance(value, Prior):
+                # Where on this machine the files lie changes nothing.
+                facts = {**facts, "files": len(value.files), "segmentation": value.segmentation is not None}
+                facts["stored"] = value.stored.digest if value.stored else None
+            parameters[name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return parameters
