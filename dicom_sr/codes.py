@@ -81,8 +81,6 @@ DERIVATIONS = frozenset({"373098007", "373099004", "255605001", "56851009", "386
 _PROCEDURES = {  # CID 100: the imaging procedure that is reported on, never the algorithm
     "MR": Code("25056-3", "LN", "MRI unspecified body region"),
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
-    "CR": Code("43468-8", "LN", "XR unspecified body region"),
-    "DX": Code("43468-8", "LN", "XR unspecified body region"),
 }
 _ANY_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_sr import key_images, key_objects, measurement_report, presentation, segmentation, status_report, text_report
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
+from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
@@ -59,6 +60,7 @@ def render(
     """
     made = _rendered(result, study, context, source)
     for rendered in made:
+        identify_private_schemes(rendered.dataset, result.model)
         fit(rendered.dataset, context.profile)
     return made
 
