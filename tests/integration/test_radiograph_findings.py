@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,18 @@ def processed(config: Path, image: Path, out: Path) -> dict[str, Dataset]:
 
 
 def children(entry: Dataset) -> dict[str, Dataset]:
-    return {
-        item.ConceptNameCodeSequence[0].CodeValue: item
-        for item in entry.ContentSequence
-        if "ConceptNameCodeSequence" in item
-    }
+    named = (item for item in entry.ContentSequence if "ConceptNameCodeSequence" in item)
+    return {item.ConceptNameCodeSequence[0].CodeValue: item for item in named}
+
+
+def items(entry: Dataset) -> Iterator[Dataset]:
+    for item in entry.get("ContentSequence", []):
+        yield item
+        yield from items(item)
+
+
+def text_of(document: Dataset) -> str:
+    return "\n".join(str(item.TextValue) for item in items(document) if "TextValue" in item)
 
 
 def groups(report: Dataset) -> list[dict[str, Dataset]]:
