@@ -189,6 +189,12 @@ class SelfTestFailed(ModelError):
     )
 
 
+class ModelNotApproved(ModelError):
+    code = "MOD-017"
+    summary = "Nobody has approved these files of the model for this node."
+    remedy = "A named person looks at card and licence and calls `ainode models approve ID --by NAME --accept-licence`."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

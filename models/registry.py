@@ -18,6 +18,7 @@ from models.errors import (
     CardInvalid,
     DigestMismatch,
     GraphMismatch,
+    ModelNotApproved,
     ModelNotFound,
     ParameterInvalid,
     SelfTestFailed,
@@ -246,6 +247,30 @@ class Model:
             As :meth:`segment`.
         """
         return self._prompted().planes(volume, prompts)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it came with this product."""
+        return self.folder.parent == EMBEDDED
+
+    def require_approved(self, approved: Mapping[str, str]) -> None:
+        """Refuse to serve unless these very files are approved; what came with the product needs no approval.
+
+        Parameters
+        ----------
+        approved : mapping
+            Model id → approved digest.
+
+        Raises
+        ------
+        ModelNotApproved
+            The model, or one it is made of, is not approved, or its files have changed since.
+        """
+        if not self.embedded and approved.get(self.card.id) != self.digest:
+            why = "its files have changed since they were approved" if self.card.id in approved else "not approved"
+            raise ModelNotApproved(f"{self.card.id} {self.card.version}: {why}")
+        for name in self.needs:
+            self.member(name).require_approved(approved)
 
     @property
     def needs(self) -> tuple[str, ...]:

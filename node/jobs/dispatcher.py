@@ -23,7 +23,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
 from models.errors import NodeError, StoredResultDamaged, Transient
 from node import doorbell, log, planning, priors
-from node.archive import ledger
+from node.archive import approvals, ledger
 from node.archive.engine import Store, open_store
 from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
@@ -253,6 +253,7 @@ class Dispatcher:
             model_id=job.model_id,
             report_model=content["report_model"],
             model_folders=self._settings.models.folders,
+            approved=self._approved(),
             parameters=content["parameters"],
             files=files,
             profiles={name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()},
@@ -263,6 +264,12 @@ class Dispatcher:
             threads=self._settings.jobs.threads,
             **(self._history(job) if with_history else {}),
         )
+
+    def _approved(self) -> dict[str, str] | None:
+        if not self._settings.models.require_approval:
+            return None
+        with self._store.read() as connection:
+            return approvals.current(connection)
 
     def _history(self, job: LeasedJob) -> dict[str, Any]:
         """What the job has to know of earlier results."""

@@ -120,6 +120,8 @@ class JobSpec(_Message):
         The result this run takes the place of.
     prior : Prior or None
         What the result is compared with.
+    approved : dict or None
+        Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
     """
 
     job_id: int
@@ -129,6 +131,7 @@ class JobSpec(_Message):
     model_id: str
     report_model: str | None = None
     model_folders: list[Path] = Field(default_factory=list)
+    approved: dict[str, str] | None = None
     parameters: dict[str, str] = Field(default_factory=dict)
     files: list[Path]
     profiles: dict[str, ProfileSection]
