@@ -22,6 +22,8 @@ from dicom_sr import (
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.illustration import Illustration
+from dicom_sr.loaded import Kind
+from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
 from dicom_sr.scene import Scene
@@ -72,6 +74,7 @@ def render(
     """
     made = _rendered(result, study, context, source)
     for rendered in made:
+        identify_private_schemes(rendered.dataset, result.model)
         fit(rendered.dataset, context.profile)
     return made
 
@@ -131,7 +134,8 @@ def _results(scene: Scene) -> list[RenderedObject]:
 
 def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
-    possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result)}
+    placed = scene.source.kind is not Kind.PROJECTION
+    possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result) and (placed or not kind.needs_place)}
     profile = scene.context.profile
     if not profile.text_documents:
         possible = {name: kind for name, kind in possible.items() if name not in _TEXT_DOCUMENTS}
@@ -256,25 +260,28 @@ class _Kind:
         Whether a result has what it takes.
     needs : tuple of str
         Kinds it refers to, which go with it.
+    needs_place : bool
+        Whether it says where in the patient something lies, which a projection cannot.
     """
 
     name: ObjectKind
     fits: Callable[[StudyResult], bool]
     render: Callable[[Scene], list[RenderedObject]]
     needs: tuple[ObjectKind, ...] = ()
+    needs_place: bool = False
 
 
 # In the order in which they are sent: what is referred to comes first.
 _KINDS: tuple[_Kind, ...] = (
-    _Kind("seg", _has_regions, _segmentations),
+    _Kind("seg", _has_regions, _segmentations, needs_place=True),
     _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
-    _Kind("secondary_capture", lambda result: True, _captures),
-    _Kind("summary", lambda result: True, _summaries),
-    _Kind("pdf", lambda result: bool(result.drafts), _pdfs),
+    _Kind("secondary_capture", lambda result: True, _captures, needs_place=True),
+    _Kind("summary", lambda result: True, _summaries, needs_place=True),
+    _Kind("pdf", lambda result: bool(result.drafts), _pdfs, needs_place=True),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
     _Kind("presentation", _has_places, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),
-    _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps),
-    _Kind("rtstruct", _has_regions, _structure_sets),
+    _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps, needs_place=True),
+    _Kind("rtstruct", _has_regions, _structure_sets, needs_place=True),
 )

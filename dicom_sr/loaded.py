@@ -19,6 +19,7 @@ class Kind(StrEnum):
     DWI_DIRECTION = "dwi_direction"
     B0 = "b0"
     ADC = "adc"
+    PROJECTION = "projection"
     OTHER = "other"
 
 

@@ -75,7 +75,7 @@ def render_measurements(scene: Scene) -> list[RenderedObject]:
 
 def _parts(scene: Scene) -> list[_Part]:
     result, source, context = scene.result, scene.source, scene.context
-    if result.outcome is Outcome.NOTHING_FOUND:
+    if result.outcome is Outcome.NOTHING_FOUND and not result.findings:
         parts = [_Part(ROLE, [absence_group(result, source, context)])]
     else:
         parts = _region_parts(scene)

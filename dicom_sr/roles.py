@@ -31,7 +31,8 @@ def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, Ser
     study : LoadedStudy
     inputs : sequence of CardInput
         Kinds ``"dwi"`` (trace-weighted, b nearest 1000 s/mm² within the card's limits; computed as geometric mean where
-        there are only directions), ``"adc"`` (``um2/s``; computed where there is no map but b = 0) and ``"image"``.
+        there are only directions), ``"adc"`` (``um2/s``; computed where there is no map but b = 0), ``"image"``, and
+        ``"projection"`` (a radiograph, one of the card's views where it names any).
 
     Returns
     -------
@@ -44,7 +45,7 @@ def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, Ser
         The rejection of the series that was needed, RoleMissing, RoleAmbiguous, GridMismatch or UnknownUnits.
     """
     chosen: dict[str, SeriesVolume] = {}
-    for wanted in sorted(inputs, key=lambda i: ("dwi", "adc", "image").index(i.kind)):
+    for wanted in sorted(inputs, key=lambda i: ("dwi", "adc", "image", "projection").index(i.kind)):
         try:
             chosen[wanted.role] = _choose(study, wanted, inputs, chosen)
         except SeriesRejected:
@@ -65,6 +66,8 @@ def _choose(
     if wanted.kind == "adc":
         partner = wanted.same_grid_as or next((i.role for i in inputs if i.kind == "dwi"), "")
         return _choose_adc(study, wanted, chosen.get(partner))
+    if wanted.kind == "projection":
+        return _choose_projection(study, wanted)
     return _choose_image(study, wanted)
 
 
@@ -106,10 +109,21 @@ def _choose_adc(study: LoadedStudy, wanted: CardInput, dwi: SeriesVolume | None)
 
 
 def _choose_image(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
-    images = [v for v in study.volumes if _modality(v) == wanted.modality]
+    images = [v for v in study.volumes if _modality(v) == wanted.modality and v.kind is not Kind.PROJECTION]
     if not images:
         raise _explain(study, wanted, (Kind.OTHER,), wanted.modality)
     return _only(images, wanted)
+
+
+def _choose_projection(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
+    """The one radiograph in a view the card names; one that states no view will do only where none does."""
+    images = [v for v in study.volumes if v.kind is Kind.PROJECTION and _modality(v) in wanted.modality.split("|")]
+    stated = [v for v in images if not wanted.views or v.volume.facts["view"] in wanted.views]
+    unstated = [v for v in images if not v.volume.facts["view"]]
+    if not stated and not unstated:
+        words = f"{' or '.join(wanted.views)} {wanted.modality}" if wanted.views and images else wanted.modality
+        raise _explain(study, wanted, (Kind.OTHER, Kind.PROJECTION), words)
+    return _only(stated or unstated, wanted)
 
 
 def _only(candidates: Sequence[SeriesVolume], wanted: CardInput) -> SeriesVolume:
@@ -240,7 +254,7 @@ class _Shortage:
         rejected = [r for r in self.study.rejected if r.kind in self.kinds and self._within(r)]
         if rejected:
             return rejected[0].error
-        if self.wanted.kind != "adc" and (outside := self._outside_limits()):
+        if self.wanted.kind == "dwi" and (outside := self._outside_limits()):
             return outside
         images = [r for r in self.study.rejected if r.modality]
         if not self.study.volumes and len({r.error.code for r in images}) == 1:

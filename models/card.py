@@ -33,6 +33,9 @@ class Family(StrEnum):
     EXTERNAL = "external"
 
 
+_WITHOUT_GRAPHS = (Family.CHAIN, Family.REMOTE, Family.EXTERNAL)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,24 +48,28 @@ class CardInput(_Strict):
     role : str
         Name under which the volume is handed to the model.
     kind : str
-        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s) or ``"image"``.
+        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume) or ``"projection"`` (a
+        radiograph).
     modality : str
-        DICOM modality, e.g. ``"MR"``.
+        DICOM modality, e.g. ``"MR"``; ``"CR|DX"`` where either will do.
     required : bool
         Whether the model refuses to run without it.
     same_grid_as : str or None
         Role whose voxel grid this volume must share.
     minimum_b_value, maximum_b_value : float or None
         Limits in s/mm².
+    views : tuple of str
+        Values of View Position (0018,5101) a projection may have; empty: any.
     """
 
     role: str
-    kind: Literal["dwi", "adc", "image"]
+    kind: Literal["dwi", "adc", "image", "projection"]
     modality: str
     required: bool = True
     same_grid_as: str | None = None
     minimum_b_value: float | None = None
     maximum_b_value: float | None = None
+    views: tuple[str, ...] = ()
 
 
 class PinnedFile(_Strict):
@@ -78,6 +85,12 @@ class Graph(PinnedFile):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int = Field(ge=11)
+
+
+class Golden(PinnedFile):
+    """Known answer of one graph (:mod:`models.golden`), and how far the graph may be from it, relative."""
+
+    tolerance: float = Field(default=1e-3, gt=0, lt=1)
 
 
 class Step(_Strict):
@@ -114,6 +127,8 @@ class Card(_Strict):
         Whether anybody has approved clinical use. False unless a site says otherwise.
     inputs, graphs, files, preprocessing, postprocessing, labels
         What it takes and how it is run. ``files`` are pinned files other than graphs (vocabularies …).
+    golden : dict
+        Known answers, by graph.
     thresholds : dict
         Named numbers the steps and graphs use.
     adjustable : tuple of str
@@ -141,8 +156,9 @@ class Card(_Strict):
     finding: CodedTerm
     site: CodedTerm
     inputs: list[CardInput]
-    graphs: dict[str, Graph]
+    graphs: dict[str, Graph] = {}
     files: dict[str, PinnedFile] = {}
+    golden: dict[str, Golden] = {}
     preprocessing: tuple[Step, ...] = ()
     postprocessing: tuple[Step, ...] = ()
     labels: tuple[Label, ...] = ()
@@ -166,14 +182,23 @@ class Card(_Strict):
             raise ValueError(f"adjustable: no such threshold: {', '.join(sorted(unknown))}")
         if self.family is Family.FEED_FORWARD and "main" not in self.graphs:
             raise ValueError("graphs: a feed_forward model needs a graph named main")
+        if self.family not in _WITHOUT_GRAPHS and not self.graphs:
+            raise ValueError(f"graphs: a model of family {self.family.value} needs some")
         values = [each.value for each in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError("labels: values must be 1, 2, 3 … in order")
-        for pinned in (*self.graphs.values(), *self.files.values()):
+        if unknown := set(self.golden) - set(self.graphs):
+            raise ValueError(f"golden: no such graph: {', '.join(sorted(unknown))}")
+        for pinned in self.pinned:
             path = PurePosixPath(pinned.file)
             if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
                 raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
         return self
+
+    @property
+    def pinned(self) -> tuple[PinnedFile, ...]:
+        """Every file whose digest the card states."""
+        return (*self.graphs.values(), *self.files.values(), *self.golden.values())
 
     @classmethod
     def load(cls, folder: Path) -> Card:

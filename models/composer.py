@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from models import history
 from models.phrases_en import English
+from models.phrases_general_en import GeneralEnglish
+from models.phrases_general_ja import GeneralJapanese
 from models.phrases_ja import Japanese
 from models.report_facts import ReportFacts
 from models.results import Draft, Outcome, StudyResult
@@ -16,24 +18,23 @@ from models.results import Draft, Outcome, StudyResult
 LISTED_LESIONS = 5
 """The largest lesions get a line each; the others are summed."""
 
-ALWAYS_STATED = ("negative_is_not_exclusion", "subacute_missed")
-"""Limitations of any look for restricted diffusion, whatever the model says of itself."""
-
-STATED_WHEN_FOUND = ("not_specific",)
-"""What else looks the same."""
+INFARCT_CODE = "55641003"
+"""Infarct, SCT: what the wording of restricted diffusion is for."""
 
 Wording = English | Japanese
 
 
-def wording(language: str) -> Wording:
-    """Return the sentences of ``language``.
+def wording(language: str, result: StudyResult) -> Wording:
+    """Return the sentences of ``language`` for what ``result`` looked for.
 
     Raises
     ------
     ValueError
         ``language`` is neither ``"en"`` nor ``"ja"``; settings admit no other.
     """
-    for candidate in (English(), Japanese()):
+    infarct = result.finding.value == INFARCT_CODE
+    known: tuple[Wording, ...] = (English(), Japanese()) if infarct else (GeneralEnglish(), GeneralJapanese())
+    for candidate in known:
         if candidate.language == language:
             return candidate
     raise ValueError(f"no report text in language {language!r}: en and ja are known")
@@ -60,12 +61,13 @@ def compose(result: StudyResult, language: str) -> Draft:
     ValueError
         The language is not known.
     """
-    words = wording(language)
+    words = wording(language, result)
     facts = ReportFacts.of(result)
     if result.outcome is Outcome.NOT_ASSESSED:
         findings, impression = [words.not_assessed(result.refusal)], words.not_assessed_impression()
     elif result.outcome is Outcome.NOTHING_FOUND:
-        findings, impression = [words.nothing_found()], words.nothing_found_impression(facts)
+        findings = [words.nothing_found(), *_scores(facts, words)]
+        impression = words.nothing_found_impression(facts)
     else:
         findings, impression = _found(facts, words), words.found_impression(facts)
     if result.outcome is not Outcome.NOT_ASSESSED:
@@ -80,7 +82,7 @@ def with_history(draft: Draft, result: StudyResult) -> Draft:
 
     Added after a generated text was checked: its figures are those of another study or of another run.
     """
-    words = wording(draft.language)
+    words = wording(draft.language, result)
     findings, impression, notes = [draft.findings], [draft.impression], list(draft.notes)
     if result.comparison is not None:
         findings += history.compared(result.comparison, draft.language)
@@ -103,7 +105,13 @@ def _found(facts: ReportFacts, words: Wording) -> list[str]:
     rest = facts.lesions[LISTED_LESIONS:]
     if rest:
         lines.append(words.remaining(len(rest), sum(lesion.volume_ml for lesion in rest)))
-    return lines
+    return [line for line in (*lines, *_scores(facts, words)) if line]
+
+
+def _scores(facts: ReportFacts, words: Wording) -> list[str]:
+    """Findings that count as present first, then the others, each by its score."""
+    ordered = sorted(facts.findings, key=lambda each: (not each.present, -each.probability))
+    return [line for line in map(words.finding, ordered) if line]
 
 
 def _limits(facts: ReportFacts, words: Wording) -> list[str]:
@@ -118,7 +126,7 @@ def _limits(facts: ReportFacts, words: Wording) -> list[str]:
 def _limitations(result: StudyResult, words: Wording) -> list[str]:
     if result.outcome is Outcome.NOT_ASSESSED:
         return []
-    found = STATED_WHEN_FOUND if result.outcome is Outcome.FOUND else ()
-    keys = dict.fromkeys((*ALWAYS_STATED, *found, *result.limitations))
+    found = words.stated_when_found if result.outcome is Outcome.FOUND else ()
+    keys = dict.fromkeys((*words.always_stated, *found, *result.limitations))
     # A key this release has no sentence for still reaches the reader, as it is.
     return [words.limitations.get(key, key) for key in keys]

@@ -151,6 +151,50 @@ class StoredResultDamaged(ModelError):
     remedy = "Nothing was made from it; run the study again (`ainode retry JOB`) to get a new result."
 
 
+class PromptMissing(Refused):
+    code = "MOD-011"
+    summary = "The model needs a prompt, and there is none."
+    remedy = "Send a region (SR, SEG or GSPS) that says where to look, or name a model that finds it in the card."
+
+
+class CheckpointMismatch(ModelError):
+    code = "MOD-012"
+    summary = "The checkpoint does not have the layout of the system it is said to be of."
+    remedy = "Compare file and system; the message names keys that are missing or too many. Nothing was converted."
+
+
+class CheckpointUnsafe(ModelError):
+    code = "MOD-013"
+    summary = "The checkpoint holds more than weights."
+    remedy = "Have its publisher provide safetensors or a plain state dict; files that run code are never loaded."
+
+
+class ExportFailed(ModelError):
+    code = "MOD-014"
+    summary = "The model could not be written as an ONNX graph that equals it."
+    remedy = "See both exporters' reasons in the message; report them with the versions of torch and onnx."
+
+
+class ModelImportFailed(ModelError):
+    code = "MOD-015"
+    summary = "A checkpoint could not be converted."
+    remedy = "The message holds the converter's own code and reason. Nothing was installed."
+
+
+class SelfTestFailed(ModelError):
+    code = "MOD-016"
+    summary = "A model gives another answer than the known one on this machine."
+    remedy = (
+        "Nothing runs on it until it answers right: check driver, card and ONNX Runtime; `ainode models verify ID`."
+    )
+
+
+class ModelNotApproved(ModelError):
+    code = "MOD-017"
+    summary = "Nobody has approved these files of the model for this node."
+    remedy = "A named person looks at card and licence and calls `ainode models approve ID --by NAME --accept-licence`."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

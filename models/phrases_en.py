@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
-from models.results import Laterality, ModelReference, RefusalReason
+from models.results import Finding, Laterality, ModelReference, RefusalReason
 
 _WHERE = {
     Laterality.LEFT: " on the left side of the brain",
@@ -34,6 +34,8 @@ class English:
 
     language = "en"
     separator = " "
+    always_stated: ClassVar[tuple[str, ...]] = ("negative_is_not_exclusion", "subacute_missed")
+    stated_when_found: ClassVar[tuple[str, ...]] = ("not_specific",)
     limitations: ClassVar[dict[str, str]] = {
         "negative_is_not_exclusion": '"No restricted diffusion found" is not "no infarct".',
         "baseline_not_validated": "This is a baseline method. It has not been clinically validated.",
@@ -62,6 +64,10 @@ class English:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f", mean ADC {format_adc(lesion.adc_um2_s)} × 10⁻⁶ mm²/s"
         return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {format_ml(lesion.volume_ml)} mL{adc}."
+
+    def finding(self, finding: Finding) -> str:
+        """Nothing: the regions say it."""
+        return ""
 
     def remaining(self, count: int, volume_ml: float) -> str:
         """The lesions that are not listed one by one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
-from models.results import Laterality, ModelReference, RefusalReason
+from models.results import Finding, Laterality, ModelReference, RefusalReason
 
 _WHERE = {
     Laterality.LEFT: "左側の脳実質",
@@ -63,6 +63,8 @@ class Japanese:
 
     language = "ja"
     separator = ""
+    always_stated: ClassVar[tuple[str, ...]] = ("negative_is_not_exclusion", "subacute_missed")
+    stated_when_found: ClassVar[tuple[str, ...]] = ("not_specific",)
     limitations: ClassVar[dict[str, str]] = {
         "negative_is_not_exclusion": "「拡散制限域を認めない」ことは「梗塞がない」ことを意味しない。",
         "baseline_not_validated": "本手法はベースライン手法であり、臨床的妥当性は検証されていない。",
@@ -89,6 +91,10 @@ class Japanese:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f"、平均ADC {format_adc(lesion.adc_um2_s)}×10⁻⁶ mm²/s"
         return f"病変{lesion.number}：{_SIDE[lesion.side]}、{format_ml(lesion.volume_ml)} mL{adc}。"
+
+    def finding(self, finding: Finding) -> str:
+        """Nothing: the regions say it."""
+        return ""
 
     def remaining(self, count: int, volume_ml: float) -> str:
         """The lesions that are not listed one by one."""

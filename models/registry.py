@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from models.card import CARD_FILE, EMBEDDED, Card, PinnedFile, file_digest, model_digest
-from models.errors import CardInvalid, DigestMismatch, GraphMismatch, ModelNotFound, ParameterInvalid
+from models.errors import (
+    CardInvalid,
+    DigestMismatch,
+    GraphMismatch,
+    ModelNotApproved,
+    ModelNotFound,
+    ParameterInvalid,
+    SelfTestFailed,
+)
+from models.golden import deviation
+from models.prompts import BoxPrompt
 from models.results import Draft, ModelReference, StudyResult
-from models.session import Session, preferred_providers
+from models.session import CPU, Session, preferred_providers
 from models.volume import Volume
 
 
@@ -21,6 +34,22 @@ class ImageAdapter(Protocol):
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Typed result of one study; see :meth:`Model.run`."""
+        ...
+
+
+class PromptedAdapter(Protocol):
+    """Runs a model that segments what it is pointed at."""
+
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Typed result with a region for each target; see :meth:`Model.segment`."""
+        ...
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with its probabilities; see :meth:`Model.planes`."""
         ...
 
 
@@ -41,6 +70,8 @@ class Model:
         Folder of its card and files.
     threads : int
         Threads within one operator; 0 leaves it to the runtime.
+    find : callable, optional
+        Finds another installed model by id.
 
     Raises
     ------
@@ -48,10 +79,12 @@ class Model:
         The card is not valid.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, find: Callable[[str], Model] | None = None) -> None:
         self.folder = folder
         self.card = Card.load(folder)
         self._threads = threads
+        self._find = find or _alone
+        self._providers: tuple[str, ...] | None = None
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()
 
@@ -81,7 +114,7 @@ class Model:
         DigestMismatch
             A file is missing or differs.
         """
-        for pinned in (*self.card.graphs.values(), *self.card.files.values()):
+        for pinned in self.card.pinned:
             self._verify(pinned)
 
     def path(self, name: str) -> Path:
@@ -109,7 +142,7 @@ class Model:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
             graph = self.card.graphs[name]
-            session = Session(self._once(graph), threads=self._threads)
+            session = Session(self._once(graph), providers=self._providers, threads=self._threads)
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
                 ("outputs", session.outputs, graph.outputs),
@@ -126,6 +159,37 @@ class Model:
         for name in self.card.graphs:
             self.session(name)
         _ = self._adapter
+
+    def self_test(self) -> dict[str, float]:
+        """Ask every graph that has a known answer; how far each is from it, relative.
+
+        Raises
+        ------
+        SelfTestFailed
+            A graph answers something else than it should: nothing it says can be trusted on this device.
+        DigestMismatch, ModelError
+            A file is not the pinned one, or a graph does not run.
+        """
+        found = {}
+        for name, golden in self.card.golden.items():
+            session = self.session(name)
+            found[name] = deviation(session, self._once(golden))
+            if not found[name] <= golden.tolerance:
+                raise SelfTestFailed(
+                    f"{self.card.id}: graph {name} is {found[name]:.1e} from its known answer on {session.provider}, "
+                    f"allowed are {golden.tolerance:.0e}",
+                    graph=name,
+                    provider=session.provider,
+                )
+        return found
+
+    def fall_back_to_cpu(self) -> bool:
+        """Drop what is loaded and use the CPU from now on; False where it runs there already."""
+        if all(session.provider == CPU for session in self._sessions.values()):
+            return False
+        self._sessions.clear()
+        self._providers = (CPU,)
+        return True
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.
@@ -150,6 +214,77 @@ class Model:
         if not hasattr(adapter, "run"):
             raise CardInvalid(f"{self.card.id} writes text; it cannot be run on images alone")
         return adapter.run(inputs, parameters)
+
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Let a model of family ``promptable`` segment what ``prompts`` point at.
+
+        Raises
+        ------
+        PromptMissing
+            Nothing points anywhere.
+        ParameterInvalid, ModelError
+            As :meth:`run`.
+        """
+        return self._prompted().segment(inputs, prompts, parameters)
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with the probabilities (rows, columns; float32 in [0, 1]) of a ``promptable`` model on its slice.
+
+        Raises
+        ------
+        PromptMissing, ModelError
+            As :meth:`segment`.
+        """
+        return self._prompted().planes(volume, prompts)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it came with this product."""
+        return self.folder.parent == EMBEDDED
+
+    def require_approved(self, approved: Mapping[str, str]) -> None:
+        """Refuse to serve unless these very files are approved; what came with the product needs no approval.
+
+        Parameters
+        ----------
+        approved : mapping
+            Model id → approved digest.
+
+        Raises
+        ------
+        ModelNotApproved
+            The model, or one it is made of, is not approved, or its files have changed since.
+        """
+        if not self.embedded and approved.get(self.card.id) != self.digest:
+            why = "its files have changed since they were approved" if self.card.id in approved else "not approved"
+            raise ModelNotApproved(f"{self.card.id} {self.card.version}: {why}")
+        for name in self.needs:
+            self.member(name).require_approved(approved)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the models it is made of; none but for a chain."""
+        return getattr(self._adapter, "needs", ())
+
+    def member(self, model_id: str) -> Model:
+        """Another installed model, which a model of family ``chain`` uses.
+
+        Raises
+        ------
+        ModelNotFound
+            It is not installed, or this model was opened by itself.
+        """
+        return self._find(model_id)
+
+    def _prompted(self) -> PromptedAdapter:
+        adapter = self._adapter
+        if not hasattr(adapter, "planes"):
+            raise CardInvalid(f"{self.card.id} takes no prompts")
+        return cast(PromptedAdapter, adapter)
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
@@ -181,7 +316,7 @@ class Model:
         return values
 
     @cached_property
-    def _adapter(self) -> ImageAdapter | WritingAdapter:
+    def _adapter(self) -> ImageAdapter | PromptedAdapter | WritingAdapter:
         module = f"models.adapters.{self.card.family.value}"
         if importlib.util.find_spec(module) is None:
             raise CardInvalid(f"{self.card.id}: this release has no adapter for family {self.card.family.value}")
@@ -207,6 +342,10 @@ class Model:
             )
 
 
+def _alone(model_id: str) -> Model:
+    raise ModelNotFound(f"{model_id} is looked for among the installed models, and this model was opened by itself")
+
+
 class Registry:
     """The models of this node: the embedded catalogue first, then the site's folders, each with one folder a model.
 
@@ -230,7 +369,7 @@ class Registry:
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
-            model = Model(folder, threads=threads)
+            model = Model(folder, threads=threads, find=self.get)
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
                 raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")
@@ -254,6 +393,10 @@ class Registry:
         if model_id in self.problems:
             raise self.problems[model_id]
         raise ModelNotFound(f"no model named {model_id} is installed", installed=sorted(self._models))
+
+    def missing(self, model_id: str) -> tuple[str, ...]:
+        """Ids of the models ``model_id`` is made of that are not installed. Raises as :meth:`get`."""
+        return tuple(name for name in self.get(model_id).needs if name not in self._models)
 
     def list(self) -> list[Card]:
         """Cards of all valid models, by id."""

@@ -54,7 +54,7 @@ def _draft(result: StudyResult, language: str, generator: Model | None, inputs: 
     composed = compose(result, language)
     if generator is None or result.outcome is Outcome.NOT_ASSESSED:
         return composed
-    words = wording(language)
+    words = wording(language, result)
     try:
         written = generator.write(result, inputs, language)
     except ModelError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
-from models.results import Laterality, Outcome, Quantity, StudyResult
+from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
 
 SMALLEST_WRITTEN_ML = 0.01
 ADC_CODE = "113041"
@@ -86,6 +86,8 @@ class ReportFacts:
         Side of all lesions together: BILATERAL when they lie on both sides.
     detection_limit_ml, reporting_threshold_ml : float or None
         mL, None when the run does not state it.
+    findings : tuple of Finding
+        In the result's order; none where nothing was assessed.
     """
 
     outcome: Outcome
@@ -94,6 +96,7 @@ class ReportFacts:
     side: Laterality
     detection_limit_ml: float | None
     reporting_threshold_ml: float | None
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def of(cls, result: StudyResult) -> ReportFacts:
@@ -111,6 +114,7 @@ class ReportFacts:
             side=overall_side(lesion.side for lesion in lesions),
             detection_limit_ml=result.detection_limit_ml,
             reporting_threshold_ml=_reporting_threshold_ml(result),
+            findings=() if result.outcome is Outcome.NOT_ASSESSED else result.findings,
         )
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models import postprocessing, preprocessing
+from models.classifier import Classifier
 from models.errors import InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.registry import Model
@@ -23,9 +24,15 @@ from models.volume import Volume
 from models.workspace import Workspace
 
 
-def build(model: Model) -> FeedForward:
-    """Adapter for ``model``; raises :class:`CardInvalid` when its steps or limits do not exist."""
-    return FeedForward(model)
+def build(model: Model) -> FeedForward | Classifier:
+    """Adapter for ``model``: regions, or findings where the card's ``options`` say so.
+
+    Raises
+    ------
+    CardInvalid
+        Its steps, limits or options do not exist.
+    """
+    return Classifier(model) if model.card.options.get("output") == "findings" else FeedForward(model)
 
 
 class FeedForward:

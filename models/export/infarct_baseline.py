@@ -20,10 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from models.card import file_digest
+from models.golden import write_golden
 
 OPSET = 18
 IR_VERSION = 9
@@ -204,8 +207,40 @@ def export(folder: Path) -> dict[str, str]:
     return digests
 
 
+def export_golden(folder: Path) -> dict[str, str]:
+    """Write the known answer of each graph, by ONNX's reference evaluator; give back their SHA-256 by graph name."""
+    rng = np.random.default_rng(11)
+    digests = {}
+    for name, build in (("smooth", smooth_graph), ("evidence", evidence_graph), ("main", main_graph)):
+        model = build()
+        feeds = {value.name: _sample(value, rng) for value in model.graph.input}
+        answers = list(ReferenceEvaluator(model).run(None, feeds))
+        path = folder / f"{name}-golden.npz"
+        outputs = [value.name for value in model.graph.output]
+        write_golden(path, feeds, dict(zip(outputs, answers, strict=True)))
+        digests[name] = file_digest(path)
+    return digests
+
+
+def _sample(value: onnx.ValueInfoProto, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Plausible numbers for an input, by its name and shape."""
+    name = value.name
+    sizes = [axis.dim_value or (4, 6, 5)[n] for n, axis in enumerate(value.type.tensor_type.shape.dim)]
+    if name.startswith("kernel"):
+        return np.array([0.25, 0.5, 0.25], np.float32)
+    if name in ("tissue", "interior", "midline"):
+        return (rng.random(sizes) > 0.3).astype(np.float32)
+    low, high = {"dwi": (50, 900), "adc": (300, 1500), "b_value": (1000, 1000), "log_dwi": (4, 7)}.get(name, (0.1, 1.5))
+    low, high = {"log_background": (4, 6), "adc_smooth": (300, 1500), "adc_reference": (700, 900)}.get(
+        name, (low, high)
+    )
+    return rng.uniform(low, high, sizes).astype(np.float32)
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     target.mkdir(parents=True, exist_ok=True)
     for graph, digest in export(target).items():
         print(f"{graph}: {digest}")
+    for graph, digest in export_golden(target).items():
+        print(f"known answer of {graph}: {digest}")

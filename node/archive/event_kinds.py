@@ -75,5 +75,7 @@ class Kind(StrEnum):
     OBJECT_REMOVED = "object.removed"
     PAUSED = "pause.set"
     RESUMED = "pause.lifted"
+    MODEL_APPROVED = "model.approved"
+    MODEL_REVOKED = "model.revoked"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"

@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0005"
+REVISION = "0007"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -296,6 +296,23 @@ capabilities = Table(
     Column("destination", String(64), primary_key=True),
     Column("asked_at", Float, nullable=False),
     Column("table", JSON, nullable=False),
+)
+
+# One row for each approval; the one that is not revoked counts.
+model_approvals = Table(
+    "model_approvals",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("model_id", String(128), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # Model.digest: card and every pinned file
+    Column("approved_by", String(128), nullable=False),
+    Column("approved_at", Float, nullable=False),
+    Column("licence", Text, nullable=False),  # as accepted
+    Column("revoked_at", Float),
+    Column("revoked_by", String(128)),
+    Index(None, "model_id"),
+    sqlite_autoincrement=True,
 )
 
 ledger = Table(

@@ -24,15 +24,17 @@ def list_models(
     """List installed models."""
     from node.commands.table import show
 
+    registry = _registry(ctx.obj.settings())
     rows = [
         {
             "model": card.id,
             "version": card.version,
             "family": card.family,
             "licence": card.licence,
+            "status": _status(registry, card.id),
             "name": card.name,
         }
-        for card in _registry(ctx.obj.settings()).list()
+        for card in registry.list()
     ]
     show(rows, as_json=as_json, empty="no models")
 
@@ -49,7 +51,7 @@ def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id
 def verify(
     ctx: typer.Context, model: Annotated[str | None, typer.Argument(help="Model id; all when left out.")] = None
 ) -> None:
-    """Check files against the digests pinned in their cards, and load the graphs."""
+    """Check files against the digests pinned in their cards, load the graphs, ask for known answers."""
     from models.errors import NodeError
 
     registry = _registry(ctx.obj.settings())
@@ -59,7 +61,9 @@ def verify(
             found = registry.get(name)
             found.verify()
             found.warm()
-            typer.echo(f"{name}: good, digest {found.digest}")
+            answers = found.self_test()
+            known = f", {len(answers)} known answers right" if answers else ", no known answer to ask for"
+            typer.echo(f"{name}: good, digest {found.digest}{known}")
         except NodeError as error:
             typer.echo(f"{name}: {error}", err=True)
             failed += 1
@@ -91,6 +95,86 @@ def run(
         "evidence": result.evidence,
     }
     typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+@app.command()
+def approve(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model id.")],
+    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="The licence was read and is accepted.")
+    ] = False,
+) -> None:
+    """Let a model serve, these very files of it, once card and licence were read."""
+    import time
+
+    from node.archive import approvals
+    from node.commands.table import opened
+    from node.errors import UsageError
+
+    settings = ctx.obj.settings()
+    found = _registry(settings).get(model)
+    if found.embedded:
+        raise UsageError(f"{model} came with this product and needs no approval")
+    card = found.card
+    if not accept_licence or not by.strip():
+        raise UsageError(
+            f"licence of {model}: {card.licence}; intended use: {card.intended_use} Name a person with --by and accept with "
+            "--accept-licence"
+        )
+    found.verify()
+    found.self_test()
+    with opened(settings) as store, store.write() as connection:
+        approvals.approve(
+            connection,
+            time.time(),
+            model_id=model,
+            version=card.version,
+            digest=found.digest,
+            by=by.strip(),
+            licence=card.licence,
+        )
+    typer.echo(f"{model} {card.version} may serve, digest {found.digest}")
+
+
+@app.command()
+def revoke(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model id.")],
+    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
+) -> None:
+    """Take a model's approval back: its jobs end with a status object that says so."""
+    import time
+
+    from node.archive import approvals
+    from node.commands.table import opened
+
+    with opened(ctx.obj.settings()) as store, store.write() as connection:
+        revoked = approvals.revoke(connection, time.time(), model_id=model, by=by.strip())
+    typer.echo(f"{model} may serve no more" if revoked else f"{model} was not approved")
+
+
+@app.command("import")
+def import_checkpoint(
+    system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
+) -> None:
+    """Convert a released checkpoint to ONNX, and prove that it equals the original."""
+    from node.model_import import import_model
+
+    report = import_model(system, checkpoint, out)
+    for name, graph in report["graphs"].items():
+        worst = max(graph["relative_differences"])
+        typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
+    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
+    typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
+
+
+def _status(registry: Registry, model: str) -> str:
+    missing = registry.missing(model)
+    return f"needs {', '.join(missing)}" if missing else "runs"
 
 
 def _registry(settings: Settings) -> Registry:

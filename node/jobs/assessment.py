@@ -67,8 +67,8 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         The model failed.
     """
     with timings.step("load"):
-        model = registry.get(spec.model_id)
-        generator = registry.get(spec.report_model) if spec.report_model else None
+        model = _serving(spec, registry, spec.model_id)
+        generator = _serving(spec, registry, spec.report_model) if spec.report_model else None
         study = load_study(spec.files)
     try:
         with timings.step("load"):
@@ -94,6 +94,13 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
     wrote = generator.reference({}) if generator else None
     return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
+
+
+def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:
+    model = registry.get(model_id)
+    if spec.approved is not None:
+        model.require_approved(spec.approved)
+    return model
 
 
 def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings) -> Assessment:

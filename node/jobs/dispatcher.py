@@ -25,7 +25,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
 from models.errors import NodeError, StoredResultDamaged, Transient
 from node import doorbell, log, planning, priors
-from node.archive import ledger
+from node.archive import approvals, ledger
 from node.archive.engine import Store, open_store
 from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
@@ -260,6 +260,7 @@ class Dispatcher:
             model_id=job.model_id,
             report_model=content["report_model"],
             model_folders=self._settings.models.folders,
+            approved=self._approved(),
             parameters=content["parameters"],
             files=files,
             profiles=profiles,
@@ -271,6 +272,12 @@ class Dispatcher:
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )
+
+    def _approved(self) -> dict[str, str] | None:
+        if not self._settings.models.require_approval:
+            return None
+        with self._store.read() as connection:
+            return approvals.current(connection)
 
     def _history(self, job: LeasedJob) -> dict[str, Any]:
         """What the job has to know of earlier results."""

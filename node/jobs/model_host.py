@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import NodeError
 from node import log
 from node.jobs import wire
+from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
 from node.process import die_with_parent, forbid_core_dumps
 
@@ -54,11 +55,12 @@ def forbid_network() -> None:
 
 def _serve(connection: socket.socket) -> None:
     registries: dict[tuple[Any, ...], Registry] = {}
+    tests = SelfTests()
     while (message := wire.receive(connection)) is not None:
         if message["kind"] == "warm":
-            reply = _warm(message, registries)
+            reply = _warm(message, registries, tests)
         else:
-            reply = _run(JobSpec.model_validate(message["spec"]), registries)
+            reply = _run(JobSpec.model_validate(message["spec"]), registries, tests)
         wire.send(connection, reply)
 
 
@@ -71,8 +73,8 @@ def _registry(folders: Sequence[Path], threads: int, registries: dict[tuple[Any,
     return registries[key]
 
 
-def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry]) -> dict[str, Any]:
-    """Import everything and load the models that rules name. A model that fails is reported when a job needs it."""
+def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], tests: SelfTests) -> dict[str, Any]:
+    """Import everything, load and test the models that rules name. One that fails is reported when a job needs it."""
     started = time.monotonic()
     import dicom_sr.warm
     import node.jobs.execution  # noqa: F401  (imported for its weight)
@@ -83,16 +85,24 @@ def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry]) 
     for model_id in message["models"]:
         try:
             registry.get(model_id).warm()
+            tests.require(registry, model_id)
         except NodeError as error:
             problems.append(str(error))
             log.say(_LOG, 40, "a model that rules name cannot be loaded", model=model_id, error=str(error))
     return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems}
 
 
-def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry]) -> dict[str, Any]:
+def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: SelfTests) -> dict[str, Any]:
     from node.jobs.execution import execute_guarded
 
-    bundle = execute_guarded(spec, lambda: _registry(spec.model_folders, spec.threads, registries))
+    def tested() -> Registry:
+        registry = _registry(spec.model_folders, spec.threads, registries)
+        if spec.status_only is None:
+            for model_id in filter(None, (spec.model_id, spec.report_model)):
+                tests.require(registry, model_id)
+        return registry
+
+    bundle = execute_guarded(spec, tested)
     return {"kind": "result", "bundle": bundle.model_dump(mode="json")}
 
 

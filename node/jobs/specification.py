@@ -122,6 +122,8 @@ class JobSpec(_Message):
         What the result is compared with.
     anonymisation_key : str
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
+    approved : dict or None
+        Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
     """
 
     job_id: int
@@ -131,6 +133,7 @@ class JobSpec(_Message):
     model_id: str
     report_model: str | None = None
     model_folders: list[Path] = Field(default_factory=list)
+    approved: dict[str, str] | None = None
     parameters: dict[str, str] = Field(default_factory=dict)
     files: list[Path]
     profiles: dict[str, ProfileSection]

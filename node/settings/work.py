@@ -35,6 +35,7 @@ class ModelsSection(Section):
     """Where model folders lie, beside the embedded catalogue."""
 
     folders: list[Path] = Field(default_factory=list)
+    require_approval: bool = True
 
 
 class RuleMatch(Section):

@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.bench import inference, latency, memory, objects, receiving, report, segmentations, sending, whole_node
+from tests.bench import (
+    inference,
+    latency,
+    memory,
+    objects,
+    promptable,
+    receiving,
+    report,
+    segmentations,
+    sending,
+    whole_node,
+)
 from tests.bench.figures import Row
 from tests.bench.stage import FULL, MEMORY, QUICK, ROOT, BenchmarkFailed, Stage, place_of
 
@@ -38,6 +49,7 @@ MEASUREMENTS = {
     "volume.stroke": objects.volume,
     "latency.last_image_to_committed": whole_node.last_image_to_committed,
     "model.infarct": inference.infarct,
+    "model.medsam": promptable.medsam,
 }
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import medsam_child
+
 
 def send(port: str, folder: str) -> dict[str, float]:
     """Send a folder with the node's sending path; imports are done, as in a long-lived sender."""
@@ -61,7 +63,13 @@ def segment(series: str, mask: str, out: str, how: str) -> int:
     return written.size
 
 
-PARTS: dict[str, Callable[..., object]] = {"send": send, "infer": infer, "segment": segment}
+PARTS: dict[str, Callable[..., object]] = {
+    "send": send,
+    "infer": infer,
+    "segment": segment,
+    "export_medsam": medsam_child.export,
+    "run_medsam": medsam_child.run,
+}
 
 if __name__ == "__main__":
     print(json.dumps(PARTS[sys.argv[1]](*sys.argv[2:])))

@@ -34,7 +34,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often and how many. ``images`` is instances by kind, ``stalling`` those for peers with Nagle's algorithm on."""
+    """How often and how many. ``images`` is instances by kind, ``stalling`` those for peers with Nagle's algorithm on,
+    ``medsam_pixels`` the side of MedSAM's image."""
 
     repeats: int
     images: Mapping[str, int]
@@ -43,10 +44,11 @@ class Size:
     studies: int
     shapes_zyx: tuple[tuple[int, int, int], ...]
     mask_zyx: tuple[int, int, int]
+    medsam_pixels: int
 
 
-FULL = Size(3, {"ct": 100, "mr": 300, "cr": 4}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)), (300, 512, 512))
-QUICK = Size(1, {"ct": 4, "mr": 8, "cr": 4}, 3, 5, 1, ((28, 64, 64),), (40, 96, 96))
+FULL = Size(3, {"ct": 100, "mr": 300, "cr": 4}, 30, 60, 5, ((28, 128, 128), (73, 112, 112)), (300, 512, 512), 1024)
+QUICK = Size(1, {"ct": 4, "mr": 8, "cr": 4}, 3, 5, 1, ((28, 64, 64),), (40, 96, 96), 256)
 
 
 @dataclass

@@ -34,6 +34,7 @@ from node.jobs.dispatcher import Dispatcher
 from node.jobs.executors.local import LocalExecutor
 from node.settings import Settings, load
 from node.why import tell
+from tests.unit.models_registry.conftest import write_spots
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = ROOT / "tests" / "unit" / "node_runtime" / "fake_host.py"
@@ -307,3 +308,29 @@ def test_cut_off_end_of_a_run_is_repeated_with_the_same_bytes(
     for row in objects:
         assert hashlib.sha256((out / f"{row.role}.dcm").read_bytes()).hexdigest() == row.digest
     assert study == dcmread(out / "seg.dcm", stop_before_pixels=True).StudyInstanceUID
+
+
+def test_a_site_model_serves_only_once_approved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phantoms: list[tuple[Path, ...]]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    catalogue = write_spots(tmp_path / "site")
+    extra = f'[[rule]]\nname = "real-site"\nmodel = "bright-spots"\ndestinations = ["pacs"]\n[models]\nfolders = ["{catalogue}"]'
+    bench = Bench(tmp_path, "echo", extra)
+    try:
+        bench.receive(phantoms[0])
+        while bench.dispatcher.run_once():
+            pass
+        (status,) = bench.objects(2)
+        assert "MOD-017" in bench.text_of(status)
+        words = ["--config", str(bench.config)]
+        assert main([*words, "models", "approve", "bright-spots", "--by", "Dr Test", "--accept-licence"]) == 0
+        bench.receive(phantoms[1])
+        while bench.dispatcher.run_once():
+            pass
+        # It is asked now, and refuses for a reason of its own: four volumes could be the one image it takes.
+        (status,) = bench.objects(4)
+        assert "SER-012" in bench.text_of(status)
+    finally:
+        bench.executor.close()
+        bench.store.close()

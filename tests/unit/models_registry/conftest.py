@@ -77,12 +77,17 @@ def write_graph(path: Path, *, operator: str = "Sub", constant: float = 2.0) -> 
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
-@pytest.fixture
-def spots(tmp_path: Path) -> Path:
-    """Catalogue folder holding the model ``bright-spots``."""
-    folder = tmp_path / "site" / "spots"
+def write_spots(catalogue: Path) -> Path:
+    """Make a catalogue folder that holds the model ``bright-spots``."""
+    folder = catalogue / "spots"
     folder.mkdir(parents=True)
     write_graph(folder / "main.onnx")
     card = CARD.format(digest=file_digest(folder / "main.onnx"), maximum=3)
     (folder / "model.toml").write_text(card, encoding="utf-8")
-    return folder.parent
+    return catalogue
+
+
+@pytest.fixture
+def spots(tmp_path: Path) -> Path:
+    """Catalogue folder holding the model ``bright-spots``."""
+    return write_spots(tmp_path / "site")

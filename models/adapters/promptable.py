@@ -1,0 +1,349 @@
+"""Family ``promptable``: an image and boxes in, the thing inside each box out.
+
+The image graph runs once for each slice that has a box, the decoder once for all boxes of the slice. What differs between
+two models of the family stands in the card's ``options``: grey levels, size and how it is reached, scale, margin, how a
+thing is followed from slice to slice.
+
+The decoder takes ``image_embeddings`` and ``boxes`` (n, 1, 4; x0, y0, x1, y1 in pixels of the network's image). The public
+ONNX exports of Segment Anything that take points only are refused: a model trained on boxes gives worse masks for points,
+and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from models.candidates import Candidate
+from models.errors import CardInvalid, InferenceFailed, PromptMissing
+from models.intensity import Intensity, as_grey_levels, to_unit_range
+from models.measurement import measured_regions, volume_quantity
+from models.prompts import BoxPrompt, box_of
+from models.resizing import RESIZERS, bilinear
+from models.results import Outcome, Segmentation, StudyResult
+from models.volume import Volume
+from models.workspace import Workspace
+
+if TYPE_CHECKING:
+    from models.registry import Model
+
+_BOX_INPUTS = ("image_embeddings", "boxes")
+_POINT_INPUTS = frozenset({"input_points", "point_coords"})
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
+_IMAGENET_SPREAD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
+_MOST_TARGETS = 254
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageOptions(_Table):
+    """From a slice to the network's image.
+
+    ``fit``: ``stretch`` gives both sides the size, ``pad`` the longer one and fills right and bottom with zero. ``scale``:
+    ``unit_range`` stretches each image to [0, 1], ``imagenet`` divides by 255 and standardises.
+    """
+
+    size: int = Field(ge=16, le=4096)
+    resize: str
+    fit: Literal["stretch", "pad"]
+    intensity: Intensity
+    scale: Literal["unit_range", "imagenet"]
+
+    @field_validator("resize")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in RESIZERS:
+            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(RESIZERS))}")
+        return name
+
+
+class FollowOptions(_Table):
+    """How a thing is followed: margin of the next slice's box in voxels, and by what factor its area may grow or shrink."""
+
+    margin_voxels: float = Field(default=5.0, ge=0, le=100)
+    largest_change: float = Field(default=4.0, gt=1)
+
+
+class PromptableOptions(_Table):
+    """The card's ``options``."""
+
+    image: ImageOptions
+    margin_voxels: float = Field(default=0.0, ge=0, le=100)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    follow: FollowOptions = FollowOptions()
+
+
+def build(model: Model) -> PromptableAdapter:
+    """Adapter of ``model``.
+
+    Raises
+    ------
+    CardInvalid
+        ``options`` do not describe a promptable model, or the decoder does not take boxes.
+    """
+    return PromptableAdapter(model)
+
+
+class PromptableAdapter:
+    """Runs one model of the family. See :func:`build`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        card = model.card
+        try:
+            self.options = PromptableOptions.model_validate(card.options)
+        except ValidationError as error:
+            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        missing = {"encoder", "decoder"} - set(card.graphs)
+        if missing:
+            raise CardInvalid(f"{card.id}: graphs: a promptable model needs {' and '.join(sorted(missing))}")
+        inputs = card.graphs["decoder"].inputs
+        if _POINT_INPUTS & set(inputs):
+            raise CardInvalid(
+                f"{card.id}: graphs.decoder takes points only; this model was trained on boxes. Export its decoder with "
+                "`ainode models import`"
+            )
+        if inputs != _BOX_INPUTS:
+            raise CardInvalid(f"{card.id}: graphs.decoder must take {' and '.join(_BOX_INPUTS)}")
+        if len(card.labels) != 1:
+            raise CardInvalid(f"{card.id}: labels: a promptable model has one, for whatever a box points at")
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Without a prompt there is nothing to do; see :meth:`segment`.
+
+        Raises
+        ------
+        PromptMissing
+            Always.
+        """
+        raise PromptMissing(f"{self._model.card.id} segments what it is pointed at, and nothing points anywhere")
+
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Result with one region for each target.
+
+        Parameters
+        ----------
+        inputs : mapping
+            The volume under the role of the card's first input.
+        prompts : sequence of BoxPrompt
+            Boxes on that volume's grid.
+
+        Raises
+        ------
+        PromptMissing
+            No boxes.
+        InferenceFailed
+            A box lies outside the volume, the volume is missing, or there are too many targets.
+        """
+        card = self._model.card
+        role = card.inputs[0].role
+        if role not in inputs:
+            raise InferenceFailed(f"{card.id}: the input {role} is missing")
+        volume = inputs[role]
+        self._model.thresholds(parameters)
+        probability, owner = self.probabilities(volume, prompts)
+        labels = np.where(probability > self.options.threshold, owner, 0)
+        return self._result(role, volume, labels, probability, parameters)
+
+    def probabilities(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """How likely each voxel belongs to some target, and to which: float32 in [0, 1] and uint8, shape of the volume.
+
+        Raises
+        ------
+        PromptMissing, InferenceFailed
+            See :meth:`segment`.
+        """
+        self._require_sound(volume, prompts)
+        run = _Run(self, volume)
+        for slice_index, boxes in sorted(_by_slice(prompts).items()):
+            run.decode(slice_index, boxes)
+        for prompt in prompts:
+            if prompt.follow:
+                run.follow(prompt)
+        return run.probability, run.owner
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with its probabilities (rows, columns), slice by slice; boxes are not followed.
+
+        Raises
+        ------
+        PromptMissing, InferenceFailed
+            See :meth:`segment`.
+        """
+        self._require_sound(volume, prompts)
+        run = _Run(self, volume)
+        for slice_index, boxes in sorted(_by_slice(prompts).items()):
+            yield from zip(boxes, run.planes(slice_index, boxes), strict=True)
+
+    def _require_sound(self, volume: Volume, prompts: Sequence[BoxPrompt]) -> None:
+        name, (slices, rows, columns) = self._model.card.id, volume.array_zyx.shape
+        if not prompts:
+            raise PromptMissing(f"{name}: nothing points anywhere")
+        if not np.isfinite(volume.array_zyx).all():
+            raise InferenceFailed(f"{name}: the image holds NaN or infinity")
+        if max(prompt.target for prompt in prompts) > _MOST_TARGETS:
+            raise InferenceFailed(f"{name}: more than {_MOST_TARGETS} targets")
+        for prompt in prompts:
+            outside = prompt.left > columns - 1 or prompt.top > rows - 1 or prompt.bottom < 0 or prompt.right < 0
+            if prompt.slice_index >= slices or outside:
+                raise InferenceFailed(f"{name}: a box on slice {prompt.slice_index + 1} lies outside the image")
+
+    def image_of(self, grey_yx: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The network's image (1, 3, size, size) of one slice of grey levels."""
+        image = self.options.image
+        rows, columns = self._fitted(grey_yx.shape)
+        resized = RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
+        colours = np.repeat(resized[np.newaxis].astype(np.float32), 3, axis=0)
+        if image.scale == "unit_range":
+            colours = to_unit_range(colours)
+        else:
+            colours = ((colours / 255 - _IMAGENET_MEAN) / _IMAGENET_SPREAD).astype(np.float32)
+        padded = np.zeros((3, image.size, image.size), np.float32)
+        padded[:, :rows, :columns] = colours
+        return padded[np.newaxis]
+
+    def _fitted(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns a slice takes up in the network's image."""
+        image = self.options.image
+        if image.fit == "stretch":
+            return image.size, image.size
+        factor = image.size / max(shape)
+        return int(shape[0] * factor + 0.5), int(shape[1] * factor + 0.5)
+
+    def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Image embedding of one slice."""
+        session = self._model.session("encoder")
+        return session.run({session.inputs[0]: self.image_of(grey_yx)})[session.outputs[0]]
+
+    def masks(
+        self, embedding: npt.NDArray[np.float32], boxes: Sequence[BoxPrompt], shape: tuple[int, int]
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities (n, rows, columns) on the slice's own grid, one plane for each box."""
+        rows, columns = shape
+        high, wide = self._fitted(shape)
+        scale = np.array([wide / columns, high / rows, wide / columns, high / rows], np.float32)
+        corners = np.array([[b.left, b.top, b.right, b.bottom] for b in boxes], np.float32) * scale
+        session = self._model.session("decoder")
+        logits = session.run(dict(zip(_BOX_INPUTS, (embedding, corners[:, np.newaxis]), strict=True)))[
+            session.outputs[0]
+        ]
+        if logits.ndim != 4 or logits.shape[:2] != (len(boxes), 1):
+            raise InferenceFailed(f"{self._model.card.id}: masks of shape {logits.shape} for {len(boxes)} boxes")
+        likely = 1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))
+        # The padding is cut off before the mask is brought to the slice's size; thresholds come after it.
+        side = likely.shape[-1] / self.options.image.size
+        used = likely[:, : max(round(high * side), 1), : max(round(wide * side), 1)]
+        return bilinear(used, shape)
+
+    def _result(
+        self,
+        role: str,
+        volume: Volume,
+        labels: npt.NDArray[np.integer],
+        probability: npt.NDArray[np.float32],
+        parameters: Mapping[str, str],
+    ) -> StudyResult:
+        card = self._model.card
+        workspace = Workspace(grid=volume, arrays={}, values={}, run_graph=lambda name: None)
+        sizes = {int(n): int(np.count_nonzero(labels == n)) for n in np.unique(labels[labels > 0])}
+        order = sorted(sizes, key=lambda n: (-sizes[n], n))
+        renumbered = np.zeros(labels.shape, np.uint8)
+        for number, target in enumerate(order, start=1):
+            where = labels == target
+            renumbered[where] = number
+            whole = tuple(slice(0, n) for n in labels.shape)
+            workspace.candidates.append(Candidate((whole[0], whole[1], whole[2]), where, sizes[target]))
+        workspace.arrays["labels"] = renumbered
+        regions = measured_regions(workspace, card.labels)
+        total = float(sum(region.volume_ml for region in regions))
+        return StudyResult(
+            outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
+            title=card.title,
+            finding=card.finding,
+            site=card.site,
+            model=self._model.reference(parameters),
+            segmentation=Segmentation(role, renumbered, regions, probability) if regions else None,
+            total_ml=total,
+            totals=(volume_quantity(total),),
+            limitations=card.limitations,
+            evidence={"targets": len(order), "threshold": self.options.threshold},
+        )
+
+
+def _by_slice(prompts: Sequence[BoxPrompt]) -> dict[int, list[BoxPrompt]]:
+    by_slice: dict[int, list[BoxPrompt]] = defaultdict(list)
+    for prompt in prompts:
+        by_slice[prompt.slice_index].append(prompt)
+    return by_slice
+
+
+class _Run:
+    """Masks of one volume, as they come."""
+
+    def __init__(self, adapter: PromptableAdapter, volume: Volume) -> None:
+        self._adapter = adapter
+        self._grey = as_grey_levels(volume.array_zyx, adapter.options.image.intensity)
+        self._embedded: dict[int, npt.NDArray[np.float32]] = {}
+        self.probability = np.zeros(self._grey.shape, np.float32)
+        self.owner = np.zeros(self._grey.shape, np.uint8)
+
+    def planes(self, slice_index: int, boxes: Sequence[BoxPrompt]) -> npt.NDArray[np.float32]:
+        """Probabilities (n, rows, columns) of the boxes of one slice, in one call of the decoder."""
+        rows, columns = self._grey.shape[1:]
+        if slice_index not in self._embedded:
+            self._embedded[slice_index] = self._adapter.embedding(self._grey[slice_index])
+        margin = self._adapter.options.margin_voxels
+        grown = [box.grown(margin, rows, columns) for box in boxes]
+        return self._adapter.masks(self._embedded[slice_index], grown, (rows, columns))
+
+    def decode(self, slice_index: int, boxes: Sequence[BoxPrompt]) -> None:
+        """Take in the boxes of a slice; each voxel goes to the target that is surest of it."""
+        for box, plane in zip(boxes, self.planes(slice_index, boxes), strict=True):
+            better = plane > self.probability[slice_index]
+            self.probability[slice_index][better] = plane[better]
+            self.owner[slice_index][better] = box.target
+
+    def follow(self, prompt: BoxPrompt) -> None:
+        """Go outwards both ways from the box's slice; the next box is the last mask's, with a margin."""
+        for step in (1, -1):
+            slice_index = prompt.slice_index
+            while (box := self._next_box(prompt.target, slice_index)) is not None:
+                area = self._area(prompt.target, slice_index)
+                slice_index += step
+                if not 0 <= slice_index < self._grey.shape[0]:
+                    break
+                before = self.probability[slice_index].copy(), self.owner[slice_index].copy()
+                self.decode(slice_index, [replace(box, slice_index=slice_index)])
+                found = self._area(prompt.target, slice_index)
+                change = self._adapter.options.follow.largest_change
+                if not area / change <= found <= area * change:
+                    # Lost, or leaked into the surroundings: this slice keeps what it had.
+                    self.probability[slice_index], self.owner[slice_index] = before
+                    break
+
+    def _mask(self, target: int, slice_index: int) -> npt.NDArray[np.bool_]:
+        sure = self.probability[slice_index] > self._adapter.options.threshold
+        return sure & (self.owner[slice_index] == target)
+
+    def _area(self, target: int, slice_index: int) -> int:
+        return int(np.count_nonzero(self._mask(target, slice_index)))
+
+    def _next_box(self, target: int, slice_index: int) -> BoxPrompt | None:
+        box = box_of(self._mask(target, slice_index), target, slice_index)
+        rows, columns = self._grey.shape[1:]
+        return None if box is None else box.grown(self._adapter.options.follow.margin_voxels, rows, columns)

@@ -1,0 +1,128 @@
+"""Radiographs to findings: one pass, a probability for each condition, an operating point that decides.
+
+A model of family ``feed_forward`` whose card says ``output = "findings"`` runs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import CardInvalid, InferenceFailed
+from models.projection_input import ProjectionInput, network_image
+from models.results import CodedTerm, Finding, Outcome, StudyResult
+from models.volume import Volume
+
+if TYPE_CHECKING:
+    from models.registry import Model
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FindingOptions(_Table):
+    """One output of the network.
+
+    Attributes
+    ----------
+    output : int
+        Which, from 0. Outputs that no finding names are not looked at.
+    concept : CodedTerm
+    operating_point : float
+        Probability from which the finding counts as present, of the network's own scale.
+    """
+
+    output: int = Field(ge=0)
+    concept: CodedTerm
+    operating_point: float = Field(gt=0, lt=1)
+
+
+class ClassifierOptions(_Table):
+    """The card's ``options``.
+
+    ``calibration``: ``operating_point_at_half`` stretches each probability so that its operating point becomes 0.5, as
+    torchxrayvision does; ``none`` leaves it.
+    """
+
+    output: Literal["findings"]
+    image: ProjectionInput
+    activation: Literal["sigmoid", "none"] = "sigmoid"
+    calibration: Literal["operating_point_at_half", "none"] = "none"
+    findings: tuple[FindingOptions, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ClassifierOptions:
+        outputs = [each.output for each in self.findings]
+        if len(set(outputs)) != len(outputs):
+            raise ValueError("findings: two findings read the same output")
+        return self
+
+
+class Classifier:
+    """Runs one classifying model.
+
+    Raises
+    ------
+    CardInvalid
+        The card's ``options`` do not describe one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        card = model.card
+        try:
+            self.options = ClassifierOptions.model_validate(card.options)
+        except ValidationError as error:
+            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        if len(card.inputs) != 1 or card.inputs[0].kind != "projection":
+            raise CardInvalid(f"{card.id}: inputs: a model that gives findings takes one projection")
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Result of one image; see :meth:`models.registry.Model.run`."""
+        card, role = self._model.card, self._model.card.inputs[0].role
+        if role not in inputs:
+            raise InferenceFailed(f"{card.id}: the input {role} is missing")
+        self._model.thresholds(parameters)
+        findings = self._findings(self._outputs(inputs[role]))
+        return StudyResult(
+            outcome=Outcome.FOUND if any(each.present for each in findings) else Outcome.NOTHING_FOUND,
+            title=card.title,
+            finding=card.finding,
+            site=card.site,
+            model=self._model.reference(parameters),
+            findings=findings,
+            limitations=card.limitations,
+            evidence={"probabilities": {each.concept.meaning: round(each.probability, 4) for each in findings}},
+        )
+
+    def _outputs(self, volume: Volume) -> list[float]:
+        session = self._model.session("main")
+        made = session.run({session.inputs[0]: network_image(volume, self.options.image)})[session.outputs[0]]
+        needed = 1 + max(each.output for each in self.options.findings)
+        if made.ndim != 2 or made.shape[0] != 1 or made.shape[1] < needed:
+            raise InferenceFailed(
+                f"{self._model.card.id}: an output of shape {made.shape}; the card reads {needed} values"
+            )
+        values = made[0].astype(np.float64)
+        if self.options.activation == "sigmoid":
+            values = 1.0 / (1.0 + np.exp(-values))
+        if values.min() < 0.0 or values.max() > 1.0:
+            raise InferenceFailed(f"{self._model.card.id}: a probability lies outside 0 to 1")
+        return [float(value) for value in values]
+
+    def _findings(self, outputs: list[float]) -> tuple[Finding, ...]:
+        """Findings in the card's order."""
+        made = []
+        for each in self.options.findings:
+            value, point = outputs[each.output], each.operating_point
+            present = value >= point
+            if self.options.calibration == "operating_point_at_half":
+                value = value / (2 * point) if value < point else 1.0 - (1.0 - value) / (2 * (1.0 - point))
+                point = 0.5
+            made.append(Finding(each.concept, value, point, present, self._model.card.site))
+        return tuple(made)

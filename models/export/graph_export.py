@@ -1,0 +1,194 @@
+"""One torch module to one ONNX graph, proved equal: dynamo exporter, else legacy, else refused with both reasons."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from models.card import Graph, file_digest
+from models.errors import ExportFailed
+from models.golden import write_golden
+from models.session import CPU, Session
+
+OPSET = 20
+TOLERANCE = 1e-4
+"""Largest difference from torch allowed, relative to the largest output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A graph, and how it compares.
+
+    Attributes
+    ----------
+    exporter : str
+        ``dynamo`` or ``legacy``.
+    differences : tuple of float
+        Largest difference from torch for each set of inputs compared, relative to the largest output.
+    """
+
+    path: Path
+    exporter: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    differences: tuple[float, ...]
+
+    @property
+    def golden(self) -> Path:
+        """Torch's answer to the first inputs compared, beside the graph."""
+        return golden_path(self.path)
+
+    def as_graph(self) -> Graph:
+        """The same as a card states it."""
+        return Graph(
+            file=self.path.name,
+            sha256=file_digest(self.path),
+            inputs=self.inputs,
+            outputs=self.outputs,
+            opset=self.opset,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a module becomes a graph.
+
+    Attributes
+    ----------
+    traced : tuple of Tensor
+        Arguments to trace with. Every size that is dynamic should be two or more, and no two alike: ones are frozen.
+    compared : sequence of tuple of Tensor
+        Arguments to compare with, at least two sets; other dynamic sizes than the traced ones among them.
+    dynamic : dict
+        Input name → {axis: name of the size}.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    traced: tuple[Tensor, ...]
+    compared: Sequence[tuple[Tensor, ...]]
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
+
+
+def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
+    """Write ``module`` to ``path`` and compare it with torch.
+
+    Raises
+    ------
+    ExportFailed
+        Neither exporter writes a graph that equals the module; the message holds both reasons.
+    """
+    module.eval()
+    if len(recipe.compared) < 2:
+        raise ValueError("a graph is compared with torch for at least two sets of inputs")
+    reasons = []
+    for exporter in (_by_dynamo, _by_legacy):
+        name = exporter.__name__.removeprefix("_by_")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                exporter(module, recipe, path)
+            _strip(path)
+            differences = _differences(module, recipe, path)
+        except Exception as error:  # noqa: BLE001  (exporters raise whatever their passes raise; all of it is a reason)
+            reasons.append(
+                f"{name}: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:300]}"
+            )
+            continue
+        if max(differences) <= recipe.tolerance:
+            _write_golden(module, recipe, path)
+            return Exported(path, name, OPSET, recipe.inputs, recipe.outputs, differences)
+        reasons.append(f"{name}: differs from torch by {max(differences):.2e}, allowed are {recipe.tolerance:.0e}")
+    path.unlink(missing_ok=True)
+    raise ExportFailed(f"{path.name}: {'; '.join(reasons)}", reasons=reasons)
+
+
+def golden_path(graph: Path) -> Path:
+    """Where the known answer of a graph lies."""
+    return graph.with_name(f"{graph.stem}-golden.npz")
+
+
+def _write_golden(module: nn.Module, recipe: Recipe, path: Path) -> None:
+    feeds = {name: value.numpy() for name, value in zip(recipe.inputs, recipe.compared[0], strict=True)}
+    answers = dict(zip(recipe.outputs, (value.numpy() for value in _answers(module, recipe.compared[0])), strict=True))
+    write_golden(golden_path(path), feeds, answers)
+
+
+def _answers(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        made = module(*arguments)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _by_dynamo(module: nn.Module, recipe: Recipe, path: Path) -> None:
+    names = {
+        size: torch.export.Dim(size, min=1, max=4096) for axes in recipe.dynamic.values() for size in axes.values()
+    }
+    shapes = tuple(
+        {axis: names[size] for axis, size in recipe.dynamic[name].items()} if name in recipe.dynamic else None
+        for name in recipe.inputs
+    )
+    torch.onnx.export(
+        module,
+        recipe.traced,
+        str(path),
+        input_names=list(recipe.inputs),
+        output_names=list(recipe.outputs),
+        dynamic_shapes=shapes,
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _by_legacy(module: nn.Module, recipe: Recipe, path: Path) -> None:
+    torch.onnx.export(
+        module,
+        recipe.traced,
+        str(path),
+        input_names=list(recipe.inputs),
+        output_names=list(recipe.outputs),
+        dynamic_axes={name: dict(axes) for name, axes in recipe.dynamic.items()},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def _strip(path: Path) -> None:
+    """Remove what names the machine it was written on: traces of source files."""
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    model.doc_string = ""
+    onnx.save(model, str(path))
+
+
+def _differences(module: nn.Module, recipe: Recipe, path: Path) -> tuple[float, ...]:
+    session = Session(path, providers=(CPU,))
+    found = []
+    for arguments in recipe.compared:
+        expected = _answers(module, arguments)
+        feeds = {name: value.numpy() for name, value in zip(recipe.inputs, arguments, strict=True)}
+        given = session.run(feeds, recipe.outputs)
+        worst = 0.0
+        for name, value in zip(recipe.outputs, expected, strict=True):
+            if given[name].shape != tuple(value.shape):
+                raise ExportFailed(
+                    f"{path.name}: {name} has shape {given[name].shape}, torch gives {tuple(value.shape)}"
+                )
+            scale = max(float(value.abs().max()), 1e-6)
+            worst = max(worst, float((torch.from_numpy(given[name]) - value).abs().max()) / scale)
+        found.append(worst)
+    return tuple(found)

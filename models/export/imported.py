@@ -1,0 +1,88 @@
+"""What an import leaves: a card completed with the graphs, and a record of how they compare with torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.card import CARD_FILE, Card, file_digest
+from models.export.graph_export import Exported
+
+CARDS_FOLDER = Path(__file__).resolve().parent / "cards"
+REPORT_FILE = "import.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One converted checkpoint."""
+
+    system: str
+    checkpoint: Path
+    card: Card
+    graphs: tuple[Exported, ...]
+    keys: int
+
+    def report(self) -> dict[str, Any]:
+        """What was converted from what, and the largest difference of each graph at each size compared."""
+        return {
+            "system": self.system,
+            "model": self.card.id,
+            "checkpoint": self.checkpoint.name,
+            "checkpoint_sha256": file_digest(self.checkpoint),
+            "keys": self.keys,
+            "missing": 0,
+            "unexpected": 0,
+            "graphs": {
+                graph.path.name: {
+                    "exporter": graph.exporter,
+                    "opset": graph.opset,
+                    "relative_differences": [float(f"{each:.2e}") for each in graph.differences],
+                }
+                for graph in self.graphs
+            },
+        }
+
+    def save_report(self, folder: Path) -> None:
+        """Write the report beside the card."""
+        (folder / REPORT_FILE).write_text(json.dumps(self.report(), indent=2) + "\n", encoding="utf-8")
+
+
+def complete_card(
+    system: str,
+    folder: Path,
+    graphs: Mapping[str, Exported],
+    *,
+    replacements: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> Card:
+    """Write ``model.toml`` from the system's template and the graphs' names and digests.
+
+    Parameters
+    ----------
+    replacements : mapping
+        Lines of the template that depend on the checkpoint's sizes.
+    files : mapping
+        Further files in the folder, by the name the card gives them.
+
+    Raises
+    ------
+    CardInvalid
+        The result is no valid card.
+    """
+    text = (CARDS_FOLDER / f"{system}.toml").read_text(encoding="utf-8")
+    for line, replacement in (replacements or {}).items():
+        text = text.replace(f"\n{line}\n", f"\n{replacement}\n")
+    for name, exported in graphs.items():
+        graph = exported.as_graph()
+        text += (
+            f'\n[graphs.{name}]\nfile = "{graph.file}"\nsha256 = "{graph.sha256}"\n'
+            f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
+            f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
+        )
+    for name, file in (files or {}).items():
+        text += f'\n[files.{name}]\nfile = "{file}"\nsha256 = "{file_digest(folder / file)}"\n'
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    return Card.load(folder)

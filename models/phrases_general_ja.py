@@ -1,0 +1,78 @@
+"""Japanese sentences for results of any model: regions and findings as they are, without a diagnosis of ours."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from models.phrases_ja import Japanese
+from models.report_facts import ReportFacts, format_ml
+from models.results import Finding
+
+TERMS = {
+    "Atelectasis": "無気肺",
+    "Cardiomegaly": "心拡大",
+    "Consolidation": "コンソリデーション",
+    "Emphysema": "肺気腫",
+    "Enlarged Cardiomediastinum": "縦隔陰影拡大",
+    "Fibrosis": "線維化",
+    "Fracture": "骨折",
+    "Hernia": "ヘルニア",
+    "Infiltration": "浸潤影",
+    "Lung Lesion": "肺病変",
+    "Lung Opacity": "肺野陰影",
+    "Mass": "腫瘤影",
+    "Nodule": "結節影",
+    "Pleural Thickening": "胸膜肥厚",
+    "Pleural effusion": "胸水",
+    "Pneumonia": "肺炎",
+    "Pneumothorax": "気胸",
+    "Pulmonary edema": "肺水腫",
+}
+"""Names of findings; what is not here is written in English."""
+
+
+class GeneralJapanese(Japanese):
+    """Wording for whatever is not infarct on diffusion MR. Every method returns whole sentences, or an empty string."""
+
+    always_stated: ClassVar[tuple[str, ...]] = ("nothing_marked_is_not_normal",)
+    stated_when_found: ClassVar[tuple[str, ...]] = ()
+    limitations: ClassVar[dict[str, str]] = {
+        **Japanese.limitations,
+        "nothing_marked_is_not_normal": "表示・記載のない部位が正常であることを意味しない。",
+        "not_validated": "本モデルは当施設で臨床的に検証されていない。",
+        "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
+        "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",
+    }
+
+    def found(self, facts: ReportFacts) -> str:
+        """Number and total of the regions; nothing where there are only findings."""
+        if not facts.lesions:
+            return ""
+        return f"{facts.count}か所の領域を示す。総体積は{format_ml(facts.total_ml)} mLである。"
+
+    def finding(self, finding: Finding) -> str:
+        """One line for one finding."""
+        verdict = "以上" if finding.present else "未満"
+        point = "" if finding.operating_point is None else f"（動作点{finding.operating_point:.2f}{verdict}）"
+        return f"{_term(finding)}：スコア{finding.probability:.2f}{point}。"
+
+    def found_impression(self, facts: ReportFacts) -> str:
+        """What was marked, and which findings count as present."""
+        present = "、".join(_term(each) for each in facts.findings if each.present)
+        return f"{self.found(facts)}{f'AIの指摘：{present}。' if present else ''}"
+
+    def nothing_found(self) -> str:
+        """Findings when nothing was marked."""
+        return "AIが示した領域はなく、動作点に達した所見もない。"
+
+    def nothing_found_impression(self, facts: ReportFacts) -> str:
+        """That nothing was flagged, and what that does not mean."""
+        return "AIが指摘した所見はない。ただし、疾患を否定するものではない。"
+
+    def not_assessed_impression(self) -> str:
+        """That nothing is stated."""
+        return "AIによる評価は行われていない。この画像については何も判断しない。"
+
+
+def _term(finding: Finding) -> str:
+    return TERMS.get(finding.concept.meaning, finding.concept.meaning)

@@ -1,0 +1,89 @@
+"""Conversion of a checkpoint in a process of its own: without network, without the node's files, killed when it hangs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.errors import ModelImportFailed
+from models.export.systems import SYSTEMS
+from node.errors import UsageError
+
+_SECONDS = 3600.0
+
+
+def import_model(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    """Convert ``checkpoint`` into the new folder ``folder``.
+
+    Parameters
+    ----------
+    system : str
+        One of :data:`models.export.systems.SYSTEMS`.
+
+    Returns
+    -------
+    dict
+        The report, as it stands in ``import.json``.
+
+    Raises
+    ------
+    UsageError
+        No such system, the folder exists, or the export extra is not installed.
+    ModelImportFailed
+        The converter refused; its own code and reason are in the message.
+    """
+    if system not in SYSTEMS:
+        raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
+    if folder.exists():
+        raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("conversion needs the export extra: pip install 'ainode[export]' in an environment of its own")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made beside its place and moved there whole: a broken import leaves nothing that looks like a model.
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=folder.parent) as work:
+        made = Path(work, "model")
+        made.mkdir()
+        report = _converted(system, checkpoint.resolve(), made.resolve())
+        made.rename(folder)
+    return report
+
+
+def _converted(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    command = [*_isolated(), sys.executable, "-P", "-m", "models.export", system, str(checkpoint), str(folder)]
+    environment = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelImportFailed(f"{system}: the conversion took longer than {_SECONDS / 60:.0f} minutes") from error
+    if done.returncode:
+        raise ModelImportFailed(f"{system}: {_reason(done.stderr)}", returncode=done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _isolated() -> list[str]:
+    """Words before the command that take the network away, where the system lets this user do that."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return []
+    words = [unshare, "--net", "--map-root-user", "--"] if os.getuid() else [unshare, "--net", "--"]
+    allowed = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    return words if allowed else []
+
+
+def _reason(stderr: str) -> str:
+    """What the child said last: its refusal, or the end of its traceback."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    try:
+        refusal = json.loads(lines[-1])
+        return f"{refusal['code']}: {refusal['message']} {refusal['remedy']}"
+    except (IndexError, ValueError, KeyError, TypeError):
+        return lines[-1] if lines else "the converter died without a word"

@@ -1,0 +1,59 @@
+"""`ainode models import` as the engineer types it: a checkpoint becomes a model that verifies and runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from node.cli import main
+
+torch = pytest.importorskip("torch", reason="conversion needs torch")
+pytest.importorskip("onnxscript", reason="conversion needs onnxscript")
+
+from tests.unit.models_promptable.test_medsam_import import small_sam  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "small.pth"
+    torch.save(small_sam().state_dict(), path)
+    return path
+
+
+def test_import_verify_list(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "site" / "medsam"
+    assert main(["models", "import", "medsam", str(checkpoint), "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "none missing, none left over" in said
+    assert "differs from torch" in said
+    report = json.loads((folder / "import.json").read_text())
+    assert report["checkpoint"] == "small.pth"
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n[models]\nfolders = ["{folder.parent}"]\n')
+    assert main(["--config", str(config), "models", "verify", "medsam"]) == 0
+    assert main(["--config", str(config), "models", "verify", "stroke-dwi-medsam"]) == 0
+    # No trace of the machine it was made on leaves with the model.
+    for graph in folder.glob("*.onnx"):
+        assert str(tmp_path).encode() not in graph.read_bytes()
+        assert b"site-packages" not in graph.read_bytes()
+
+
+def test_a_refused_checkpoint_leaves_nothing(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = torch.load(checkpoint, weights_only=True)
+    del tensors["image_encoder.neck.0.weight"]
+    torch.save(tensors, checkpoint)
+    folder = tmp_path / "site" / "medsam"
+    assert main(["models", "import", "medsam", str(checkpoint), "--out", str(folder)]) == 1
+    assert "MOD-012" in capsys.readouterr().err
+    assert list((tmp_path / "site").iterdir()) == []
+
+
+def test_wrong_use_is_told_apart(tmp_path: Path, checkpoint: Path) -> None:
+    assert main(["models", "import", "medgpt", str(checkpoint), "--out", str(tmp_path / "x")]) == 2
+    assert main(["models", "import", "medsam", str(checkpoint), "--out", str(tmp_path)]) == 2
