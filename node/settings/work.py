@@ -16,6 +16,17 @@ class ArrivalSection(Section):
     quiet_seconds: float = Field(default=20.0, ge=0, le=3600)
     association_end_quiet_seconds: float = Field(default=5.0, ge=0, le=3600)
     maximum_wait_seconds: float = Field(default=1800.0, gt=0)
+    missing_wait_seconds: float = Field(default=120.0, ge=0, le=86400)
+    performed_step_wait_seconds: float = Field(default=3600.0, ge=0, le=86400)
+    series_quiet_seconds: float = Field(default=10.0, ge=0, le=3600)
+    archive: Name | None = None
+    archive_settle_seconds: float = Field(default=5.0, ge=0, le=3600)
+    archive_ask_seconds: float = Field(default=15.0, ge=1, le=3600)
+    rhythm_quantile: float = Field(default=0.98, ge=0.5, le=1.0)
+    rhythm_minimum: int = Field(default=20, ge=1, le=10000)
+    rhythm_floor_seconds: float = Field(default=2.0, ge=0, le=3600)
+    rhythm_ceiling_seconds: float = Field(default=180.0, ge=0, le=3600)
+    history_days: float = Field(default=30.0, ge=0, le=3650)
 
 
 class JobsSection(Section):
