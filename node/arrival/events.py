@@ -79,13 +79,14 @@ class Listed:
     """Somebody named the instances of the study, or what is here of those named has changed.
 
     ``reference`` is the UID of the performed step, notification or transaction, or the archive's name; of one source
-    and reference the latest list counts.
+    and reference the latest list counts. ``said_at`` tells one saying from another, and is never compared as a time.
     """
 
     at: Instant
     source: Source
     reference: str
     series: tuple[ListedSeries, ...]
+    said_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

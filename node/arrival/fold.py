@@ -35,7 +35,7 @@ class Decision:
         1 for the first time, n+1 after late images.
     reason : str
         ``mpps``, ``notification``, ``archive``, ``commitment``, ``association_end``, ``quiet``, ``missing``,
-        ``step_unfinished``, ``maximum_wait``, ``released``, or ``series`` where it is provisional.
+        ``step_unfinished``, ``maximum_wait``, ``released``, ``order``, or ``series`` where it is provisional.
     evidence : tuple of str
         The reasons in words, as `ainode why` prints them.
     instances : int
@@ -71,7 +71,8 @@ def step(state: State, event: Event, policy: ArrivalSection, *, early: bool = Fa
     Returns
     -------
     State, Decision or None
-        Only `Tick` and `Released` ever decide: news never completes a study, looking at it does.
+        Only `Tick` completes a study: news never do, looking at it does. `Released` and `OrderKnown` have what is
+        complete decided again.
     """
     state = _same_boot(state, event.at)
     match event:
@@ -84,7 +85,7 @@ def step(state: State, event: Event, policy: ArrivalSection, *, early: bool = Fa
         case Listed():
             return _listed(state, event), None
         case OrderKnown():
-            return replace(state, order=f"{event.words}{'; it came after the images' if event.late else ''}"), None
+            return _ordered(state, event)
         case RhythmLearnt():
             return replace(state, rhythm=Rhythm(event.quiet_seconds, event.between_seconds, event.words)), None
         case Released():
@@ -184,11 +185,20 @@ def _ended(state: State, event: AssociationEnded) -> State:
 
 def _listed(state: State, event: Listed) -> State:
     key = f"{event.source.name} {event.reference}"
-    listing = Listing(event.source, event.series, told=event.at.seconds, same_since=event.at.seconds)
+    now = event.at.seconds
+    listing = Listing(event.source, event.series, told=now, same_since=now, said_at=event.said_at)
     before = state.lists.get(key)
     if before is not None and before.names == listing.names:
-        listing = replace(listing, same_since=before.same_since)
+        listing = replace(listing, same_since=before.same_since, spent=before.spent)
     return replace(state, lists={**state.lists, key: listing})
+
+
+def _ordered(state: State, event: OrderKnown) -> tuple[State, Decision | None]:
+    """An order that comes after the decision may be what a rule was waiting for: the rules are held against it."""
+    state = replace(state, order=event.words)
+    if state.phase is not Phase.COMPLETE:
+        return state, None
+    return state, Decision(state.run, "order", (event.words,), state.instances)
 
 
 def _released(state: State) -> tuple[State, Decision | None]:
@@ -231,7 +241,7 @@ def _complete(state: State, ground: Ground) -> tuple[State, Decision]:
         broken=False,
         ended_at=None,
         # A list that has been satisfied says nothing about what comes after it.
-        lists={key: each for key, each in state.lists.items() if each.missing},
+        lists={key: replace(each, spent=each.spent or not each.missing) for key, each in state.lists.items()},
     )
     evidence = (count, ground.words, *([state.order] if state.order else ()))
     return done, Decision(run, ground.reason, evidence, state.instances)

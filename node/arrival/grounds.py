@@ -60,7 +60,7 @@ def early_grounds(state: State, policy: ArrivalSection) -> list[Ground]:
 
 def _lists_series(state: State, series_uid: str) -> Listing | None:
     for listing in state.lists.values():
-        if listing.source in _EXACT:
+        if listing.source in _EXACT and not listing.spent:
             for each in listing.series:
                 if each.series_uid == series_uid and each.expected and not each.missing:
                     return listing
@@ -74,7 +74,7 @@ def _short_of(state: State, series_uid: str) -> bool:
 
 
 def _by_source(state: State, source: Source) -> list[Listing]:
-    return [each for each in state.lists.values() if each.source is source and each.expected]
+    return [each for each in state.lists.values() if each.source is source and each.expected and not each.spent]
 
 
 def _in_progress(state: State) -> bool:
@@ -127,8 +127,9 @@ def _archive(state: State, policy: ArrivalSection) -> Iterator[Ground]:
         if state.rhythm is not None:
             settle = max(settle, state.rhythm.between_seconds)
         through = _all_ended_orderly(state) and settle <= policy.archive_settle_seconds
-        due = listing.told if through else max(_last(state), listing.same_since) + settle
-        yield Ground(due, "archive", f"complete: {_full([listing], state)}")
+        # Where the sender is not known to be through, it takes two answers that say the same.
+        if through or listing.told >= max(_last(state), listing.same_since) + settle:
+            yield Ground(max(_last(state), listing.told), "archive", f"complete: {_full([listing], state)}")
 
 
 def _commitment(state: State, policy: ArrivalSection) -> Iterator[Ground]:

@@ -33,13 +33,19 @@ class Listing:
     Attributes
     ----------
     told, same_since : float
-        When it came, and since when it has named the same numbers (monotonic seconds).
+        When it came last, and since when it has named the same numbers (monotonic seconds).
+    said_at : float
+        Tells one saying from another.
+    spent : bool
+        A decision has used it: what comes later is not on it.
     """
 
     source: Source
     series: tuple[ListedSeries, ...]
     told: float
     same_since: float
+    said_at: float = 0.0
+    spent: bool = False
 
     @property
     def expected(self) -> int:
@@ -98,7 +104,7 @@ class State:
     steps : mapping
         UID of a performed procedure step → its status.
     lists : mapping
-        ``"SOURCE reference"`` → the latest list; those that a decision has used are gone.
+        ``"SOURCE reference"`` → the latest list.
     rhythm : Rhythm or None
         Learnt quiet times for this wait.
     order : str
@@ -190,6 +196,8 @@ def _listing(listing: Listing) -> dict[str, Any]:
         "series": [[each.series_uid, each.expected, each.held] for each in listing.series],
         "told": listing.told,
         "same_since": listing.same_since,
+        "said_at": listing.said_at,
+        "spent": listing.spent,
     }
 
 
@@ -199,4 +207,6 @@ def _listing_from(content: dict[str, Any]) -> Listing:
         series=tuple(ListedSeries(*each) for each in content["series"]),
         told=content["told"],
         same_since=content["same_since"],
+        said_at=content["said_at"],
+        spent=content["spent"],
     )

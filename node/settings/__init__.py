@@ -9,21 +9,33 @@ from node.settings.delivery import DeliverySection, DestinationSection, Destinat
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.whole import Settings, load
-from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleMatch, RuleSection
+from node.settings.work import (
+    ArrivalSection,
+    ImageMatch,
+    JobsSection,
+    ModelsSection,
+    OrderMatch,
+    RoleSection,
+    RuleMatch,
+    RuleSection,
+)
 
 __all__ = [
     "ArrivalSection",
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
+    "ImageMatch",
     "JobsSection",
     "LogSection",
     "ModelsSection",
     "NodeSection",
+    "OrderMatch",
     "PeerRule",
     "ProfileSection",
     "ReceiveSection",
     "ReceiveTlsSection",
+    "RoleSection",
     "RuleMatch",
     "RuleSection",
     "Section",
