@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dicom_sr import measurement_report, segmentation, status_report, text_report
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
+from dicom_sr.requested import ordered_requests
 from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
 from models.results import Draft, Outcome, StudyResult
@@ -53,6 +54,8 @@ def render(
         A number of the result is not finite.
     """
     header = normalise(study, source)
+    if context.procedures:
+        header = replace(header, requests=ordered_requests(header, context.procedures))
     if result.outcome is Outcome.NOT_ASSESSED:
         return _statuses(result, header, context)
     if source is None:

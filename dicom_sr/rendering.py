@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_sr.encoding import encode
 from dicom_sr.identity import NodeIdentity
 from dicom_sr.profile import OBJECT_KINDS, ObjectKind, Profile
+from dicom_sr.requested import RequestedProcedure
 from models.results import ModelReference
 
 
@@ -29,6 +30,8 @@ class RenderContext:
         Number of the run, from 1.
     report_model : ModelReference or None
         Model that was asked to write text; named as a contributor only where it wrote it.
+    procedures : tuple of RequestedProcedure
+        The order, where one is known that agrees with the images.
     """
 
     identity: NodeIdentity
@@ -36,6 +39,7 @@ class RenderContext:
     profile: Profile
     run: int
     report_model: ModelReference | None
+    procedures: tuple[RequestedProcedure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, true
+from sqlalchemy import Connection, Row, func, select, true
 
 from node import ordering
 from node.archive import evidence, history, index
@@ -43,17 +43,13 @@ def gather(connection: Connection, study: Row[Any], state: State, at: Instant, s
     Images are counted by association and series rather than by row number, because a transaction with a smaller number
     may become visible later (PostgreSQL).
     """
-    here = _here(connection, study.study_uid)
-    counted = {
-        association: {series: len(uids) for series, uids in of_series.items()}
-        for association, of_series in here.items()
-    }
+    counted = _counts(connection, study.study_uid)
     events: list[Event] = list(_stored(counted, _known(study, counted), at))
     if (events and state.phase is Phase.COMPLETE) or state.last_at is None:
         events += _rhythm(connection, study.study_uid, at, settings)
     fresh = {event.association_id for event in events if isinstance(event, InstanceStored)}
     events += _ended(connection, state.open | {each for each in fresh if each}, at)
-    events += _stated(connection, study.study_uid, state, here, at)
+    events += _stated(connection, study.study_uid, state, at, settings)
     events += ordering.order_events(connection, study, state, at)
     if study.released_at is not None and study.released_at != study.arrival.get("released_at"):
         events.append(Released(at))
@@ -62,17 +58,18 @@ def gather(connection: Connection, study: Row[Any], state: State, at: Instant, s
     return News(events, counted)
 
 
-def _here(connection: Connection, study_uid: str) -> dict[str, dict[str, frozenset[str]]]:
-    """Association → series → images that count; those found on disk under the empty name."""
+def _counts(connection: Connection, study_uid: str) -> Counts:
+    """Association → series → number of images that count; those found on disk under the empty name."""
     rows = connection.execute(
-        select(instances.c.association_id, instances.c.series_uid, instances.c.sop_instance_uid)
+        select(instances.c.association_id, instances.c.series_uid, func.count())
         .where(instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours)
+        .group_by(instances.c.association_id, instances.c.series_uid)
         .order_by(instances.c.association_id, instances.c.series_uid)
     )
-    found: dict[str, dict[str, set[str]]] = {}
-    for association_id, series_uid, uid in rows:
-        found.setdefault(association_id or "", {}).setdefault(series_uid, set()).add(uid)
-    return {one: {series: frozenset(uids) for series, uids in of.items()} for one, of in found.items()}
+    found: Counts = {}
+    for association_id, series_uid, count in rows:
+        found.setdefault(association_id or "", {})[series_uid] = int(count)
+    return found
 
 
 def _known(study: Row[Any], counted: Counts) -> Counts:
@@ -109,26 +106,24 @@ def _ended(connection: Connection, known: frozenset[str], at: Instant) -> list[E
     ]
 
 
-def _stated(
-    connection: Connection,
-    study_uid: str,
-    state: State,
-    here: dict[str, dict[str, frozenset[str]]],
-    at: Instant,
-) -> list[Event]:
+def _stated(connection: Connection, study_uid: str, state: State, at: Instant, settings: Settings) -> list[Event]:
     rows = evidence.of_study(connection, study_uid)
     if not rows:
         return []
-    by_series: dict[str, frozenset[str]] = {}
-    for of_series in here.values():
-        for series, uids in of_series.items():
-            by_series[series] = by_series.get(series, frozenset()) | uids
+    here: dict[str, set[str]] = {}
+    for series_uid, uid in connection.execute(
+        select(instances.c.series_uid, instances.c.sop_instance_uid).where(
+            instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours
+        )
+    ):
+        here.setdefault(series_uid, set()).add(uid)
+    by_series = {series_uid: frozenset(uids) for series_uid, uids in here.items()}
     events: list[Event] = []
     for row in rows:
         if row.source == Source.MPPS.name and state.steps.get(row.reference) != row.status:
             events.append(PerformedStep(at, row.reference, StepStatus(row.status)))
         if row.named and row.status in ("", StepStatus.COMPLETED):
-            listed = evidence.compared(row, by_series, at)
+            listed = evidence.compared(row, by_series, at, whole_studies=settings.evidence.whole_studies)
             if _is_news(state, listed):
                 events.append(listed)
     return events

@@ -41,6 +41,8 @@ class Ordered:
 
 def ordered(connection: Connection, study: Row[Any]) -> Ordered:
     """Find a study's orders and hold them against its images."""
+    if not stored.any_known(connection):
+        return Ordered()
     identity, modalities = _identity(connection, study.study_uid)
     if not identity.patients:
         return Ordered()
@@ -59,15 +61,15 @@ def ordered(connection: Connection, study: Row[Any]) -> Ordered:
     judged = [(row, order, verify(order, identity)) for row, order in verdicts]
     accepted = [(row, order, verdict) for row, order, verdict in judged if verdict.accepted]
     if not accepted:
-        return Ordered(
-            words=f"ORDER MISMATCH: {judged[0][2].words}; it runs on the images' own header", mismatch=True
-        )
+        return Ordered(words=f"ORDER MISMATCH: {judged[0][2].words}; it runs on the images' own header", mismatch=True)
     late = all(row.first_seen_at > study.first_at for row, _, _ in accepted)
     return Ordered(tuple(order for _, order, _ in accepted), _words(accepted, len(judged), late=late), late=late)
 
 
 def order_events(connection: Connection, study: Row[Any], state: State, at: Instant) -> list[Event]:
     """An event where more, or something else, is known about the order than before."""
+    if not stored.any_known(connection):
+        return []
     found = ordered(connection, study)
     if not found.words or found.words == state.order:
         return []
@@ -76,7 +78,9 @@ def order_events(connection: Connection, study: Row[Any], state: State, at: Inst
 
 def _words(accepted: list[Any], considered: int, *, late: bool) -> str:
     _, order, verdict = accepted[0]
-    what = ", ".join(code.value for code in order.codes) or order.requested_procedure_description or "no procedure named"
+    what = (
+        ", ".join(code.value for code in order.codes) or order.requested_procedure_description or "no procedure named"
+    )
     priority = f", {order.priority}" if order.priority else ""
     words = f"order from the worklist ({what}{priority}): {verdict.words}"
     if considered > 1:

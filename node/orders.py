@@ -61,9 +61,7 @@ class Order:
     @property
     def patient(self) -> PatientIdentity:
         """Whom it is for."""
-        return PatientIdentity(
-            self.patient_id, self.issuer_of_patient_id, self.patient_name, self.patient_birth_date
-        )
+        return PatientIdentity(self.patient_id, self.issuer_of_patient_id, self.patient_name, self.patient_birth_date)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

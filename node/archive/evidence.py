@@ -18,6 +18,9 @@ from node.archive.upsert import insert_statement
 from node.arrival import Listed, ListedSeries, Source, StepStatus
 from node.arrival.events import Instant
 
+OPTIONAL = "?"
+"""Before a series' UID: what is named there are no images, and may go elsewhere; it counts where it is here."""
+
 Named = Mapping[str, Sequence[str] | int]
 """Series UID → SOP Instance UIDs, or how many instances where nobody said which."""
 
@@ -54,12 +57,20 @@ class Statement:
 
 def state(connection: Connection, now: float, statement: Statement) -> None:
     """Enter a statement in the place of an earlier one of the same source, reference and study, and wake the study."""
+    named = {uid: each if isinstance(each, int) else sorted(each) for uid, each in statement.named.items()}
+    said = (str(statement.status or ""), named)
+    chosen = (
+        (evidence.c.source == statement.source.name)
+        & (evidence.c.reference == statement.reference)
+        & (evidence.c.study_uid == statement.study_uid)
+    )
+    before = connection.execute(select(evidence.c.status, evidence.c.named).where(chosen)).one_or_none()
     inserting = insert_statement(connection.dialect.name, evidence).values(
         source=statement.source.name,
         reference=statement.reference,
         study_uid=statement.study_uid,
-        status=str(statement.status or ""),
-        named={uid: each if isinstance(each, int) else sorted(each) for uid, each in statement.named.items()},
+        status=said[0],
+        named=named,
         calling_ae_title=statement.calling_ae_title[:16],
         accession_number=statement.accession_number,
         at=now,
@@ -73,6 +84,11 @@ def state(connection: Connection, now: float, statement: Statement) -> None:
         )
     )
     connection.execute(update(studies).where(studies.c.study_uid == statement.study_uid).values(due_at=now))
+    if before is None or (before.status, before.named) != said:
+        _record(connection, now, statement)
+
+
+def _record(connection: Connection, now: float, statement: Statement) -> None:
     ledger.record(
         connection,
         now,
@@ -112,19 +128,25 @@ def studies_of_instances(connection: Connection, sop_instance_uids: Sequence[str
     return found
 
 
-def compared(row: Row[Any], here: Mapping[str, frozenset[str]], at: Instant) -> Listed:
+def compared(row: Row[Any], here: Mapping[str, frozenset[str]], at: Instant, *, whole_studies: bool = True) -> Listed:
     """A row held against what is here.
 
     Parameters
     ----------
     here : mapping
         Series UID → SOP Instance UIDs of the study that are here.
+    whole_studies : bool
+        False: series of which nothing is here go elsewhere and are not waited for.
     """
     series = []
-    everything: frozenset[str] = frozenset().union(*here.values()) if "" in row.named else frozenset()
-    for uid, named in sorted(row.named.items()):
+    everything: frozenset[str] = frozenset().union(*here.values())
+    for key, named in sorted(row.named.items()):
+        uid = key.removeprefix(OPTIONAL)
         present = here.get(uid, frozenset()) if uid else everything
         expected = named if isinstance(named, int) else len(named)
         held = min(expected, len(present)) if isinstance(named, int) else len(present.intersection(named))
-        series.append(ListedSeries(uid, expected, held))
+        if key.startswith(OPTIONAL):
+            expected = held
+        if expected and (whole_studies or present):
+            series.append(ListedSeries(uid, expected, held))
     return Listed(at, Source[row.source], row.reference, tuple(series), row.updated_at)

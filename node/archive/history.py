@@ -44,7 +44,9 @@ def record(connection: Connection, now: float, study_uid: str, events: Sequence[
     connection.execute(insert(arrival_events), rows)
 
 
-def studies_since(connection: Connection, since: float, until: float = math.inf) -> Iterator[tuple[str, list[Recorded]]]:
+def studies_since(
+    connection: Connection, since: float, until: float = math.inf
+) -> Iterator[tuple[str, list[Recorded]]]:
     """Each study of which something was recorded in a time, with all of its events."""
     touched = select(arrival_events.c.study_uid).where(arrival_events.c.at >= since)
     if until < math.inf:
@@ -57,9 +59,13 @@ def studies_since(connection: Connection, since: float, until: float = math.inf)
             .order_by(arrival_events.c.study_uid, arrival_events.c.id)
         )
         for study_uid, group in groupby(rows, key=lambda row: str(row.study_uid)):
-            yield study_uid, [
-                Recorded(row.at, event_from(row.kind, Instant(row.boot_id, row.seconds), row.content)) for row in group
-            ]
+            yield (
+                study_uid,
+                [
+                    Recorded(row.at, event_from(row.kind, Instant(row.boot_id, row.seconds), row.content))
+                    for row in group
+                ],
+            )
 
 
 def forget(connection: Connection, before: float) -> int:

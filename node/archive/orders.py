@@ -72,6 +72,11 @@ def gone(connection: Connection, now: float, source: str, since: float, until: f
     return int(connection.execute(update(orders).where(absent).values(gone_at=now)).rowcount)
 
 
+def any_known(connection: Connection) -> bool:
+    """Whether there is any order at all: most looks at a study end here where no worklist is asked."""
+    return connection.execute(select(orders.c.id).limit(1)).first() is not None
+
+
 def about(connection: Connection, *, study_uid: str, accession_numbers: Sequence[str]) -> list[Row[Any]]:
     """Orders that name a study by its UID or one of its accession numbers, oldest first."""
     named = [each for each in accession_numbers if each]

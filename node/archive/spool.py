@@ -64,7 +64,7 @@ class Spool:
             Less than the reserve is free.
         """
         self.check_room()
-        return Part(self, self._folders)
+        return Part(self)
 
     def absolute(self, relative: str) -> Path:
         """Path of a stored file.
@@ -123,12 +123,11 @@ class Part:
         Set by whoever writes the file meta information; empty has :meth:`header` read the file.
     """
 
-    def __init__(self, spool: Spool, folders: Folders) -> None:
+    def __init__(self, spool: Spool) -> None:
         self.transfer_syntax_uid = ""
         self._head = bytearray()
         self._whole = True
         self._spool = spool
-        self._folders = folders
         self._since_check = 0
         self.path = spool.root / INCOMING / f"{uuid.uuid4().hex}.part"
         self.hash = hashlib.sha256()
@@ -193,7 +192,9 @@ class Part:
         except OSError as error:
             raise as_spool_error(error) from error
 
-    def commit(self, study_uid: str, sop_instance_uid: str, digest: str, *, sync: bool = True) -> str:
+    def commit(
+        self, study_uid: str, sop_instance_uid: str, digest: str, *, sync: bool = True, into: Spool | None = None
+    ) -> str:
         """Give the file its place and return its path relative to the spool.
 
         When this returns, content and directory entry are on the disk. The same instance with the same digest gives
@@ -205,6 +206,8 @@ class Part:
             Hex SHA-256 of the data-set bytes.
         sync : bool
             False leaves syncing to :meth:`Spool.sync` (mode ``association``).
+        into : Spool or None
+            Another spool on the same file system to put it into; None: the one it was begun in.
 
         Raises
         ------
@@ -222,7 +225,7 @@ class Part:
             self._file.close()
             relative = link_into_place(
                 self.path,
-                self._folders,
+                (into or self._spool)._folders,
                 f"{folder}/{name}",
                 same=lambda path: dataset_digest(path) == digest,
                 intact=lambda path: dataset_digest(path)[:NAME_DIGITS] == digest[:NAME_DIGITS],

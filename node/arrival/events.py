@@ -138,15 +138,7 @@ class Corrected:
 
 
 Event = (
-    InstanceStored
-    | AssociationEnded
-    | PerformedStep
-    | Listed
-    | OrderKnown
-    | RhythmLearnt
-    | Tick
-    | Released
-    | Corrected
+    InstanceStored | AssociationEnded | PerformedStep | Listed | OrderKnown | RhythmLearnt | Tick | Released | Corrected
 )
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind

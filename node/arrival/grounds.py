@@ -53,7 +53,9 @@ def early_grounds(state: State, policy: ArrivalSection) -> list[Ground]:
             words = f"a series is complete: {seen.count} instance(s) by {listing.source.value}"
             found.append(Ground(max(seen.last, listing.told), "series", words, frozenset([uid])))
         elif others and not _short_of(state, uid):
-            words = f"a series is complete: another one has begun, and no image of it for {policy.series_quiet_seconds:g} s"
+            words = (
+                f"a series is complete: another one has begun, and no image of it for {policy.series_quiet_seconds:g} s"
+            )
             found.append(Ground(seen.last + policy.series_quiet_seconds, "series", words, frozenset([uid])))
     return found
 

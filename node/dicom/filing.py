@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.errors import NodeError
-from node.archive import index
+from node.archive import index, priors
 from node.archive.batch_writer import BatchWriter, Opened
 from node.archive.engine import Store
 from node.archive.headers import InstanceHeader
 from node.archive.index import Arrival, Ending
 from node.archive.placing import checked_uid
+from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
 from node.dicom.incoming import IncomingDataSet
 from node.doorbell import SCHEDULER, ring
@@ -40,7 +41,10 @@ class _Mismatch(ObjectRejected):
 
 @dataclass(slots=True)
 class Session:
-    """One association, for the rows that tell about it. Written with the first instance: an echo leaves no trace."""
+    """One association, for the rows that tell about it. Written with the first instance: an echo leaves no trace.
+
+    ``priors`` remembers for each study whether what comes of it was asked for as a prior.
+    """
 
     id: str
     calling_ae_title: str
@@ -48,6 +52,7 @@ class Session:
     address: str
     opened_at: float
     recorded: bool = False
+    priors: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,11 @@ class Filing:
 
     def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
         self._store = store
+        self._titles = settings.called_ae_titles
+        reserve = settings.receive.disk_reserve_bytes
+        self._priors = (
+            Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None
+        )
         self._bells = settings.data_dir / "run"
         # In mode "association" one writer syncs and indexes for all; in mode "instance" each has its own transaction.
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
@@ -85,18 +95,26 @@ class Filing:
         if self._writer is not None:
             self._writer.stop(_SETTLE_SECONDS)
 
-    def file(self, incoming: IncomingDataSet, *, sop_class_uid: str, sop_instance_uid: str, session: Session) -> Answer:
+    def file(
+        self,
+        incoming: IncomingDataSet,
+        *,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        session: Session,
+        move_originator: str = "",
+    ) -> Answer:
         """Check, place, index and record one instance, and ring for it.
 
         Parameters
         ----------
         incoming : IncomingDataSet
             Completely received; used up.
-        sop_class_uid, sop_instance_uid : str
+        sop_class_uid, sop_instance_uid, move_originator : str
             Of the C-STORE request.
         """
         try:
-            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session)
+            self._file(incoming.take(), sop_class_uid, sop_instance_uid, session, move_originator)
         except _Mismatch as error:
             return _failure(DOES_NOT_MATCH, error)
         except ObjectRejected as error:
@@ -128,10 +146,15 @@ class Filing:
                 self._writer.forget(session.id)
         self._ring()
 
-    def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session) -> None:
+    def _file(
+        self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session, move_originator: str
+    ) -> None:
         header = part.header()
         _check_against_request(header, sop_class_uid, sop_instance_uid)
         digest = part.hash.hexdigest()
+        if self._priors is not None and self._is_prior(header, session, move_originator):
+            self._file_prior(self._priors, part, header, digest)
+            return
         writer = self._writer
         arrival = Arrival(
             at=time.time(),
@@ -156,6 +179,20 @@ class Filing:
         session.recorded = True
         if header.unreadable:
             logger.warning("instance %s: unreadable %s", header.sop_instance_uid, ", ".join(header.unreadable))
+
+    def _is_prior(self, header: InstanceHeader, session: Session, move_originator: str) -> bool:
+        """Whether this node asked for the study as a prior; the database is asked once for each association."""
+        key = (header.study_uid, move_originator in self._titles)
+        if key not in session.priors:
+            with self._store.read() as connection:
+                session.priors[key] = priors.is_prior(connection, time.time(), header.study_uid, moved_by_us=key[1])
+        return session.priors[key]
+
+    def _file_prior(self, space: Spool, part: Part, header: InstanceHeader, digest: str) -> None:
+        """Into their own space: nothing is indexed, and nobody is woken."""
+        path = part.commit(header.study_uid, header.sop_instance_uid, digest, into=space)
+        with self._store.write() as connection:
+            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size))
 
     def _index(self, arrival: Arrival, session: Session) -> None:
         with self._store.write() as connection:

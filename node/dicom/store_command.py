@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _SOP_CLASS_UID, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x0902, 0x1000
 _C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_MOVE_ORIGINATOR = 0x1030
 _COMMAND_LAST = 0x03
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
@@ -25,12 +26,13 @@ _pdu = struct.Struct(">BBLLBB").pack
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE-RQ that is followed by a data set."""
+    """A C-STORE-RQ that is followed by a data set; ``move_originator`` is empty where no C-MOVE caused it."""
 
     context_id: int
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
+    move_originator: str = ""
 
 
 def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
@@ -63,7 +65,8 @@ def read_store_request(command: bytes, context_id: int) -> StoreRequest | None:
     uids = [values.get(element, b"").rstrip(b"\0 ") for element in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)]
     if any(len(uid) > _LONGEST_UID or not _UID.fullmatch(uid) for uid in uids):
         return None
-    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"))
+    originator = values.get(_MOVE_ORIGINATOR, b"").decode("ascii", "replace").strip("\0 ")
+    return StoreRequest(context_id, message_id, uids[0].decode("ascii"), uids[1].decode("ascii"), originator)
 
 
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:

@@ -247,6 +247,8 @@ class Dispatcher:
             output_dir=folder,
             deadline_seconds=content["deadline_seconds"],
             threads=self._settings.jobs.threads,
+            procedures=content.get("procedures", []),
+            limitations=content.get("limitations", []),
         )
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,6 +167,8 @@ def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
             volumes = {role: source.volume for role, source in sources.items()}
         with timings.step("model"):
             result = model.run(volumes, spec.parameters)
+        if spec.limitations:
+            result = replace(result, limitations=(*result.limitations, *spec.limitations))
     except MixedPatients:
         raise
     except Refused as refusal:
@@ -259,6 +262,7 @@ def _rendered_set(
         profile=profile.as_profile(name),
         run=spec.run,
         report_model=assessment.report_model,
+        procedures=tuple(spec.procedures),
     )
     with timings.step("render"):
         objects = render(result, assessment.study, context, assessment.source)
@@ -287,6 +291,11 @@ def _key(
 ) -> str:
     """Work key of promise 3. A reason for not running is content, so another reason gets other UIDs."""
     parameters = dict(spec.parameters)
+    # What the order says is content, and so is what is said of the study before the model runs.
+    if spec.procedures:
+        parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)
+    if spec.limitations:
+        parameters["limitations"] = " ".join(spec.limitations)
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
     return work_key(

@@ -90,6 +90,7 @@ def enqueue(
     specification: dict[str, Any],
     shadow: bool,
     run: int = 1,
+    provisional: bool = False,
 ) -> int | None:
     """File a job and return its number; None where this work was filed before.
 
@@ -99,6 +100,8 @@ def enqueue(
         Hex SHA-256 over the study's instances.
     run : int
         From 1; higher for a run that supersedes an earlier one.
+    provisional : bool
+        Its study is not complete yet.
     """
     work = {"study_uid": study_uid, "rule": rule, "input_key": input_key, "run": run}
     job_id = insert_missing(
@@ -115,6 +118,7 @@ def enqueue(
             "created_at": now,
             "shadow": shadow,
             "specification": specification,
+            "provisional": provisional,
         },
         unique=list(work),
     )
@@ -131,6 +135,7 @@ def enqueue(
         priority=Priority(priority).name,
         run=run,
         shadow=shadow,
+        provisional=provisional,
     )
     return int(job_id)
 

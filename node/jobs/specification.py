@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_sr.identity import NodeIdentity
+from dicom_sr.requested import RequestedProcedure
 from node.settings import ProfileSection
 
 
@@ -40,6 +41,10 @@ class JobSpec(_Message):
         Existing empty folder on the file system of the outbox; objects are written and synced there.
     status_only : Failure or None
         When set nothing is read but headers, no model runs, and only status objects with this reason are rendered.
+    procedures : list of RequestedProcedure
+        The order, where one agrees with the images.
+    limitations : list of str
+        Keys of fixed sentences (``models.phrases_…``) for what is known of the study before the model runs.
     """
 
     job_id: int
@@ -58,6 +63,8 @@ class JobSpec(_Message):
     deadline_seconds: float
     threads: int = 0
     status_only: Failure | None = None
+    procedures: list[RequestedProcedure] = Field(default_factory=list)
+    limitations: list[str] = Field(default_factory=list)
 
 
 class WrittenObject(_Message):

@@ -6,6 +6,7 @@ file, key and remedy. Without any file the node works on loopback.
 
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, DestinationTlsSection, ProfileSection
+from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.whole import Settings, load
@@ -25,6 +26,7 @@ __all__ = [
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
+    "EvidenceSection",
     "ImageMatch",
     "JobsSection",
     "LogSection",
@@ -32,9 +34,11 @@ __all__ = [
     "NodeSection",
     "OrderMatch",
     "PeerRule",
+    "PriorsSection",
     "ProfileSection",
     "ReceiveSection",
     "ReceiveTlsSection",
+    "RequestorSection",
     "RoleSection",
     "RuleMatch",
     "RuleSection",
@@ -42,5 +46,6 @@ __all__ = [
     "Settings",
     "StoreSection",
     "WebSection",
+    "WorklistSection",
     "load",
 ]
