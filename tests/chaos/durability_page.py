@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "durability.md"
-_BEGIN, _END = "<!-- tables: written by `make chaos` -->", "<!-- end of tables -->"
+_BEGIN, _END = "<!-- tables: written by `{}` -->", "<!-- end of tables -->"
 
 
 @dataclass
@@ -38,11 +38,12 @@ class Findings:
         """Every table."""
         return "\n".join(table.text() for _, table in sorted(self.tables.items()))
 
-    def publish(self, page: Path = PAGE) -> None:
-        """Put the tables into the page, in the place of those of the last run."""
-        before, _, rest = page.read_text().partition(_BEGIN)
+    def publish(self, page: Path = PAGE, command: str = "make chaos") -> None:
+        """Put the tables into the page, in the place of those of the last run of ``command``."""
+        begin = _BEGIN.format(command)
+        before, _, rest = page.read_text().partition(begin)
         after = rest.partition(_END)[2]
-        page.write_text(f"{before}{_BEGIN}\n\n{self.text()}\n{_END}{after}")
+        page.write_text(f"{before}{begin}\n\n{self.text()}\n{_END}{after}")
 
 
 def _line(cells: tuple[str, ...]) -> str:
