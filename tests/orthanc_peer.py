@@ -46,8 +46,13 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path, *, node_port: int, node_ae_title: str = "AINODE") -> Iterator[Orthanc]:
-    """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association."""
+def running_orthanc(
+    folder: Path, *, node_port: int, node_ae_title: str = "AINODE", **further: Any
+) -> Iterator[Orthanc]:
+    """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association.
+
+    ``further`` are keys of its configuration.
+    """
     program = require("Orthanc")
     folder.mkdir(parents=True, exist_ok=True)
     peer = Orthanc(free_port(), free_port())
@@ -75,8 +80,11 @@ def running_orthanc(folder: Path, *, node_port: int, node_ae_title: str = "AINOD
                 "AllowEcho": True,
                 "AllowStore": True,
                 "AllowFind": True,
+                "AllowMove": True,
+                "AllowGet": True,
             }
         },
+        **further,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from node.archive.part10 import file_meta_bytes
 from node.archive.priors import PriorFile
 from node.archive.spool import Spool
 from node.dicom.association import ClientAssociation, Peer
-from node.dicom.query import FIND_PROPOSAL, find
+from node.dicom.query import FIND_PROPOSAL, find, modalities_of
 from node.dicom.retrieve import Retrieved, get_study, move_study
 from node.errors import NoPresentationContext, ObjectRejected, PeerError, SpoolFull, StoreUnavailable
 from node.orders import Order
@@ -28,6 +29,8 @@ from node.settings import Settings
 logger = logging.getLogger(__name__)
 
 _RETRIEVE_SECONDS = 900.0
+# Of a patient with a long history the latest studies are enough.
+_STUDIES_LOOKED_AT = 100
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 
 
@@ -83,8 +86,12 @@ class PriorFetcher:
             setattr(query, keyword, "")
         query.NumberOfStudyRelatedInstances = None
         with ClientAssociation(self._peer, [FIND_PROPOSAL]) as association:
-            found = find(association, query)
-        return [_earlier(each) for each in found if each.get("StudyInstanceUID")]
+            found = [_earlier(each) for each in find(association, query) if each.get("StudyInstanceUID")]
+            found.sort(key=lambda study: study.study_date, reverse=True)
+            return [
+                study if study.modalities else replace(study, modalities=modalities_of(association, study.study_uid))
+                for study in found[:_STUDIES_LOOKED_AT]
+            ]
 
     def _bring(self, chosen: Chosen, order_id: int) -> dict[str, Any]:
         study = chosen.study

@@ -70,6 +70,22 @@ def count_series(association: ClientAssociation, study_uid: str) -> dict[str, in
     return {uid: number for uid, number in counts.items() if uid}
 
 
+def modalities_of(association: ClientAssociation, study_uid: str) -> tuple[str, ...]:
+    """Modalities of a study's series, for peers that leave out Modalities in Study (0008,0061), which is optional.
+
+    Raises
+    ------
+    NoPresentationContext, PeerBusy, NoResponse
+        As :func:`find_instances`.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = UID(study_uid)
+    query.SeriesInstanceUID = ""
+    query.Modality = ""
+    return tuple(sorted({str(found.Modality) for found in find(association, query) if found.get("Modality")}))
+
+
 def _count_instances(association: ClientAssociation, study_uid: str, series_uid: str) -> int:
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
