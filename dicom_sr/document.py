@@ -10,7 +10,7 @@ from dicom_sr import measurement_report, segmentation, status_report, text_repor
 from dicom_sr.errors import SourceUnusable
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
-from dicom_sr.requested import ordered_requests
+from dicom_sr.requested import identify_schemes, ordered_requests
 from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
 from models.results import Draft, Outcome, StudyResult
@@ -57,10 +57,14 @@ def render(
     if context.procedures:
         header = replace(header, requests=ordered_requests(header, context.procedures))
     if result.outcome is Outcome.NOT_ASSESSED:
-        return _statuses(result, header, context)
-    if source is None:
+        made = _statuses(result, header, context)
+    elif source is None:
         raise SourceUnusable("an assessed result needs the series it was computed on")
-    return _results(Scene(result, study, header, source, context))
+    else:
+        made = _results(Scene(result, study, header, source, context))
+    for rendered in made:
+        identify_schemes(rendered.dataset, context.procedures)
+    return made
 
 
 def _statuses(result: StudyResult, header: SourceHeader, context: RenderContext) -> list[RenderedObject]:

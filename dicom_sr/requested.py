@@ -49,6 +49,28 @@ def ordered_requests(header: SourceHeader, procedures: Sequence[RequestedProcedu
     return tuple(_item(header, procedure) for procedure in procedures)
 
 
+def identify_schemes(dataset: Dataset, procedures: Sequence[RequestedProcedure]) -> None:
+    """Name the coding schemes of the order that are a site's own or a country's (0008,0110; PS3.3 C.12.1.1.1)."""
+    codes = [code for procedure in procedures for code in (*procedure.codes, *procedure.protocol_codes)]
+    present = {
+        entry.CodingSchemeDesignator
+        for keyword in ("ReferencedRequestSequence", "RequestAttributesSequence")
+        for request in dataset.get(keyword, ())
+        for sequence in ("RequestedProcedureCodeSequence", "ScheduledProtocolCodeSequence")
+        for entry in request.get(sequence, ())
+    }
+    named = {entry.CodingSchemeDesignator for entry in dataset.get("CodingSchemeIdentificationSequence", ())}
+    items = list(dataset.get("CodingSchemeIdentificationSequence", ()))
+    for scheme in sorted({code.scheme[:16] for code in codes}):
+        if scheme in present - named and scheme.startswith(("99", "JJ1017")):
+            item = Dataset()
+            item.CodingSchemeDesignator = scheme
+            item.CodingSchemeName = "JJ1017" if scheme.startswith("JJ1017") else "Coding scheme of the ordering site"
+            items.append(item)
+    if items:
+        dataset.CodingSchemeIdentificationSequence = DicomSequence(items)
+
+
 def _item(header: SourceHeader, procedure: RequestedProcedure) -> Dataset:
     item = Dataset()
     item.AccessionNumber = header.attributes.AccessionNumber or procedure.accession_number[:16]

@@ -220,3 +220,4 @@ def test_an_order_that_agrees_stands_in_the_request(case: Case) -> None:
     )
     (attributes,) = objects["seg"].RequestAttributesSequence
     assert attributes.RequestedProcedureID == "RP1"
+    assert "PlacerOrderNumberImagingServiceRequest" not in attributes
