@@ -17,7 +17,7 @@ IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 TORCH_PIN := torch==2.13.0
 RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev peers demo test test-fast lint docs bench conformance chaos fuzz soak clean
+.PHONY: help setup setup-dev peers demo test test-fast lint docs bench conformance chaos scenarios fuzz soak clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -79,6 +79,10 @@ conformance: setup-dev peers
 ## make chaos        kill -9, power cut, failing disk at every step; renews the tables of docs/durability.md
 chaos: setup-dev peers
 	AINODE_PUBLISH=1 $(RUN_PYTEST) -q -s tests/chaos
+
+## make scenarios    every way a study comes; renews the table of docs/arrival.md
+scenarios: setup-dev
+	AINODE_PUBLISH=1 $(RUN_PYTEST) -q -s tests/arrival
 
 ## make fuzz         SECONDS=60 of bytes nobody would send, for each parser and a live receiver
 fuzz: setup-dev

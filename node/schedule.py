@@ -15,7 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
 from node import correction, doorbell, log, planning
-from node.archive import history, index, ledger
+from node.archive import evidence, history, index, ledger, orders
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
@@ -184,8 +184,10 @@ class Scheduler:
                 swept += 1
         if swept:
             log.say(_LOG, 20, "removed leftovers", count=swept)
+        before = time.time() - self._settings.arrival.history_days * 86400.0
         with self._store.write() as connection:
-            history.forget(connection, time.time() - self._settings.arrival.history_days * 86400.0)
+            for forget in (history.forget, evidence.forget, orders.forget):
+                forget(connection, before)
 
     def summarise(self) -> None:
         """Publish the counts that `ainode status` shows."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, true, update
+from sqlalchemy import Connection, Row, delete, select, true, update
 
 from node.archive import ledger
 from node.archive.tables import evidence, instances, studies
@@ -126,6 +126,11 @@ def studies_of_instances(connection: Connection, sop_instance_uids: Sequence[str
         )
         found.update({row.sop_instance_uid: (row.study_uid, row.series_uid) for row in rows})
     return found
+
+
+def forget(connection: Connection, before: float) -> int:
+    """Remove what was said last before a time; return how many rows that were."""
+    return int(connection.execute(delete(evidence).where(evidence.c.updated_at < before)).rowcount)
 
 
 def compared(row: Row[Any], here: Mapping[str, frozenset[str]], at: Instant, *, whole_studies: bool = True) -> Listed:

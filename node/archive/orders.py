@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, delete, or_, select, update
 
 from node.archive import ledger
 from node.archive.tables import orders, studies
@@ -102,6 +102,11 @@ def between(connection: Connection, since: float, until: float) -> list[Row[Any]
         orders.c.starts_at.is_(None) & orders.c.last_seen_at.between(since, until)
     )
     return list(connection.execute(select(orders).where(chosen).order_by(orders.c.starts_at, orders.c.id)))
+
+
+def forget(connection: Connection, before: float) -> int:
+    """Remove what no worklist has named since a time; return how many rows that were."""
+    return int(connection.execute(delete(orders).where(orders.c.last_seen_at < before)).rowcount)
 
 
 def _received(connection: Connection, now: float, source: str, order: Order) -> None:

@@ -164,10 +164,10 @@ def _silence(state: State, policy: ArrivalSection) -> Iterator[Ground]:
         wait = policy.missing_wait_seconds
         words = f"INCOMPLETE: {_full(short, state)}; the rest did not come within {wait:g} s"
         yield Ground(told + wait, "missing", words)
-        return
-    wait = state.rhythm.quiet_seconds if state.rhythm else policy.quiet_seconds
-    words = f"no image for {wait:.1f} s{_learnt(state, wait)}{_associations(state)}{_discontinued(state)}"
-    yield Ground(_last(state) + wait, "quiet", words)
+    else:
+        wait = state.rhythm.quiet_seconds if state.rhythm else policy.quiet_seconds
+        words = f"no image for {wait:.1f} s{_learnt(state, wait)}{_associations(state)}{_discontinued(state)}"
+        yield Ground(_last(state) + wait, "quiet", words)
     wait = policy.maximum_wait_seconds
     words = f"waited {wait:.0f} s and images still come{_associations(state)}"
     yield Ground(state.first_at.seconds + wait, "maximum_wait", words)

@@ -31,6 +31,9 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
         typer.echo(f"  destination {name}: {destination.ae_title} at {destination.host}:{destination.port}{tls}")
+    for name, worklist in settings.worklist.items():
+        every = f"every {worklist.interval_seconds:g} s"
+        typer.echo(f"  worklist {name}: {worklist.ae_title} at {worklist.host}:{worklist.port}, {every}")
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")

@@ -76,7 +76,9 @@ class Filing:
 
     def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
         self._store = store
-        self._titles = settings.called_ae_titles
+        # Titles that this node asks with: a C-MOVE of ours names one of them as Move Originator.
+        calling = {each.calling_ae_title for each in settings.destination.values() if each.calling_ae_title}
+        self._titles = settings.called_ae_titles | calling
         reserve = settings.receive.disk_reserve_bytes
         self._priors = (
             Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None

@@ -150,7 +150,7 @@ def test_no_mpps_but_the_archive_counts(opened: Opened, told: Callable[..., None
         ward.modality().store(files[5:])
         ward.pass_time(16)
     assert "8 of 8 instances by the archive's count" in ward.story("s")
-    told(ward, "s", "no MPPS, but the archive's count", runs=1, reason="archive", evidence=False)
+    told(ward, "s", "no MPPS, but the archive's count", runs=1, reason="archive")
 
 
 def test_archive_counts_at_once(opened: Opened, told: Callable[..., None], tmp_path: Path) -> None:
@@ -459,7 +459,8 @@ def test_provisional_then_final(opened: Opened, told: Callable[..., None], late:
     assert "1 series complete, the study is not" in story and "matched early, on what is complete" in story
     assert late or "it is provisional no more" in story
     ward.settle()
-    assert len(ward.runs("s")) == len(runs)
+    scenario = "early run, then images that change its input" if late else "early run on what the complete study has"
+    told(ward, "s", scenario, runs=len(runs), reason="mpps")
 
 
 def test_median_latency_with_evidence(findings: Findings) -> None:
