@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from node.archive.headers import InstanceHeader
 from node.archive.tables import priors, retrievals
@@ -19,6 +19,7 @@ from node.archive.upsert import insert_missing
 FOLDER = "priors"
 # A retrieval that was cut off by a crash stays open in the table; nothing takes longer.
 _LONGEST_SECONDS = 3600.0
+_AFTERWARDS_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,10 @@ def is_prior(connection: Connection, now: float, study_uid: str, *, moved_by_us:
     moved_by_us : bool
         The request names this node as Move Originator.
     """
-    asked = retrievals.c.study_uid == study_uid
-    if not moved_by_us:
-        asked = asked & retrievals.c.ended_at.is_(None) & (retrievals.c.begun_at > now - _LONGEST_SECONDS)
+    asked = (retrievals.c.study_uid == study_uid) & (retrievals.c.method == "move")
+    standing = retrievals.c.ended_at.is_(None) & (retrievals.c.begun_at > now - _LONGEST_SECONDS)
+    # Whoever says so may be a little behind; later the same study may be moved here to be run on.
+    asked = asked & (or_(standing, retrievals.c.ended_at > now - _AFTERWARDS_SECONDS) if moved_by_us else standing)
     return connection.execute(select(retrievals.c.id).where(asked).limit(1)).first() is not None
 
 

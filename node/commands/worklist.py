@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from node.settings import Settings
 
 app = new_app()
+_PATIENT = ("patient_", "issuer_of_patient_id")
 
 
 @app.command()
@@ -27,10 +28,7 @@ def worklist(
     ] = False,
     days: Annotated[int, typer.Option("--days", min=1, help="Today and so many days on, less one.")] = 1,
 ) -> None:
-    """List what is expected today, what has come of it, and what the node intends for each entry. Shows no patient.
-
-    With --json each entry also holds the order itself, patient included.
-    """
+    """List what is expected today, what has come of it, and what the node intends for each entry. Shows no patient."""
     from node.archive import orders
 
     settings = ctx.obj.settings()
@@ -66,7 +64,7 @@ def _entry(connection: Connection, row: Row[Any], settings: Settings) -> dict[st
         "intends": ", ".join(rules) or "nothing: no rule fits the order",
         "priors": _priors(row, settings),
         "study_uid": order.study_uid,
-        "order": order.to_dict(),
+        "order": {key: value for key, value in order.to_dict().items() if not key.startswith(_PATIENT)},
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 from pynetdicom import build_context, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -161,16 +161,20 @@ class EvidenceProvider:
     def _notified(self, event: evt.Event, uid: str, notification: Dataset) -> int | Dataset:
         """PS3.4 R.3.2: what can be retrieved of one study."""
         study_uid = checked_uid(str(notification.get("StudyInstanceUID", "")), "Study Instance UID")
-        named = {
-            str(series.SeriesInstanceUID): [
-                str(item.ReferencedSOPInstanceUID)
+        reported = Reported()
+        for series in notification.get("ReferencedSeriesSequence") or ():
+            series_uid = checked_uid(str(series.get("SeriesInstanceUID", "")), "Series Instance UID")
+            there = [
+                item
                 for item in series.get("ReferencedSOPSequence") or ()
                 if str(item.get("InstanceAvailability", "ONLINE")) in ("ONLINE", "NEARLINE")
             ]
-            for series in notification.get("ReferencedSeriesSequence") or ()
-        }
+            for item in there:
+                is_image = _is_image(str(item.get("ReferencedSOPClassUID", "")))
+                kind = reported.named if is_image else reported.optional
+                kind.setdefault(series_uid, []).append(str(item.ReferencedSOPInstanceUID))
         with self._store.write() as connection:
-            named = _without_ours(connection, named)
+            named = _without_ours(connection, reported.stored)
             # An archive also tells of what this node made itself.
             if named:
                 statement = Statement(Source.NOTIFICATION, uid, study_uid, None, named, _caller(event))
@@ -287,6 +291,12 @@ def _performed(step: Dataset) -> Reported:
         if others:
             reported.optional[uid] = others
     return reported
+
+
+def _is_image(sop_class_uid: str) -> bool:
+    """Whether instances of a class are images; of a class that nobody knows they may be."""
+    name = UID(sop_class_uid).name
+    return name == sop_class_uid or "Image Storage" in name
 
 
 def _referenced(items: Iterable[Dataset]) -> list[str]:

@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 from node.archive import commitment_requests, evidence, ledger
 from node.archive import orders as stored
 from node.archive.engine import Store
-from node.archive.evidence import Statement
+from node.archive.evidence import OPTIONAL, Statement
 from node.archive.tables import objects, orders, studies
 from node.arrival import Source
 from node.dicom.association import ClientAssociation, Peer, Proposal
@@ -43,6 +43,10 @@ from node.status import run_folder
 logger = logging.getLogger(__name__)
 
 _ORDERS_AT_ONCE = 5
+# Modalities of what people and software add to a study (PS3.3 C.7.3.1.1.1).
+_NO_IMAGES = frozenset(
+    {"SR", "KO", "PR", "SEG", "DOC", "AU", "REG", "FID", "PLAN", "RTSTRUCT", "RTPLAN", "RTDOSE", "M3D"}
+)
 
 
 class Outside:
@@ -168,7 +172,12 @@ class Outside:
             ours = set(
                 connection.execute(select(objects.c.series_uid).where(objects.c.study_uid == study_uid)).scalars()
             )
-            named = {series: number for series, number in counts.items() if series not in ours and number}
+            # What is no image may be somebody else's report on the study: it is not waited for.
+            named = {
+                f"{OPTIONAL if modality in _NO_IMAGES else ''}{series}": number
+                for series, (modality, number) in counts.items()
+                if series not in ours and number
+            }
             if named:
                 statement = Statement(Source.ARCHIVE, name, study_uid, None, named, peer.ae_title)
                 evidence.state(connection, time.time(), statement)

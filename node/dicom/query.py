@@ -46,8 +46,8 @@ def find_instances(
     return frozenset(found.intersection(sop_instance_uids))
 
 
-def count_series(association: ClientAssociation, study_uid: str) -> dict[str, int]:
-    """How many instances the peer has of each series of a study.
+def count_series(association: ClientAssociation, study_uid: str) -> dict[str, tuple[str, int]]:
+    """Modality of each series of a study, and how many instances of it the peer has.
 
     Number of Series Related Instances (0020,1209) is optional; a peer that leaves it out is asked for the instances.
 
@@ -62,12 +62,14 @@ def count_series(association: ClientAssociation, study_uid: str) -> dict[str, in
     query.SeriesInstanceUID = ""
     query.Modality = ""
     query.NumberOfSeriesRelatedInstances = None
-    counts: dict[str, int] = {}
+    counts: dict[str, tuple[str, int]] = {}
     for found in find(association, query):
         uid = str(found.get("SeriesInstanceUID", ""))
         number = found.get("NumberOfSeriesRelatedInstances")
-        counts[uid] = int(number) if number not in (None, "") else _count_instances(association, study_uid, uid)
-    return {uid: number for uid, number in counts.items() if uid}
+        if uid:
+            count = int(number) if number not in (None, "") else _count_instances(association, study_uid, uid)
+            counts[uid] = (str(found.get("Modality") or ""), count)
+    return counts
 
 
 def modalities_of(association: ClientAssociation, study_uid: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ class ArrivalSection(Section):
     association_end_quiet_seconds: float = Field(default=5.0, ge=0, le=3600)
     maximum_wait_seconds: float = Field(default=1800.0, gt=0)
     missing_wait_seconds: float = Field(default=120.0, ge=0, le=86400)
-    performed_step_wait_seconds: float = Field(default=3600.0, ge=0, le=86400)
+    performed_step_wait_seconds: float = Field(default=300.0, ge=0, le=86400)
     series_quiet_seconds: float = Field(default=10.0, ge=0, le=3600)
     archive: Name | None = None
     archive_settle_seconds: float = Field(default=5.0, ge=0, le=3600)

@@ -70,7 +70,7 @@ def test_mpps_present(opened: Opened, told: Callable[..., None]) -> None:
     modality.store(files)
     ward.look()
     assert not ward.decisions("s")
-    ward.pass_time(300)
+    ward.pass_time(280)
     assert not ward.decisions("s"), "the step is in progress"
     # As modalities do it: the last image, then the end of the step.
     late = ward.images("s", 3, 1, first=2)

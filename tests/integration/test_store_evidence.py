@@ -200,3 +200,5 @@ def test_what_was_asked_for_as_a_prior_is_known_by_its_retrieval(store: Store) -
         priors.end(connection, 110.0, number, completed=2, failed=0)
         assert priors.is_prior(connection, 111.0, "1.5", moved_by_us=True)
         assert not priors.is_prior(connection, 111.0, "1.5", moved_by_us=False)
+        # An hour later the same study may be moved here to be run on.
+        assert not priors.is_prior(connection, 3700.0, "1.5", moved_by_us=True)

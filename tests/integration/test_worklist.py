@@ -213,7 +213,7 @@ def test_the_list_says_what_is_intended(tmp_path: Path) -> None:
     assert "頭部MRI" in told.output and "stroke (stat)" in told.output and "chest" not in told.output
     assert "Yamada" not in told.output and "P-a" not in told.output
     shown = runner.invoke(app, ["--config", str(config), "worklist", "--json"])
-    assert '"accession_number": "ACC-a"' in shown.output
+    assert '"accession_number": "ACC-a"' in shown.output and "P-a" not in shown.output.replace("RP-a", "")
     assert time.localtime().tm_hour >= 13 or "expected" in told.output
     (tmp_path / "order.json").write_text(shown.output)
     image = instance(tmp_path / "images", study="s")
