@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from node import jj1017
 from node.orders import Order
@@ -29,10 +29,16 @@ def intended(order: Order, rules: Sequence[RuleSection]) -> list[str]:
     return found
 
 
-def procedure_words(order: Order, *, language: str = "en") -> str:
-    """What was ordered, in words: description, meaning of the code, or what a JJ1017 code says."""
+def procedure_words(order: Order, *, language: str = "en", parts: Mapping[str, str] | None = None) -> str:
+    """What was ordered, in words: description, meaning of the code, or what a JJ1017 code says.
+
+    Parameters
+    ----------
+    parts : mapping or None
+        Names of body parts in JJ1017 codes, beside those known everywhere.
+    """
     labels = [
-        each.label(language=language)
+        each.label(language=language, parts=parts)
         for code in order.codes
         if (each := jj1017.decode(code.value, code.scheme)) is not None
     ]

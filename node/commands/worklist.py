@@ -57,7 +57,7 @@ def _entry(connection: Connection, row: Row[Any], settings: Settings) -> dict[st
         "worklist": row.source,
         "modality": order.modality,
         "station": order.station_name or order.station_ae_title,
-        "procedure": procedure_words(order, language=settings.node.language),
+        "procedure": procedure_words(order, language=settings.node.language, parts=settings.node.jj1017_parts),
         "priority": order.priority or None,
         "accession_number": order.accession_number,
         "state": _state(connection, row),

@@ -133,4 +133,4 @@ def test_intentions_name_rules_that_nothing_speaks_against() -> None:
     coded = order(procedure_codes=(Code("7000000100000000", "JJ1017-16M", ""),), priority="HIGH")
     assert intended(coded, rules) == ["head (urgent)", "any (urgent, shadow)"]
     assert intended(order(), rules) == ["any (off-peak, shadow)"]
-    assert procedure_words(coded, language="ja") == "MRI head"
+    assert procedure_words(coded, language="ja", parts={"100": "頭部"}) == "MRI 頭部"
