@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy import Connection, Row, delete, exists, or_, select, update
 
 from node.archive import ledger
 from node.archive.tables import orders, studies
@@ -87,11 +87,16 @@ def about(connection: Connection, *, study_uid: str, accession_numbers: Sequence
 def of_patient(
     connection: Connection, *, patient_ids: Sequence[str], modalities: Sequence[str], since: float, until: float
 ) -> list[Row[Any]]:
-    """Orders for one of these patients and modalities within a time, oldest first."""
+    """Orders for one of these patients and modalities within a time that no study has come for, oldest first."""
+    came = exists().where(
+        (studies.c.study_uid == orders.c.study_uid)
+        | ((orders.c.accession_number != "") & (studies.c.accession_number == orders.c.accession_number))
+    )
     chosen = (
         orders.c.patient_id.in_([each for each in patient_ids if each])
         & orders.c.modality.in_(list(modalities))
         & orders.c.starts_at.between(since, until)
+        & ~came
     )
     return list(connection.execute(select(orders).where(chosen).order_by(orders.c.id)))
 

@@ -395,6 +395,20 @@ def test_accession_mismatch(opened: Opened, told: Callable[..., None]) -> None:
     told(ward, "s", "accession number differs from the order's", runs=1, reason="mpps")
 
 
+def test_an_order_of_the_same_patient_that_nothing_came_for(opened: Opened) -> None:
+    """Another accession number and UID, but patient, modality and day: said. An order that has its study is no news."""
+    ward = opened()
+    _expect(ward, _order("x", patient_id="P-s", accession_number="A9"))
+    ward.modality().store(ward.images("s", 1, 2))
+    ward.settle()
+    assert "ORDER MISMATCH: the images carry another accession number and neither" in ward.story("s")
+    ward.modality().store(ward.images("x", 1, 2, PatientID="P-s", AccessionNumber="A9"))
+    ward.modality().store(ward.images("z", 1, 2, PatientID="P-s", AccessionNumber="A7"))
+    ward.settle()
+    assert "MISMATCH" not in ward.story("x") + ward.story("z")
+    assert ward.runs("z")[0].specification["limitations"] == []
+
+
 def test_temporary_patient(opened: Opened, told: Callable[..., None]) -> None:
     ward = opened()
     _expect(ward, _order("s", patient_id="12345"))
