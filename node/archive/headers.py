@@ -83,7 +83,7 @@ _TAGS: list[Any] = [
 ]
 
 # What pydicom raises on bytes that are no data set, or values that break their representation.
-_UNREADABLE = (
+UNREADABLE = (
     InvalidDicomError,
     BytesLengthException,
     ValueError,
@@ -152,7 +152,7 @@ def read_header(source: Path | BinaryIO) -> InstanceHeader:
     stream, transfer_syntax_uid = header_stream(source)
     try:
         dataset = read_partial(cast(BinaryIO, stream), stop_when=_behind_header, specific_tags=_TAGS)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ObjectRejected(f"the data set cannot be read: {type(error).__name__}") from error
     except OSError as error:
         if error.errno is not None:  # the disk, and not pydicom's word for a sequence that ends too early
@@ -353,7 +353,7 @@ class _DatasetValues(HeaderValues):
             str(value) if not isinstance(value, bytes | Sequence) else None
         except KeyError:
             return None
-        except (*_UNREADABLE, OSError):  # OSError is pydicom's word for a sequence that ends too early
+        except (*UNREADABLE, OSError):  # OSError is pydicom's word for a sequence that ends too early
             self.unreadable.append(str(key))
             return None
         return None if value is None or value == "" else value

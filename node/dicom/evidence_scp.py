@@ -26,6 +26,7 @@ from sqlalchemy import Connection, select
 from node.archive import commitment_requests, evidence
 from node.archive.engine import Store
 from node.archive.evidence import OPTIONAL, Statement
+from node.archive.headers import UNREADABLE
 from node.archive.placing import checked_uid
 from node.archive.tables import objects
 from node.arrival import Source, StepStatus
@@ -109,7 +110,7 @@ class EvidenceProvider:
         except StoreUnavailable as error:
             logger.error("a message about a study could not be recorded: %s", error)
             return _failure(PROCESSING_FAILURE, error.summary), None
-        except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+        except UNREADABLE as error:
             # pydicom decodes as late as here; whatever a peer put into its data set ends in its own status.
             logger.warning("a message about a study cannot be read: %s", type(error).__name__)
             return _failure(INVALID_VALUE, "the data set cannot be read"), None

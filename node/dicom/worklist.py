@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pynetdicom.sop_class import ModalityWorklistInformationFind  # type: ignore[attr-defined]
 
+from node.archive.headers import UNREADABLE
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.query import find
 from node.orders import Code, Order
@@ -95,7 +96,7 @@ def scheduled(association: ClientAssociation, section: WorklistSection, since: d
         for station in section.station_ae_titles or [""]:
             datasets, lost = _within(association, section, _Asked(modality, station), since, until)
             truncated += lost
-            for order in map(read_order, datasets):
+            for order in read_orders(datasets):
                 if order.starts_at is None or since.timestamp() <= order.starts_at <= until.timestamp():
                     found[repr(order)] = order
     return Worklist(tuple(found.values()), truncated)
@@ -153,6 +154,17 @@ def worklist_query(section: WorklistSection, modality: str, station: str, since:
     return query
 
 
+def read_orders(datasets: Iterable[Dataset]) -> list[Order]:
+    """Every entry that can be read; one that breaks every rule costs itself and a line in the log."""
+    found = []
+    for dataset in datasets:
+        try:
+            found.append(read_order(dataset))
+        except UNREADABLE as error:
+            logger.warning("a worklist entry cannot be read: %s", type(error).__name__)
+    return found
+
+
 def read_order(found: Dataset) -> Order:
     """One worklist entry as a typed order; what is missing or unreadable is empty."""
     steps: Sequence[Dataset] = found.get("ScheduledProcedureStepSequence") or ()
@@ -189,7 +201,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     try:
         value = dataset.get(keyword)
         text = "" if value is None else str(value)
-    except (ValueError, TypeError, LookupError, NotImplementedError):
+    except UNREADABLE:
         logger.warning("a worklist entry has an unreadable %s", keyword)
         return ""
     # What no database takes: NUL, control characters, half surrogates.

@@ -6,8 +6,10 @@ from datetime import date
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 
 from node import jj1017
+from node.dicom.worklist import read_orders
 from node.intentions import intended, procedure_words
 from node.orders import Code, Order, StudyIdentity, most_urgent, verify
 from node.patients import PatientIdentity
@@ -78,6 +80,15 @@ def test_jj1017_second_half_and_what_is_none() -> None:
     assert whole.label(language="ja", parts={"200": "胸部"}) == "X線単純撮影 胸部"
     for value, scheme in (("7000", "JJ1017-16M"), ("7000000100000000", "LN"), ("I000000100000000", "JJ1017-16M")):
         assert jj1017.decode(value, scheme) is None
+
+
+def test_a_worklist_entry_that_breaks_every_rule_costs_itself() -> None:
+    good, bad = Dataset(), Dataset()
+    good.AccessionNumber = "A1"
+    good.RequestedProcedurePriority = "stat"
+    bad.add_new(0x00400100, "LO", "no sequence")
+    (found,) = read_orders([bad, good])
+    assert (found.accession_number, found.priority, found.starts_at) == ("A1", "STAT", None)
 
 
 TODAY = date(2026, 6, 30)
