@@ -146,7 +146,10 @@ def rhythm_of(connection: Connection, study_uid: str, at: Instant, policy: Arriv
     if not words:
         return None
     told = f"learnt: {'; '.join(words)}"
-    return RhythmLearnt(at, _wait(max(within, after), policy), _wait(after, policy), told)
+    between = _wait(after, policy)
+    # Silence while an association stands, or after one was cut off, is weaker evidence than the end of one.
+    quiet = max(_wait(max(within, after), policy), between, policy.association_end_quiet_seconds)
+    return RhythmLearnt(at, quiet, between, told)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

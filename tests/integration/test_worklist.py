@@ -141,7 +141,8 @@ def test_priors_are_here_before_the_images(tmp_path: Path, archive: Any, method:
         _wlmscpfs(tmp_path / "worklists") as worklist_port,
         running_node(
             tmp_path,
-            receive={"port": node_port},
+            # Move Originator is read by either way of receiving.
+            receive={"port": node_port, "lane": "stock" if archive is _orthanc else "auto"},
             worklist=_section(worklist_port),
             destination={"pacs": {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}},
             priors={"archive": "pacs", "method": method},

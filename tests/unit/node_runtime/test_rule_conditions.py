@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node.archive.headers import plane_of
+from node.offline import studies_in
 from node.orders import Code, Order
 from node.routing import Circumstances, InstanceFacts, match
 from node.settings import RuleMatch, RuleSection
+from tests.network import instance
 
 
 def images(series: str, count: int, modality: str = "MR", **headers: Any) -> list[InstanceFacts]:
@@ -165,3 +168,14 @@ def test_a_sample_is_of_that_size_and_always_the_same() -> None:
 )
 def test_planes(orientation: list[float], plane: str) -> None:
     assert plane_of([float(each) for each in orientation]) == plane
+
+
+def test_files_are_told_apart_by_series(tmp_path: Path) -> None:
+    """`ainode rules test` and `ainode process` see the series that the node sees."""
+    for series, name in (("1.1", "ep2d_diff"), ("1.2", "t2")):
+        for number in range(2):
+            instance(tmp_path, f"{series}-{number}", SeriesInstanceUID=series, SeriesDescription=name)
+    (study,) = studies_in([tmp_path])
+    (verdict,) = match([rule(role=[{"name": "dwi", "candidate": [{"series_description": ["*diff*"]}]}])], study.facts())
+    assert verdict.series == {"1.1"}
+    assert len(study.only(verdict.series).files) == 2 and len(study.only(None).files) == 4
