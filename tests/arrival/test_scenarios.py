@@ -395,6 +395,35 @@ def test_accession_mismatch(opened: Opened, told: Callable[..., None]) -> None:
     told(ward, "s", "accession number differs from the order's", runs=1, reason="mpps")
 
 
+def test_two_accessions_over_one_acquisition(opened: Opened, told: Callable[..., None]) -> None:
+    ward = opened()
+    _expect(ward, _order("s"), _order("s", accession_number="A2", requested_procedure_id="RP2"))
+    modality = ward.modality()
+    files = ward.images("s", 1, 3)
+    modality.begin_step("1.2.3", uid("s"))
+    modality.store(files)
+    modality.end_step("1.2.3", files)
+    ward.look()
+    assert [each["requested_procedure_id"] for each in ward.runs("s")[0].specification["procedures"]] == ["RP1"]
+    assert "1 of 2 orders that name it are accepted" in ward.story("s")
+    told(ward, "s", "two accession numbers over one acquisition", runs=1, reason="mpps")
+
+
+def test_one_accession_over_two_studies(opened: Opened, told: Callable[..., None]) -> None:
+    ward = opened()
+    _expect(ward, _order("a", patient_id="P"))
+    modality = ward.modality()
+    for name in ("a", "b"):
+        files = ward.images(name, 1, 3, PatientID="P")
+        modality.begin_step(f"1.2.{ord(name)}", uid(name))
+        modality.store(files)
+        modality.end_step(f"1.2.{ord(name)}", files)
+        ward.look()
+        assert ward.runs(name)[0].specification["procedures"][0]["requested_procedure_id"] == "RP1"
+    assert "the modality gave the study another UID" in ward.story("b")
+    told(ward, "b", "one accession number over two studies, the second", runs=1, reason="mpps")
+
+
 def test_an_order_of_the_same_patient_that_nothing_came_for(opened: Opened) -> None:
     """Another accession number and UID, but patient, modality and day: said. An order that has its study is no news."""
     ward = opened()
