@@ -20,7 +20,7 @@ RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
 VIEWERS := .viewers
 OHIF := $(shell sed -n 's/.*"viewer": "\(.*\)".*/\1/p' tests/browser/package.json)
 
-.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections fuzz soak clean
+.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections scenarios fuzz soak clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -101,6 +101,10 @@ chaos: setup-dev peers
 ## make corrections  patient, order or study corrected before, during, after the run; renews docs/corrections.md
 corrections: setup-dev
 	AINODE_PUBLISH=1 $(RUN_PYTEST) -q tests/integration/test_corrections.py tests/integration/test_corrections_node.py
+
+## make scenarios    every way a study comes; renews the table of docs/arrival.md
+scenarios: setup-dev
+	AINODE_PUBLISH=1 $(RUN_PYTEST) -q -s tests/arrival
 
 ## make fuzz         SECONDS=60 of bytes nobody would send, for each parser and a live receiver
 fuzz: setup-dev

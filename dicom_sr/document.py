@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dicom_sr import (
@@ -26,6 +26,7 @@ from dicom_sr.loaded import Kind
 from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
+from dicom_sr.requested import ordered_requests
 from dicom_sr.scene import Scene
 from dicom_sr.source_header import SourceHeader, normalise
 from dicom_sr.versions import name_predecessors
@@ -83,6 +84,8 @@ def _rendered(
     result: StudyResult, study: LoadedStudy, context: RenderContext, source: SeriesVolume | None
 ) -> list[RenderedObject]:
     header = normalise(study, source)
+    if context.procedures:
+        header = replace(header, requests=ordered_requests(header, context.procedures))
     if result.outcome is Outcome.NOT_ASSESSED:
         made = [*statuses(result, header, context), *_status_pictures(result, header, context)]
     elif source is None:

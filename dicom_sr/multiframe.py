@@ -78,4 +78,8 @@ def _request_attributes(request: Dataset) -> Dataset:
         return Dataset()
     attributes = Dataset()
     attributes.update(deepcopy(request))
+    # The order's numbers are of the macro in reports only (PS3.3 tables 10-9 and C.17-2).
+    for keyword in ("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"):
+        if keyword in attributes:
+            delattr(attributes, keyword)
     return attributes

@@ -16,9 +16,11 @@ _OURS = ("ContentSequence", "SegmentSequence", "ParametersSequence", "RTROIObser
 def identify_private_schemes(made: Dataset, model: ModelReference) -> None:
     """Say whose the private schemes (``99…``, PS3.16 8.2) in ``made`` are: the model's maker's."""
     used = {scheme for keyword in _OURS for entry in made.get(keyword) or [] for scheme in _schemes(entry)}
-    private = sorted(scheme for scheme in used if scheme.startswith("99"))
+    known = list(made.get("CodingSchemeIdentificationSequence") or [])
+    named = {str(entry.CodingSchemeDesignator) for entry in known}
+    private = sorted(scheme for scheme in used - named if scheme.startswith("99"))
     if private:
-        made.CodingSchemeIdentificationSequence = [_identified(scheme, model) for scheme in private]
+        made.CodingSchemeIdentificationSequence = [*known, *(_identified(scheme, model) for scheme in private)]
 
 
 def _schemes(dataset: Dataset) -> Iterator[str]:

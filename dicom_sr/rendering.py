@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicom_sr.encoding import encode
 from dicom_sr.identity import NodeIdentity
 from dicom_sr.profile import OBJECT_KINDS, ObjectKind, Profile
+from dicom_sr.requested import RequestedProcedure
 from models.results import ModelReference
 
 REJECTION, SUPERSEDED = "key_objects-rejection", "status-superseded"
@@ -64,6 +65,8 @@ class RenderContext:
         The objects whose place this set takes.
     prior : PriorObjects or None
         Instances of the earlier study that a comparison refers to.
+    procedures : tuple of RequestedProcedure
+        The order, where one is known that agrees with the images.
     """
 
     identity: NodeIdentity
@@ -73,6 +76,7 @@ class RenderContext:
     report_model: ModelReference | None
     earlier: tuple[EarlierObject, ...] = ()
     prior: PriorObjects | None = None
+    procedures: tuple[RequestedProcedure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def _request(source: Dataset) -> Dataset:
     request.StudyInstanceUID = source.StudyInstanceUID
     request.ReferencedStudySequence = []
     request.AccessionNumber = source.AccessionNumber
-    request.PlacerOrderNumberImagingServiceRequest = ""
-    request.FillerOrderNumberImagingServiceRequest = ""
+    request.PlacerOrderNumberImagingServiceRequest = source.get("PlacerOrderNumberImagingServiceRequest", "")
+    request.FillerOrderNumberImagingServiceRequest = source.get("FillerOrderNumberImagingServiceRequest", "")
     request.RequestedProcedureID = source.get("RequestedProcedureID", "")
     request.RequestedProcedureDescription = source.get("RequestedProcedureDescription", "")
     request.RequestedProcedureCodeSequence = deepcopy(source.get("RequestedProcedureCodeSequence", []))

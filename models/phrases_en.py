@@ -46,6 +46,10 @@ class English:
         ),
         "incomplete_coverage": "The images do not cover the whole brain. What lies outside was not assessed.",
         "low_signal_to_noise": "The signal-to-noise ratio is low. Small infarcts may be missed.",
+        "order_mismatch": (
+            "The order and the images do not agree. Nothing of the order stands here; check the identity of this study."
+        ),
+        "images_incomplete": "Not every image that was announced had come. What is missing was not assessed.",
         "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",
         "reference_doubtful": (
             "The comparison with normal tissue is doubtful. Volumes may be too small and further infarcts may be missed."

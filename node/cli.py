@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deliveries": ("deliveries", "List what was sent where, and what is proven."),
     "notifications": ("notifications", "Who was told what: list, acknowledge, send again, explain."),
     "studies": ("studies", "List studies."),
+    "worklist": ("worklist", "List what is expected, and what the node intends for each entry."),
     "why": ("why", "Tell the story of a study, from first byte to commitment."),
     "retry": ("retry", "Run a failed or dead job again."),
     "cancel": ("cancel", "Cancel a queued or running job."),
@@ -48,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "assessments": ("assessments", "List what readers made of results: rejected, edited, verified."),
     "models": ("models", "List, show, verify and run models."),
     "passcode": ("passcode", "Make a line for the file of users (User Identity)."),
-    "rules": ("rules", "Test which rules a study matches, and why."),
+    "rules": ("rules", "Test which rules a study matches, and why; replay what has arrived."),
     "ledger": ("ledger", "Verify the ledger's chain of hashes."),
     "doctor": ("doctor", "Look for what is wrong with this installation."),
 }

@@ -32,9 +32,18 @@ class StudyFiles:
     def facts(self, *, calling_ae_title: str = "", called_ae_title: str = "") -> list[routing.InstanceFacts]:
         """What routing sees of them."""
         return [
-            routing.InstanceFacts(each.modality, calling_ae_title, called_ae_title, each.routing)
+            routing.InstanceFacts(each.modality, calling_ae_title, called_ae_title, each.routing, each.series_uid)
             for each in self.headers
         ]
+
+    def only(self, series: frozenset[str] | None) -> StudyFiles:
+        """The files of some series; all of them for None."""
+        kept = [
+            (file, header)
+            for file, header in zip(self.files, self.headers, strict=True)
+            if series is None or header.series_uid in series
+        ]
+        return StudyFiles(self.study_uid, [file for file, _ in kept], [header for _, header in kept])
 
 
 def studies_in(paths: Sequence[Path]) -> list[StudyFiles]:
@@ -108,7 +117,8 @@ def process_study(
     from node.jobs.execution import execute
 
     study = one_study(paths)
-    rule = _rule(settings, study, model_id)
+    rule, series = _rule(settings, study, model_id)
+    study = study.only(series)
     name, section = _profile(settings, rule, profile)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as folder:
@@ -159,17 +169,17 @@ def _specification(
     )
 
 
-def _rule(settings: Settings, study: StudyFiles, model_id: str | None) -> RuleSection:
-    """The rule that decides about model, parameters and texts."""
+def _rule(settings: Settings, study: StudyFiles, model_id: str | None) -> tuple[RuleSection, frozenset[str] | None]:
+    """The rule that decides about model, parameters and texts, and the series it takes."""
     verdicts = routing.match(settings.rule, study.facts(called_ae_title=settings.node.ae_title))
-    fitting = [each.rule for each in verdicts if each.matched and model_id in (None, each.rule.model)]
+    fitting = [each for each in verdicts if each.matched and model_id in (None, each.rule.model)]
     if fitting:
-        return fitting[0]
+        return fitting[0].rule, fitting[0].series
     if model_id is None and settings.rule:
         why = "; ".join(f"{each.rule.name}: {each.explanation[-1]}" for each in verdicts)
         raise UsageError(f"no rule fires for this study ({why}); name a model with --model")
     report_model = DEFAULT_REPORT_MODEL if model_id in (None, DEFAULT_MODEL) else None
-    return RuleSection(name=_NO_RULE, model=model_id or DEFAULT_MODEL, report_model=report_model)
+    return RuleSection(name=_NO_RULE, model=model_id or DEFAULT_MODEL, report_model=report_model), None
 
 
 def _profile(settings: Settings, rule: RuleSection, name: str | None) -> tuple[str, ProfileSection]:

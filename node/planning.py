@@ -6,30 +6,25 @@ killed at any line repeats the step from the same state.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, true
+from sqlalchemy import Connection, Row, select, true
 
-from node import arrival, assessments, correction, routing
-from node.archive import copies, index, ledger
-from node.archive.tables import associations, instances, jobs
-from node.arrival import AssociationEnded, Corrected, Decision, InstanceStored, Instant, Phase, Released, State, Tick
-from node.delivery import capabilities
-from node.delivery.capabilities import Capabilities
-from node.delivery.variants import variant
+from node import arrival, correction
+from node.archive import copies, history, index, ledger
+from node.archive.tables import instances
+from node.arrival import Decision, Event, Instant, Phase, State, Tick
+from node.evidence import Counts, gather
 from node.jobs import queue
-from node.notify.conditions import concerns
 from node.patients import PatientIdentity, contradiction
-from node.settings import ProfileSection, RuleSection, Settings
+from node.runs import start_runs
+from node.settings import Settings
 
-_PRIORITIES = {
-    "stat": queue.Priority.STAT,
-    "urgent": queue.Priority.URGENT,
-    "routine": queue.Priority.ROUTINE,
-    "off-peak": queue.Priority.OFF_PEAK,
+_STATES = {
+    Phase.WAITING: index.StudyState.WAITING,
+    Phase.PROVISIONAL: index.StudyState.PROVISIONAL,
+    Phase.COMPLETE: index.StudyState.COMPLETE,
 }
 MIXED_PATIENTS = "mixed-patients"
 HALF_CORRECTED = "half-corrected"
@@ -67,7 +62,8 @@ def waiting_in_seconds(study: Row[Any], at: Instant, settings: Settings) -> floa
     """
     if study.due_at != study.arrival.get("due_at"):
         return 0.0
-    return arrival.due_in_seconds(State.from_dict(study.arrival.get("state", {})), at, settings.arrival)
+    state = State.from_dict(study.arrival.get("state", {}))
+    return arrival.due_in_seconds(state, at, settings.arrival, early=wants_early(settings))
 
 
 def step(connection: Connection, now: float, at: Instant, study_uid: str, settings: Settings) -> Planned:
@@ -86,76 +82,66 @@ def step(connection: Connection, now: float, at: Instant, study_uid: str, settin
     if study is None:
         return Planned()
     state = State.from_dict(study.arrival.get("state", {}))
-    news = study.corrected_at != study.arrival.get("corrected_at")
-    correcting = news or study.arrival.get("correcting", False)
-    decisions = []
-    for event in [*_events(connection, study, state, at), Tick(at)]:
-        state, decision = arrival.step(state, event, settings.arrival)
-        if decision is not None:
-            decisions.append(decision)
+    corrected = study.corrected_at != study.arrival.get("corrected_at")
+    correcting = corrected or study.arrival.get("correcting", False)
+    news = gather(connection, study, state, at, settings)
+    state, decisions = _folded(connection, now, study.study_uid, state, [*news.events, Tick(at)], settings)
+    final = [each for each in decisions if each.final]
     lifted, held = False, None
     # While a correction arrives, some images say one thing and some another: only at its end that is a contradiction.
-    if decisions or not correcting:
+    if final or not correcting:
         lifted = correcting and _lift(connection, now, study)
         held = None if study.held_reason is not None else _hold_if_contradictory(connection, now, study)
     queued: list[int] = []
-    for decision in decisions[-1:]:
+    for decision in final[-1:] or ([] if correcting else decisions[-1:]):
         why = held or (None if lifted else study.held_reason)
         queued = _decided(connection, now, study, decision, settings, held=why)
-    due_in = arrival.due_in_seconds(state, at, settings.arrival)
-    _store(connection, now, study, state, due_in, correcting=correcting and not decisions)
-    outdated = len(correction.outdated_deliveries(connection, study_uid=study_uid)) if news else 0
+    due_in = arrival.due_in_seconds(state, at, settings.arrival, early=wants_early(settings))
+    _store(connection, now, study, state, due_in, news.counted, correcting=correcting and not final)
+    outdated = len(correction.outdated_deliveries(connection, study_uid=study_uid)) if corrected else 0
     return Planned(due_in, tuple(queued), held, lifted, outdated)
 
 
-def _events(connection: Connection, study: Row[Any], state: State, at: Instant) -> list[arrival.Event]:
-    """What happened since the last step.
-
-    Images are counted by association rather than by row number, because a transaction with a smaller number may become
-    visible later (PostgreSQL).
-    """
-    events: list[arrival.Event] = []
-    counted: dict[str, int] = study.arrival.get("counted", {})
-    for association_id, count in _counts(connection, study.study_uid).items():
-        if (more := count - counted.get(association_id, 0)) > 0:
-            events.append(InstanceStored(at, association_id or None, more))
-    known = state.open | {event.association_id for event in events if isinstance(event, InstanceStored)}
-    ended = select(associations.c.id, associations.c.ending).where(
-        associations.c.id.in_([each for each in known if each]), associations.c.closed_at.is_not(None)
-    )
-    for row in connection.execute(ended.order_by(associations.c.id)):
-        events.append(AssociationEnded(at, row.id, row.ending == index.Ending.RELEASED))
-    if study.released_at is not None and study.released_at != study.arrival.get("released_at"):
-        events.append(Released(at))
-    if study.corrected_at != study.arrival.get("corrected_at"):
-        events.append(Corrected(at))
-    return events
+def wants_early(settings: Settings) -> bool:
+    """Whether any rule may run before its study is complete."""
+    return any(rule.early for rule in settings.rule)
 
 
-def _counts(connection: Connection, study_uid: str) -> dict[str, int]:
-    """Images by association; those found on disk under the empty name."""
-    rows = connection.execute(
-        select(instances.c.association_id, func.count())
-        .where(instances.c.study_uid == study_uid, ~instances.c.ours, ~instances.c.derived)
-        .group_by(instances.c.association_id)
-        .order_by(instances.c.association_id)
-    )
-    return {association_id or "": int(count) for association_id, count in rows}
+def _folded(
+    connection: Connection, now: float, study_uid: str, state: State, events: list[Event], settings: Settings
+) -> tuple[State, list[Decision]]:
+    """Take events into account, and keep them: all but the looks that decided nothing."""
+    decisions, kept = [], []
+    for event in events:
+        state, decision = arrival.step(state, event, settings.arrival, early=wants_early(settings))
+        if decision is not None:
+            decisions.append(decision)
+        if decision is not None or not isinstance(event, Tick):
+            kept.append(event)
+    history.record(connection, now, study_uid, kept)
+    return state, decisions
 
 
 def _store(
-    connection: Connection, now: float, study: Row[Any], state: State, due_in: float | None, *, correcting: bool
+    connection: Connection,
+    now: float,
+    study: Row[Any],
+    state: State,
+    due_in: float | None,
+    counted: Counts,
+    *,
+    correcting: bool,
 ) -> None:
     due_at = None if due_in is None else now + due_in
     index.record_evaluation(
         connection,
         now,
         study.study_uid,
-        state=index.StudyState.COMPLETE if state.phase is Phase.COMPLETE else index.StudyState.WAITING,
+        state=_STATES[state.phase],
         due_at=due_at,
         arrival={
             "state": state.to_dict(),
-            "counted": _counts(connection, study.study_uid),
+            "counted": counted,
             "released_at": study.released_at,
             "corrected_at": study.corrected_at,
             "correcting": correcting,
@@ -247,149 +233,15 @@ def _decided(
     ledger.record(
         connection,
         now,
-        ledger.Kind.ARRIVAL_DECIDED,
+        ledger.Kind.ARRIVAL_DECIDED if decision.final else ledger.Kind.ARRIVAL_PROVISIONAL,
         study_uid=study.study_uid,
         run=decision.run,
         reason=decision.reason,
         evidence=list(decision.evidence),
         instances=decision.instances,
+        series=len(decision.series) if not decision.final else None,
         held=held,
     )
-    if held is not None:
-        return []
-    judged = assessments.sources(connection, study.study_uid)
-    current = [
-        row for row in index.instances_of_study(connection, study.study_uid) if row.sop_instance_uid not in judged
-    ]
-    if not current:
-        # Every image has moved to another study.
-        return []
-    facts = [
-        routing.InstanceFacts(row.modality, row.calling_ae_title, row.called_ae_title, row.headers) for row in current
-    ]
-    queued = []
-    for verdict in routing.match(settings.rule, facts):
-        if verdict.matched:
-            job_id = _queue(connection, now, study.study_uid, verdict, current, settings)
-            queued += [job_id] if job_id is not None else []
-        else:
-            _skip(connection, now, study.study_uid, verdict.rule, list(verdict.explanation))
-    return queued
-
-
-def _skip(connection: Connection, now: float, study_uid: str, rule: RuleSection, why: list[str]) -> None:
-    ledger.record(connection, now, ledger.Kind.RULE_SKIPPED, study_uid=study_uid, rule=rule.name, explanation=why)
-
-
-def _queue(
-    connection: Connection,
-    now: float,
-    study_uid: str,
-    verdict: routing.RuleVerdict,
-    current: Sequence[Row[Any]],
-    settings: Settings,
-) -> int | None:
-    rule, key = verdict.rule, input_key(current)
-    earlier = connection.execute(
-        select(jobs.c.id, jobs.c.input_key, jobs.c.run, jobs.c.state, jobs.c.superseded_at).where(
-            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name, jobs.c.kind == queue.JobKind.RUN
-        )
-    ).all()
-    # A superseded run has an answer to nobody, even where its images are back to what they were.
-    standing = [job for job in earlier if job.state != queue.JobState.CANCELLED and job.superseded_at is None]
-    if same := [job.id for job in standing if job.input_key == key]:
-        _skip(connection, now, study_uid, rule, [f"job {same[0]} has taken exactly these images"])
-        return None
-    for job in standing:
-        # What has not begun would only be superseded at once.
-        if job.state == queue.JobState.QUEUED:
-            queue.cancel(connection, now, job.id)
-    ledger.record(
-        connection,
-        now,
-        ledger.Kind.RULE_MATCHED,
-        study_uid=study_uid,
-        rule=rule.name,
-        explanation=list(verdict.explanation),
-    )
-    return queue.enqueue(
-        connection,
-        now,
-        study_uid=study_uid,
-        rule=rule.name,
-        model_id=rule.model,
-        input_key=key,
-        priority=_PRIORITIES[rule.priority],
-        maximum_attempts=settings.jobs.maximum_attempts,
-        specification=specification(
-            rule, current, settings, {name: capabilities.of(connection, name) for name in rule.destinations}
-        ),
-        shadow=rule.shadow,
-        run=1 + max((job.run for job in earlier), default=0),
-    )
-
-
-def input_key(current: Sequence[Row[Any]]) -> str:
-    """Hex SHA-256 over the instances a job takes: SOP Instance UIDs and digests."""
-    digest = hashlib.sha256()
-    for uid, content in sorted((row.sop_instance_uid, row.digest) for row in current):
-        digest.update(f"{uid} {content}\n".encode("ascii"))
-    return digest.hexdigest()
-
-
-def specification(
-    rule: RuleSection,
-    current: Sequence[Row[Any]],
-    settings: Settings,
-    known: Mapping[str, Capabilities] | None = None,
-) -> dict[str, Any]:
-    """What a job must remember of rule and configuration, so that a retry does what was decided, whatever they are then.
-
-    Parameters
-    ----------
-    known : mapping or None
-        What destinations are known to take: each gets the form of its profile that it takes.
-
-    Returns
-    -------
-    dict
-        ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
-        ``further`` (notify rule → profile → names: only where its rule holds for the result),
-        ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``.
-    """
-    destinations: dict[str, list[str]] = {}
-    profiles: dict[str, ProfileSection] = {}
-    for name in rule.destinations:
-        taken = (known or {}).get(name, Capabilities())
-        profile, section = variant(settings.destination[name].profile, settings.profile_of(name), taken)
-        destinations.setdefault(profile, []).append(name)
-        profiles[profile] = section
-    further = {} if rule.shadow else _further_destinations(rule, settings)
-    # A set is rendered for whoever may get it: which result sends it there is known when the model has run.
-    for each in further.values():
-        for profile, names in each.items():
-            profiles.setdefault(profile, settings.profile_of(names[0]))
-    if not profiles:
-        profiles = {"default": settings.profile.get("default", ProfileSection())}
-    return {
-        "files": [row.path for row in current],
-        "profiles": {name: profile.model_dump(mode="json") for name, profile in profiles.items()},
-        # A shadow run renders what would have left; nothing leaves.
-        "destinations": {} if rule.shadow else destinations,
-        "further": further,
-        "languages": [settings.node.language],
-        "parameters": dict(rule.parameters),
-        "report_model": rule.report_model,
-        "compare_with_prior": rule.compare_with_prior,
-        "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
-    }
-
-
-def _further_destinations(rule: RuleSection, settings: Settings) -> dict[str, dict[str, list[str]]]:
-    """Destinations that notify rules add for results of a rule."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for notify in settings.notify:
-        for name in notify.destinations if concerns(notify, rule.name) else ():
-            profile = settings.destination[name].profile
-            found.setdefault(notify.name, {}).setdefault(profile, []).append(name)
-    return found
+    if decision.final:
+        history.observe(connection, now, study.study_uid)
+    return [] if held is not None else start_runs(connection, now, study, decision, settings)

@@ -6,6 +6,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -13,13 +15,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
 from node import assessments, correction, doorbell, log, planning
-from node.archive import index, ledger, pauses
+from node.archive import evidence, history, index, ledger, orders, pauses
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
 from node.archive.tables import deliveries, instances, studies
 from node.boot import MonotonicClock
 from node.delivery import delivered, outbox
+from node.dicom.outside import Outside
 from node.errors import StoreUnavailable
 from node.jobs import queue
 from node.notify import alerts, notification_rows
@@ -38,6 +41,10 @@ _COMMITMENT_SECONDS = 10.0
 _ASSESSMENT_SECONDS = 10.0
 _LATE_ROWS = 200
 _TIDY_SECONDS = 3600.0
+_PRIORS_SECONDS = 5.0
+_COUNT_SECONDS = 0.5
+_ANSWER_SECONDS = 5.0
+_NETWORK_THREADS = 4
 _PART_AGE_SECONDS = 3600.0
 _WORK_AGE_SECONDS = 24 * 3600.0
 
@@ -47,6 +54,7 @@ def run_scheduler(settings: Settings, stopping: threading.Event) -> None:
     store = open_store(settings)
     scheduler = Scheduler(settings, store)
     timers = _timers(scheduler)
+    watch(timers, settings, Outside(settings, store))
     scheduler.rebuild_index()
     with store.write() as connection:
         ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
@@ -206,6 +214,10 @@ class Scheduler:
                 swept += 1
         if swept:
             log.say(_LOG, 20, "removed leftovers", count=swept)
+        before = time.time() - self._settings.arrival.history_days * 86400.0
+        with self._store.write() as connection:
+            for forget in (history.forget, evidence.forget, orders.forget):
+                forget(connection, before)
 
     def summarise(self) -> None:
         """Publish the counts that `ainode status` shows."""
@@ -270,15 +282,45 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
     return timers
 
 
-def _tolerant(work: Callable[[], None]) -> Callable[[], None]:
+def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> None:
+    """Everything that is asked of other systems by the clock, in threads of its own: a peer that is slow delays nobody."""
+    timers.add_executor(ThreadPoolExecutor(_NETWORK_THREADS), "network")
+
+    def every(work: Callable[[], Any], seconds: float, name: str, jitter: float | None = None) -> None:
+        timers.add_job(
+            _tolerant(work, name),
+            "interval",
+            seconds=seconds,
+            jitter=jitter,
+            name=name,
+            executor="network",
+            # At once, too: after a start nothing is known.
+            next_run_time=datetime.now(UTC),
+        )
+
+    for name, section in settings.worklist.items():
+        poll = partial(outside.poll, name)
+        every(poll, section.interval_seconds, f"worklist {name}", section.jitter_seconds or None)
+    if settings.priors.archive is not None:
+        every(outside.fetch_priors, _PRIORS_SECONDS, "priors")
+        every(outside.make_room, _TIDY_SECONDS, "room for priors")
+    if settings.arrival.archive is not None:
+        every(outside.count_waiting, _COUNT_SECONDS, "counts")
+    if settings.evidence.answer_commitment:
+        every(outside.answer_commitments, _ANSWER_SECONDS, "commitment answers")
+
+
+def _tolerant(work: Callable[[], Any], name: str = "") -> Callable[[], None]:
     """A store that is away for a while, or a full disk, costs one turn and one line, not the timer."""
+
+    called = name or getattr(work, "__name__", "work")
 
     def turn() -> None:
         try:
             work()
         except StoreUnavailable as error:
-            log.say(_LOG, 30, "housekeeping had to wait", work=work.__name__, error=str(error))
+            log.say(_LOG, 30, "housekeeping had to wait", work=called, error=str(error))
         except OSError as error:
-            log.say(_LOG, 30, "housekeeping had to wait", work=work.__name__, error=error.strerror)
+            log.say(_LOG, 30, "housekeeping had to wait", work=called, error=error.strerror)
 
     return turn

@@ -169,8 +169,40 @@ def _decided(fact: Fact) -> list[str]:
     return [f"study complete (run {fact.detail.get('run')})", *fact.detail.get("evidence", []), *held]
 
 
+def _provisional(fact: Fact) -> list[str]:
+    held = [f"nothing runs, the study is held: {fact.detail['held']}"] if fact.detail.get("held") else []
+    return [f"{fact.detail.get('series')} series complete, the study is not", *fact.detail.get("evidence", []), *held]
+
+
+def _evidence(fact: Fact) -> list[str]:
+    detail = fact.detail
+    status = f" {detail['status']}" if detail.get("status") else ""
+    named = f": {detail.get('instances')} instance(s) in {detail.get('series')} series" if detail.get("series") else ""
+    return [f"{detail.get('source', '?')}{status} from {detail.get('calling_ae_title') or '?'}{named}"]
+
+
+def _order(fact: Fact) -> list[str]:
+    detail = fact.detail
+    station = f" at {detail['station']}" if detail.get("station") else ""
+    priority = f", {detail['priority']}" if detail.get("priority") else ""
+    return [
+        f"order on worklist {detail.get('worklist', '?')}: {detail.get('modality') or '?'}{station}{priority}",
+        *_facts({"procedures": detail.get("procedures")}),
+    ]
+
+
+def _priors(fact: Fact) -> list[str]:
+    detail = fact.detail
+    if not detail.get("studies"):
+        return ["no earlier study matters"]
+    failed = f", {detail['failed']} FAILED" if detail.get("failed") else ""
+    head = f"{len(detail['studies'])} earlier study(ies) fetched: {detail.get('instances')} instance(s){failed}"
+    return [head, *detail["studies"], *detail.get("problems", [])]
+
+
 def _rule(fact: Fact) -> list[str]:
-    verb = "matched" if fact.kind == Kind.RULE_MATCHED else "did not fire"
+    early = " early, on what is complete" if fact.detail.get("early") else ""
+    verb = f"matched{early}" if fact.kind == Kind.RULE_MATCHED else "did not fire"
     return [f"rule {fact.detail.get('rule')} {verb}", *fact.detail.get("explanation", [])]
 
 
@@ -267,12 +299,17 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.ASSOCIATION_OPENED: _association,
     Kind.ASSOCIATION_CLOSED: _association,
     Kind.ARRIVAL_DECIDED: _decided,
+    Kind.ARRIVAL_PROVISIONAL: _provisional,
+    Kind.EVIDENCE_RECEIVED: _evidence,
+    Kind.ORDER_RECEIVED: _order,
+    Kind.PRIORS_FETCHED: _priors,
     Kind.STUDY_HELD: lambda fact: [f"STUDY HELD: {fact.detail.get('reason')}"],
     Kind.STUDY_RELEASED: _released,
     Kind.RULE_MATCHED: _rule,
     Kind.RULE_SKIPPED: _rule,
     Kind.JOB_QUEUED: _job(
-        "job {job} queued: {model} for rule {rule}, {priority}, run {run}", "model", "rule", "priority", "run", "shadow"
+        "job {job} queued: {model} for rule {rule}, {priority}, run {run}",
+        *("model", "rule", "priority", "run", "shadow", "provisional"),
     ),
     Kind.JOB_STARTED: _job("job {job} started, attempt {attempt}", "attempt"),
     Kind.JOB_FINISHED: _finished,
@@ -282,6 +319,7 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.JOB_EXPIRED: _job("job {job}: whoever ran attempt {attempt} is gone; the job is given back", "attempt"),
     Kind.JOB_CANCELLED: _job("job {job} cancelled"),
     Kind.JOB_RETRIED: _job("job {job} queued again by an operator"),
+    Kind.JOB_CONFIRMED: _job("job {job}, run {run}, has taken the complete study: it is provisional no more", "run"),
     Kind.JOB_SUPERSEDED: _job(
         "job {job}, run {run}, was {state}: superseded by a correction, nothing of it leaves any more",
         "state",

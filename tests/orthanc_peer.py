@@ -55,11 +55,11 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(
-    folder: Path, *, node_port: int, node_ae_title: str = "AINODE", dicomweb: bool = False
+    folder: Path, *, node_port: int, node_ae_title: str = "AINODE", dicomweb: bool = False, **further: Any
 ) -> Iterator[Orthanc]:
     """Start Orthanc, wait for it, stop it at the end. Commitment reports go to ``node_port`` on a new association.
 
-    With ``dicomweb`` it answers DICOMweb at ``/dicom-web`` of its HTTP port.
+    With ``dicomweb`` it answers DICOMweb at ``/dicom-web`` of its HTTP port; ``further`` are keys of its configuration.
     """
     program = require("Orthanc")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,11 @@ def running_orthanc(
                 "AllowEcho": True,
                 "AllowStore": True,
                 "AllowFind": True,
+                "AllowMove": True,
+                "AllowGet": True,
             }
         },
+        **further,
     }
     if dicomweb:
         require_file(DICOMWEB_PLUGIN)

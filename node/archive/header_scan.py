@@ -73,6 +73,26 @@ _WANTED: dict[str, tuple[int, bytes]] = {
     "Rows": (0x00280010, b"US"),
     "Columns": (0x00280011, b"US"),
     "RequestedProcedureCodeSequence": (0x00321064, b"SQ"),
+    "ImageOrientationPatient": (0x00200037, b"DS"),
+    "ScanningSequence": (0x00180020, b"CS"),
+    "SequenceVariant": (0x00180021, b"CS"),
+    "ScanOptions": (0x00180022, b"CS"),
+    "ConvolutionKernel": (0x00181210, b"SH"),
+    "ContrastBolusAgent": (0x00180010, b"LO"),
+    "ViewPosition": (0x00185101, b"CS"),
+    "PatientPosition": (0x00185100, b"CS"),
+    "PatientSex": (0x00100040, b"CS"),
+    "PatientAge": (0x00101010, b"AS"),
+    "ImageLaterality": (0x00200062, b"CS"),
+    "InstitutionName": (0x00080080, b"LO"),
+    "InstitutionalDepartmentName": (0x00081040, b"LO"),
+    "PerformedProcedureStepDescription": (0x00400254, b"LO"),
+    "SliceThickness": (0x00180050, b"DS"),
+    "KVP": (0x00180060, b"DS"),
+    "RepetitionTime": (0x00180080, b"DS"),
+    "EchoTime": (0x00180081, b"DS"),
+    "InversionTime": (0x00180082, b"DS"),
+    "SeriesNumber": (0x00200011, b"IS"),
 }
 _CREATORS = frozenset(group << 16 | block for group, _, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS)
 _PRIVATE = frozenset(
@@ -402,6 +422,7 @@ class _ScannedValues(HeaderValues):
 
 _DECODERS: dict[bytes, Callable[[_ScannedValues, bytes], Any]] = {
     b"CS": _ScannedValues._string,
+    b"AS": _ScannedValues._string,
     b"DA": _ScannedValues._string,
     b"UI": _ScannedValues._string,
     b"LO": _ScannedValues._text,

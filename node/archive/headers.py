@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag, Tag
 
 from node.archive.bounded_stream import header_stream
 from node.errors import ObjectRejected
+from node.image_tags import NUMBER_TAGS, TEXT_TAGS
 
 # Diffusion b-value where the standard attribute is missing: group, element within the block, creator, make.
 PRIVATE_B_VALUES = (
@@ -38,6 +39,9 @@ _GE_B_VALUE_MODULUS = 1_000_000_000
 # Siemens: "*ep_b1000t", "ep_b0", "re_b1000#4".
 _SEQUENCE_NAME_B_VALUE = re.compile(r"(?:^|_)b(\d{1,5})(?:[#t_]|$)")
 _DIFFUSION_WORDS = frozenset({"DIFFUSION", "ADC", "TRACEW", "TRACE", "DWI", "DIFFUSION_ANISO", "FA"})
+
+# A direction cosine beyond this names a plane; less is oblique (27 degrees).
+_ALONG_AXIS = 0.89
 
 _KEYWORDS = (
     "SpecificCharacterSet",
@@ -71,6 +75,9 @@ _KEYWORDS = (
     "Rows",
     "Columns",
     "RequestedProcedureCodeSequence",
+    "ImageOrientationPatient",
+    *TEXT_TAGS,
+    *NUMBER_TAGS,
 )
 _TAGS: list[Any] = [
     *map(Tag, _KEYWORDS),
@@ -83,7 +90,7 @@ DEVICE = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "Device
 CONTRIBUTORS = "ContributingEquipmentSequence"
 
 # What pydicom raises on bytes that are no data set, or values that break their representation.
-_UNREADABLE = (
+UNREADABLE = (
     InvalidDicomError,
     BytesLengthException,
     ValueError,
@@ -123,7 +130,8 @@ class InstanceHeader:
         Plain JSON that rules match on: ``modality``, ``body_part``, ``study_description``, ``series_description``,
         ``protocol_name``, ``image_type`` (list), ``manufacturer``, ``model_name``, ``station_name``,
         ``procedure_codes`` (list of code values), ``b_value`` (s/mm2 or None), ``number_of_frames``, ``rows``,
-        ``columns``, ``field_strength`` (T or None), ``diffusion`` (bool).
+        ``columns``, ``field_strength`` (T or None), ``diffusion`` (bool), ``plane`` (``axial``, ``coronal``, ``sagittal``,
+        ``oblique`` or empty), ``tags`` (keyword of :mod:`node.image_tags` → list of text, where there is any).
     device : Device
         General Equipment: who made it.
     contributors : tuple of Device
@@ -167,7 +175,7 @@ def read_header(source: Path | BinaryIO) -> InstanceHeader:
     stream, transfer_syntax_uid = header_stream(source)
     try:
         dataset = read_partial(cast(BinaryIO, stream), stop_when=_behind_header, specific_tags=_TAGS)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ObjectRejected(f"the data set cannot be read: {type(error).__name__}") from error
     except OSError as error:
         if error.errno is not None:  # the disk, and not pydicom's word for a sequence that ends too early
@@ -225,7 +233,33 @@ def _routing(values: HeaderValues, modality: str) -> dict[str, Any]:
         "columns": values.whole("Columns"),
         "field_strength": values.number("MagneticFieldStrength"),
         "diffusion": diffusion,
+        "plane": plane_of(values.numbers("ImageOrientationPatient")),
+        "tags": _tags(values),
     }
+
+
+def _tags(values: HeaderValues) -> dict[str, list[str]]:
+    found = {keyword: [text for text in values.texts(keyword) if text] for keyword in TEXT_TAGS}
+    for keyword in NUMBER_TAGS:
+        number = values.number(keyword)
+        found[keyword] = [] if number is None else [f"{number:g}"]
+    return {keyword: texts for keyword, texts in found.items() if texts}
+
+
+def plane_of(orientation: list[float]) -> str:
+    """Name of the plane that Image Orientation (Patient) lies in: the axis its normal runs along (PS3.3 C.7.6.2.1.1)."""
+    if len(orientation) != 6:
+        return ""
+    row, column = orientation[:3], orientation[3:]
+    normal = [
+        abs(row[1] * column[2] - row[2] * column[1]),
+        abs(row[2] * column[0] - row[0] * column[2]),
+        abs(row[0] * column[1] - row[1] * column[0]),
+    ]
+    largest = max(normal)
+    if largest < _ALONG_AXIS:
+        return "oblique" if largest > 0.0 else ""
+    return ("sagittal", "coronal", "axial")[normal.index(largest)]
 
 
 class HeaderValues(ABC):
@@ -281,6 +315,19 @@ class HeaderValues(ABC):
             self.unreadable.append(str(key))
             return None
         return number if abs(number) < 1e12 else None  # also turns away NaN and infinity, which JSON has no form for
+
+    def numbers(self, key: str) -> list[float]:
+        """Every value as a number; none where one of them is not."""
+        value = self.raw(key)
+        if value is None or isinstance(value, bytes):
+            return []
+        several = value if _is_several(value) else [value]
+        try:
+            numbers = [float(each) for each in several]
+        except (TypeError, ValueError, ArithmeticError):
+            self.unreadable.append(str(key))
+            return []
+        return numbers if all(abs(each) < 1e12 for each in numbers) else []
 
     def whole(self, key: str) -> int | None:
         """First value as a whole number."""
@@ -349,7 +396,7 @@ class _DatasetValues(HeaderValues):
             str(value) if not isinstance(value, bytes | Sequence) else None
         except KeyError:
             return None
-        except (*_UNREADABLE, OSError):  # OSError is pydicom's word for a sequence that ends too early
+        except (*UNREADABLE, OSError):  # OSError is pydicom's word for a sequence that ends too early
             self.unreadable.append(str(key))
             return None
         return None if value is None or value == "" else value

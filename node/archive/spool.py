@@ -218,7 +218,7 @@ class Part:
                 os.fsync(self._handle)
             self._close()
             relative = link_into_place(
-                self._name,
+                self.path,
                 (into or self._spool)._folders,
                 f"{folder}/{name}",
                 same=lambda path: dataset_digest(path) == digest,

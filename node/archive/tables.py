@@ -146,6 +146,8 @@ jobs = Table(
     Column("superseded_at", Float),  # an image it took was corrected: nothing of it leaves any more
     Column("kind", String(16), nullable=False, default="run", server_default="run"),  # node.jobs.queue.JobKind
     Column("parent_id", BigInteger),  # the run whose result it writes anew, or takes back
+    # Queued before its study was complete; a run that takes more supersedes it.
+    Column("provisional", Boolean, nullable=False, default=False, server_default=false()),
     UniqueConstraint("study_uid", "rule", "input_key", "run"),
     Index(None, "state", "priority", "id"),
     sqlite_autoincrement=True,
@@ -340,4 +342,133 @@ ledger_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("sequence", BigInteger, nullable=False),
     Column("seal", String(64), nullable=False),
+)
+
+# What others say belongs to a study: node/archive/evidence.py.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("source", String(16), nullable=False),  # name of node.arrival.Source
+    Column("reference", String(64), nullable=False),  # UID of step, notification or transaction; name of an archive
+    Column("study_uid", String(64), nullable=False),  # empty where it names none
+    Column("status", String(16), nullable=False, default=""),  # of a performed step
+    Column("named", JSON, nullable=False, default=dict),  # series UID: SOP Instance UIDs, or a number of instances
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("accession_number", Text, nullable=False, default=""),
+    Column("at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("source", "reference", "study_uid"),
+    Index(None, "study_uid"),
+    sqlite_autoincrement=True,
+)
+
+# Every event that arrival took into account, so that a replay decides the same: node/archive/history.py.
+arrival_events = Table(
+    "arrival_events",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("study_uid", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("seconds", Float, nullable=False),  # monotonic
+    Column("kind", String(32), nullable=False),
+    Column("content", JSON, nullable=False, default=dict),
+    Index(None, "study_uid", "id"),
+    Index(None, "at"),
+    sqlite_autoincrement=True,
+)
+
+# How senders pause: one row for each association that brought images of a study.
+rhythms = Table(
+    "rhythms",
+    metadata,
+    Column("association_id", String(36), primary_key=True),
+    Column("study_uid", String(64), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("within_seconds", Float, nullable=False),  # longest gap between two images of it
+    Column("after_seconds", Float, nullable=False),  # from its end to the study's next image; 0: there was none
+    Column("at", Float, nullable=False),
+    Index(None, "calling_ae_title", "modality", "at"),
+)
+
+# Entries of the worklist: studies that are expected. node/archive/orders.py.
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("source", String(64), nullable=False),  # name of the worklist
+    Column("entry_key", String(64), nullable=False),  # SHA-256 over what names the scheduled step
+    Column("study_uid", String(64), nullable=False, default=""),
+    Column("accession_number", Text, nullable=False, default=""),
+    Column("patient_id", Text, nullable=False, default=""),
+    Column("modality", String(16), nullable=False, default=""),
+    Column("starts_at", Float),  # scheduled, seconds since the epoch
+    Column("content", JSON, nullable=False),  # node.orders.Order
+    Column("first_seen_at", Float, nullable=False),
+    Column("last_seen_at", Float, nullable=False),
+    Column("gone_at", Float),  # since when the worklist does not name it any more
+    Column("priors", JSON),  # what became of fetching earlier studies; null: not begun
+    UniqueConstraint("source", "entry_key"),
+    Index(None, "study_uid"),
+    Index(None, "accession_number"),
+    Index(None, "starts_at"),
+    sqlite_autoincrement=True,
+)
+
+# Earlier studies' instances, in a space of their own: nothing runs on them. node/archive/priors.py.
+priors = Table(
+    "priors",
+    metadata,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("patient_id", Text, nullable=False, default=""),
+    Column("issuer_of_patient_id", Text, nullable=False, default=""),
+    Column("modality", String(16), nullable=False, default=""),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),  # relative to the folder of priors
+    Column("received_at", Float, nullable=False),
+    Column("headers", JSON, nullable=False, default=dict),
+    Index(None, "study_uid"),
+    Index(None, "patient_id"),
+    Index(None, "received_at"),
+)
+
+# C-MOVE and C-GET of this node: what comes for them is no study to run on.
+retrievals = Table(
+    "retrievals",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("study_uid", String(64), nullable=False),  # the study retrieved
+    Column("series_uid", String(64), nullable=False, default=""),  # empty: all of it
+    Column("peer", String(64), nullable=False),
+    Column("method", String(8), nullable=False),  # move, get
+    Column("order_id", BigInteger),
+    Column("begun_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("completed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("message", Text),
+    Index(None, "study_uid"),
+    sqlite_autoincrement=True,
+)
+
+# Storage Commitment asked of this node, where it answers.
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("named", JSON, nullable=False),  # [SOP class UID, SOP Instance UID]
+    Column("requested_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("answered_at", Float),
+    Column("committed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("message", Text),
 )

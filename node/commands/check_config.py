@@ -35,6 +35,9 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
         tls = " with TLS" if destination.tls is not None else ""
         typer.echo(f"  destination {name}: {destination.address}{tls}")
         _explain_profile(destination.profile, settings.profile_of(name))
+    for name, worklist in settings.worklist.items():
+        every = f"every {worklist.interval_seconds:g} s"
+        typer.echo(f"  worklist {name}: {worklist.ae_title} at {worklist.host}:{worklist.port}, {every}")
     for name, channel in settings.channel.items():
         typer.echo(f"  channel {name}: {channel.kind}, told about a study: {channel.identity}")
     for notify in settings.notify:

@@ -128,6 +128,25 @@ def failure_information(
     return dataset
 
 
+def send_answer(association: ClientAssociation, content: Dataset, event_type: int) -> None:
+    """Report to a requestor on an association of our own (N-EVENT-REPORT, PS3.4 J.3.3).
+
+    Raises
+    ------
+    PeerBusy
+        It did not take the report.
+    NoResponse
+        No status came back.
+    """
+    with association.exchange() as connection:
+        response, _ = connection.send_n_event_report(
+            content, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+    status = association.status_of(response, "the commitment answer")
+    if status != SUCCESS:
+        raise PeerBusy(f"{association.peer}: did not take the commitment answer (0x{status:04X})", status=status)
+
+
 def references_of(dataset: Dataset) -> list[Reference]:
     """Referenced SOP Sequence as references.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.errors import NodeError
-from node.archive import index
+from node.archive import index, priors
 from node.archive.batch_writer import BatchWriter
 from node.archive.engine import Store
 from node.archive.entry import Opened
@@ -20,6 +20,7 @@ from node.archive.group_commit import GroupCommit
 from node.archive.headers import InstanceHeader
 from node.archive.index import Arrival, Ending
 from node.archive.placing import checked_uid
+from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
 from node.dicom.incoming import IncomingDataSet
 from node.doorbell import SCHEDULER, ring
@@ -44,7 +45,10 @@ class _Mismatch(ObjectRejected):
 
 @dataclass(slots=True)
 class Session:
-    """One association, for the rows that tell about it. Written with the first instance: an echo leaves no trace."""
+    """One association, for the rows that tell about it. Written with the first instance: an echo leaves no trace.
+
+    ``priors`` remembers for each study whether what comes of it was asked for as a prior.
+    """
 
     id: str
     calling_ae_title: str
@@ -52,6 +56,7 @@ class Session:
     address: str
     opened_at: float
     recorded: bool = False
+    priors: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,13 @@ class Filing:
     def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
         self._store = store
         self._own = OwnEquipment.of(settings)
+        # Titles that this node asks with: a C-MOVE of ours names one of them as Move Originator.
+        calling = {each.calling_ae_title for each in settings.destination.values() if each.calling_ae_title}
+        self._titles = settings.called_ae_titles | calling
+        reserve = settings.receive.disk_reserve_bytes
+        self._priors = (
+            Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None
+        )
         self._bells = settings.data_dir / "run"
         # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
         self._commits = GroupCommit(store)
@@ -155,6 +167,9 @@ class Filing:
         header = part.header()
         _check_against_request(header, sop_class_uid, sop_instance_uid)
         digest = part.hash.hexdigest()
+        if self._priors is not None and self._is_prior(header, session, moved.originator):
+            self._file_prior(self._priors, part, header, digest)
+            return
         writer = self._writer
         origin = self._own.origin(header)
         arrival = Arrival(
@@ -182,6 +197,20 @@ class Filing:
         session.recorded = True
         if header.unreadable:
             logger.warning("instance %s: unreadable %s", header.sop_instance_uid, ", ".join(header.unreadable))
+
+    def _is_prior(self, header: InstanceHeader, session: Session, move_originator: str) -> bool:
+        """Whether this node asked for the study as a prior; the database is asked once for each association."""
+        key = (header.study_uid, move_originator in self._titles)
+        if key not in session.priors:
+            with self._store.read() as connection:
+                session.priors[key] = priors.is_prior(connection, time.time(), header.study_uid, moved_by_us=key[1])
+        return session.priors[key]
+
+    def _file_prior(self, space: Spool, part: Part, header: InstanceHeader, digest: str) -> None:
+        """Into their own space: nothing is indexed, and nobody is woken."""
+        path = part.commit(header.study_uid, header.sop_instance_uid, digest, into=space)
+        with self._store.write() as connection:
+            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size))
 
     def _ring(self) -> None:
         ring(self._bells, SCHEDULER)

@@ -17,7 +17,12 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Part, Spool
@@ -28,6 +33,14 @@ logger = logging.getLogger(__name__)
 
 # N-EVENT-REPORT and C-FIND data sets: a commitment answer for 100 000 instances has some 15 MB.
 MAXIMUM_MEMORY_BYTES = 32 * 1024 * 1024
+
+
+_NO_STORAGE = (
+    Verification,
+    StorageCommitmentPushModel,
+    ModalityPerformedProcedureStep,
+    InstanceAvailabilityNotification,
+)
 
 
 class IncomingDataSet(BytesIO):
@@ -169,7 +182,7 @@ class StreamingProvider(DIMSEServiceProvider):
         SpoolFull
             No file can be made, or written to.
         """
-        if context.abstract_syntax in (Verification, StorageCommitmentPushModel):
+        if context.abstract_syntax in _NO_STORAGE:
             raise ObjectRejected("a C-STORE request on a context that is for no storage")
         transfer_syntax_uid = str(context.transfer_syntax[0])
         try:

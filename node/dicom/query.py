@@ -1,4 +1,4 @@
-"""Query/Retrieve C-FIND at instance level: what a peer says it has (PS3.4 C.4.1)."""
+"""Query/Retrieve C-FIND: what a peer says it has (PS3.4 C.4.1)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from node.errors import NoPresentationContext, PeerBusy
 FIND_SOP_CLASS = str(StudyRootQueryRetrieveInformationModelFind)
 FIND_PROPOSAL = Proposal(FIND_SOP_CLASS)
 _PENDING = frozenset({0xFF00, 0xFF01})
+_CANCELLED = 0xFE00
+_MESSAGE_ID = 1
 # List-of-UID matching is required of every provider, but long lists break some.
 _UIDS_PER_QUERY = 50
 
@@ -44,23 +46,88 @@ def find_instances(
     return frozenset(found.intersection(sop_instance_uids))
 
 
-def find(association: ClientAssociation, query: Dataset) -> list[Dataset]:
-    """Identifiers of every match, for a study-root query.
+def count_series(association: ClientAssociation, study_uid: str) -> dict[str, tuple[str, int]]:
+    """Modality of each series of a study, and how many instances of it the peer has.
+
+    Number of Series Related Instances (0020,1209) is optional; a peer that leaves it out is asked for the instances.
 
     Raises
     ------
     NoPresentationContext, PeerBusy, NoResponse
         As :func:`find_instances`.
     """
-    if not association.accepts(FIND_SOP_CLASS):
-        raise NoPresentationContext(f"{association.peer}: offers no study-root query", sop_class_uid=FIND_SOP_CLASS)
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = UID(study_uid)
+    query.SeriesInstanceUID = ""
+    query.Modality = ""
+    query.NumberOfSeriesRelatedInstances = None
+    counts: dict[str, tuple[str, int]] = {}
+    for found in find(association, query):
+        uid = str(found.get("SeriesInstanceUID", ""))
+        number = found.get("NumberOfSeriesRelatedInstances")
+        if uid:
+            count = int(number) if number not in (None, "") else _count_instances(association, study_uid, uid)
+            counts[uid] = (str(found.get("Modality") or ""), count)
+    return counts
+
+
+def modalities_of(association: ClientAssociation, study_uid: str) -> tuple[str, ...]:
+    """Modalities of a study's series, for peers that leave out Modalities in Study (0008,0061), which is optional.
+
+    Raises
+    ------
+    NoPresentationContext, PeerBusy, NoResponse
+        As :func:`find_instances`.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = UID(study_uid)
+    query.SeriesInstanceUID = ""
+    query.Modality = ""
+    return tuple(sorted({str(found.Modality) for found in find(association, query) if found.get("Modality")}))
+
+
+def _count_instances(association: ClientAssociation, study_uid: str, series_uid: str) -> int:
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    query.StudyInstanceUID = UID(study_uid)
+    query.SeriesInstanceUID = UID(series_uid)
+    query.SOPInstanceUID = ""
+    return len({str(found.get("SOPInstanceUID", "")) for found in find(association, query)})
+
+
+def find(
+    association: ClientAssociation, query: Dataset, *, model: str = FIND_SOP_CLASS, limit: int | None = None
+) -> list[Dataset]:
+    """Identifiers of every match.
+
+    Parameters
+    ----------
+    model : str
+        SOP class of the query, study root where none is named.
+    limit : int or None
+        At so many matches the query is cancelled (C-CANCEL, PS3.7 9.3.2.3); one match more than the limit is returned
+        where the peer had more.
+
+    Raises
+    ------
+    NoPresentationContext, PeerBusy, NoResponse
+        As :func:`find_instances`.
+    """
+    if not association.accepts(model):
+        raise NoPresentationContext(f"{association.peer}: offers no {UID(model).name}", sop_class_uid=model)
     matches: list[Dataset] = []
+    cancelled = False
     with association.exchange() as connection:
-        for response, identifier in connection.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+        for response, identifier in connection.send_c_find(query, UID(model), msg_id=_MESSAGE_ID):
             status = association.status_of(response, "C-FIND")
             if status in _PENDING:
-                if identifier is not None:
+                if identifier is not None and not cancelled:
                     matches.append(identifier)
-            elif status != 0x0000:
+                if limit is not None and len(matches) > limit and not cancelled:
+                    connection.send_c_cancel(_MESSAGE_ID, query_model=UID(model))
+                    cancelled = True
+            elif status != 0x0000 and not (cancelled and status == _CANCELLED):
                 raise PeerBusy(f"{association.peer}: the query failed (0x{status:04X})", status=status)
     return matches

@@ -1,4 +1,5 @@
-"""The receiver: C-STORE and C-ECHO for modalities and PACS, storage commitment answers for our own results.
+"""The receiver: C-STORE and C-ECHO for modalities and PACS, storage commitment answers for our own results, and what
+others tell about studies (node/dicom/evidence_scp.py).
 
 Status 0x0000 is the promise that file and directory entry are on the disk and the instance is indexed. Whatever
 goes wrong before that gives a failure status, never success; nothing heavier than this happens here.
@@ -33,6 +34,7 @@ from node.dicom.access import REJECTION
 from node.dicom.admission import Admission, Requestor
 from node.dicom.commitment import INVALID_ARGUMENT, PROCESSING_FAILURE, read_answer
 from node.dicom.connection import plain_address, prepare_library
+from node.dicom.evidence_scp import EvidenceProvider
 from node.dicom.filing import SUCCESS, Answer, Filing, Session
 from node.dicom.incoming import IncomingDataSet, StreamingProvider, called_ae_title
 from node.dicom.receiving_lane import ReceivingLane, contract_violations
@@ -77,6 +79,7 @@ class Receiver:
         self._with_lane = False
         self._bells = settings.data_dir / "run"
         self._admission = Admission(settings, store)
+        self._evidence = EvidenceProvider(settings.evidence, store, self._bells)
         self._servers: dict[Listener, ListeningServer] = {}
 
     def start(
@@ -107,11 +110,12 @@ class Receiver:
         return ListeningServer(
             entity,
             address,
-            contexts=_supported_contexts(),
+            contexts=[*_supported_contexts(), *self._evidence.contexts()],
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_EVENT_REPORT, self._on_event_report),
+                *self._evidence.handlers(),
             ],
             listening_socket=listening_socket,
             knows=self._admission.knows,

@@ -76,6 +76,8 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
             volumes = {role: source.volume for role, source in sources.items()}
         with timings.step("model"):
             result = model.run(volumes, spec.parameters)
+        if spec.limitations:
+            result = replace(result, limitations=(*result.limitations, *spec.limitations))
     except MixedPatients:
         raise
     except Refused as refusal:

@@ -269,6 +269,8 @@ class Dispatcher:
             output_dir=folder,
             deadline_seconds=content["deadline_seconds"],
             threads=self._settings.jobs.threads,
+            procedures=content.get("procedures", []),
+            limitations=content.get("limitations", []),
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )

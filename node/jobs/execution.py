@@ -210,6 +210,7 @@ def _rendered_set(
         report_model=assessment.report_model,
         earlier=earlier_objects(spec, name),
         prior=assessment.prior,
+        procedures=tuple(spec.procedures),
     )
     with timings.step("render"):
         objects = render(result, assessment.study, context, assessment.source)

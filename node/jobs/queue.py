@@ -110,6 +110,7 @@ def enqueue(
     kind: JobKind = JobKind.RUN,
     parent_id: int | None = None,
     not_before: float | None = None,
+    provisional: bool = False,
 ) -> int | None:
     """File a job and return its number; None where this work was filed before.
 
@@ -123,6 +124,8 @@ def enqueue(
         The run whose result a job of another kind writes anew or takes back.
     not_before : float or None
         Seconds since the epoch; None means at once.
+    provisional : bool
+        Its study is not complete yet.
     """
     work = {"study_uid": study_uid, "rule": rule, "input_key": input_key, "run": run}
     job_id = insert_missing(
@@ -141,6 +144,7 @@ def enqueue(
             "specification": specification,
             "kind": str(kind),
             "parent_id": parent_id,
+            "provisional": provisional,
         },
         unique=list(work),
     )
@@ -158,6 +162,7 @@ def enqueue(
         priority=Priority(priority).name,
         run=run,
         shadow=shadow,
+        provisional=provisional,
         **detail,
     )
     return int(job_id)

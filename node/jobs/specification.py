@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_sr.identity import NodeIdentity
+from dicom_sr.requested import RequestedProcedure
 from node.settings import ProfileSection
 
 
@@ -124,6 +125,10 @@ class JobSpec(_Message):
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     approved : dict or None
         Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
+    procedures : list of RequestedProcedure
+        The order, where one agrees with the images.
+    limitations : list of str
+        Keys of fixed sentences (``models.phrases_…``) for what is known of the study before the model runs.
     """
 
     job_id: int
@@ -148,6 +153,8 @@ class JobSpec(_Message):
     predecessor: Predecessor | None = None
     prior: Prior | None = None
     anonymisation_key: str = Field(default="", repr=False)
+    procedures: list[RequestedProcedure] = Field(default_factory=list)
+    limitations: list[str] = Field(default_factory=list)
 
 
 class WrittenObject(_Message):

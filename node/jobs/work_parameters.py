@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from node.jobs.specification import JobSpec, Prior
 
@@ -19,4 +20,9 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
                 facts = {**facts, "files": len(value.files), "segmentation": value.segmentation is not None}
                 facts["stored"] = value.stored.digest if value.stored else None
             parameters[name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    # What the order says is content, and so is what is said of the study before the model runs.
+    if spec.procedures:
+        parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)
+    if spec.limitations:
+        parameters["limitations"] = " ".join(spec.limitations)
     return parameters

@@ -12,6 +12,7 @@ from node.settings.delivery import (
     DestinationTlsSection,
     ProfileSection,
 )
+from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.notify import (
     EmailSection,
     EscalationSection,
@@ -26,7 +27,16 @@ from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
-from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleMatch, RuleSection
+from node.settings.work import (
+    ArrivalSection,
+    ImageMatch,
+    JobsSection,
+    ModelsSection,
+    OrderMatch,
+    RoleSection,
+    RuleMatch,
+    RuleSection,
+)
 
 __all__ = [
     "ArrivalSection",
@@ -37,8 +47,10 @@ __all__ = [
     "DestinationTlsSection",
     "EmailSection",
     "EscalationSection",
+    "EvidenceSection",
     "FhirSection",
     "Hl7Section",
+    "ImageMatch",
     "JobsSection",
     "LogSection",
     "ModelsSection",
@@ -47,10 +59,14 @@ __all__ = [
     "NotifySection",
     "NotifyWhen",
     "OAuthSection",
+    "OrderMatch",
     "PeerRule",
+    "PriorsSection",
     "ProfileSection",
     "ReceiveSection",
     "ReceiveTlsSection",
+    "RequestorSection",
+    "RoleSection",
     "RuleMatch",
     "RuleSection",
     "Section",
@@ -59,5 +75,6 @@ __all__ = [
     "StoreSection",
     "WebSection",
     "WebhookSection",
+    "WorklistSection",
     "load",
 ]

@@ -19,6 +19,7 @@ class NodeSection(Section):
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     language: Literal["en", "ja"] = "en"
     institution: str = ""
+    jj1017_parts: dict[str, str] = Field(default_factory=dict)
 
 
 class StoreSection(Section):

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from node.errors import ConfigError
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
+from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
@@ -31,6 +32,9 @@ class Settings(Section):
     store: StoreSection = Field(default_factory=StoreSection)
     receive: ReceiveSection = Field(default_factory=ReceiveSection)
     arrival: ArrivalSection = Field(default_factory=ArrivalSection)
+    evidence: EvidenceSection = Field(default_factory=EvidenceSection)
+    worklist: dict[Name, WorklistSection] = Field(default_factory=dict)
+    priors: PriorsSection = Field(default_factory=PriorsSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
@@ -66,6 +70,13 @@ class Settings(Section):
             for name in rule.destinations:
                 if name not in self.destination:
                     raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
+        for key, named in (
+            ("arrival.archive", self.arrival.archive),
+            ("evidence.commitment_archive", self.evidence.commitment_archive),
+            ("priors.archive", self.priors.archive),
+        ):
+            if named is not None and named not in self.destination:
+                raise ValueError(f"{key}: there is no [destination.{named}]; add it")
         if self.web.enabled and (self.web.host, self.web.port) in self.receive_addresses:
             raise ValueError("web.port: the DICOM listener uses this port; choose another")
         return self

@@ -23,7 +23,20 @@ def test_shipped_files_load() -> None:
 def test_shipped_defaults_are_the_defaults() -> None:
     loaded = settings.load(CONFIG / "node.toml")
     default = settings.load(None)
-    for section in ("store", "receive", "arrival", "jobs", "models", "delivery", "notifications", "web", "log"):
+    sections = (
+        "store",
+        "receive",
+        "arrival",
+        "evidence",
+        "priors",
+        "jobs",
+        "models",
+        "delivery",
+        "notifications",
+        "web",
+        "log",
+    )
+    for section in sections:
         assert getattr(loaded, section) == getattr(default, section), section
     assert loaded.profile["standard"] == settings.ProfileSection()
 
@@ -41,6 +54,10 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.DestinationTlsSection,
                 settings.PeerRule,
                 settings.ArrivalSection,
+                settings.EvidenceSection,
+                settings.RequestorSection,
+                settings.WorklistSection,
+                settings.PriorsSection,
                 settings.JobsSection,
                 settings.ModelsSection,
                 settings.DeliverySection,
@@ -68,13 +85,17 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.EscalationSection,
             ],
         ),
+        (
+            "routing.toml",
+            [settings.RuleSection, settings.RuleMatch, settings.OrderMatch, settings.RoleSection, settings.ImageMatch],
+        ),
     ],
 )
 def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> None:
     text = (CONFIG / file).read_text(encoding="utf-8")
     for model in models:
         for key in model.model_fields:
-            assert re.search(rf"^#? ?(\[+\w+\.)?{key}\b", text, re.M), f"{file} does not show {model.__name__}.{key}"
+            assert re.search(rf"^#? ?(\[+[\w.]+\.)?{key}\b", text, re.M), f"{file} does not show {model.__name__}.{key}"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +113,12 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[destination.a]\nae_title='A'\nhost='h'\nport=1\nprofile='x'\n", ["[profile.x]"]),
         ("[[rule]]\nname='r'\nmodel='m'\ndestinations=['nowhere']\n", ["[destination.nowhere]"]),
         ("[[rule]]\nname='r'\nmodel='m'\n[[rule]]\nname='r'\nmodel='m'\n", ["two rules"]),
+        ("[[rule]]\nname='r'\nmodel='m'\nearly=true\n", ["early", "[[rule.role]]"]),
+        ("[[rule]]\nname='r'\nmodel='m'\nhours=['8-9']\n", ["hours", "22:00-06:00"]),
+        ("[[rule]]\nname='r'\nmodel='m'\n[rule.match.tag]\nPatientName=['*']\n", ["tag.PatientName", "KVP"]),
+        ("[[rule]]\nname='r'\nmodel='m'\n[rule.match.order]\npriority=['NOW']\n", ["order.priority", "STAT"]),
+        ("[arrival]\narchive='x'\n", ["arrival.archive", "[destination.x]"]),
+        ("[evidence]\nanswer_commitment=true\n", ["commitment_archive"]),
         ("[[receive.allow]]\naddress='10.0.0.0/99'\n", ["receive.allow.0.address"]),
         ("[web]\nenabled=true\nport=11112\n", ["web.port"]),
         ("[receive]\nplain=false\n", ["receive", "plain", "[receive.tls]"]),

@@ -52,7 +52,11 @@ def context(**changes: object) -> RenderContext:
         "key": "0" * 64,
         "run": 1,
         "report_model": None,
-        **{name: changes.pop(name) for name in ("key", "identity", "run", "report_model") if name in changes},
+        **{
+            name: changes.pop(name)
+            for name in ("key", "identity", "run", "report_model", "procedures")
+            if name in changes
+        },
     }
     return RenderContext(profile=Profile(**{"objects": KINDS, **changes}), **values)
 

@@ -16,6 +16,7 @@ from dicom_sr.check import check
 from dicom_sr.checks.subject import walk
 from dicom_sr.document import render
 from dicom_sr.errors import ObjectInvalid
+from dicom_sr.requested import RequestedCode, RequestedProcedure
 from dicom_sr.write import write_objects
 from models.phantom import LesionSpec, make_phantom
 from models.results import Draft, ModelReference, Outcome, Quantity, StudyResult
@@ -198,3 +199,28 @@ def test_render_check_and_write_of_a_whole_head_take_half_a_second(tmp_path: Pat
         write_objects(objects, folder)
         seconds.append(time.perf_counter() - begin)
     assert min(seconds) <= 0.5, seconds
+
+
+def test_an_order_that_agrees_stands_in_the_request(case: Case) -> None:
+    procedure = RequestedProcedure(
+        accession_number="OTHER",
+        requested_procedure_id="RP1",
+        requested_procedure_description="頭部MRI",
+        codes=(RequestedCode("7000000100000000", "JJ1017-16M", "MR head"), RequestedCode("half", "", "")),
+        reason="右片麻痺",
+        placer_order_number="PL1",
+        filler_order_number="FI1",
+    )
+    objects = objects_of(case, replace(case.result, limitations=("order_mismatch",)), procedures=(procedure,))
+    (request,) = objects["measurements"].ReferencedRequestSequence
+    # The images' own accession number is never replaced.
+    assert request.AccessionNumber == case.study.headers[0].AccessionNumber
+    assert (request.RequestedProcedureID, request.RequestedProcedureDescription) == ("RP1", "頭部MRI")
+    assert [code.CodeValue for code in request.RequestedProcedureCodeSequence] == ["7000000100000000"]
+    assert (request.PlacerOrderNumberImagingServiceRequest, request.FillerOrderNumberImagingServiceRequest) == (
+        "PL1",
+        "FI1",
+    )
+    (attributes,) = objects["seg"].RequestAttributesSequence
+    assert attributes.RequestedProcedureID == "RP1"
+    assert "PlacerOrderNumberImagingServiceRequest" not in attributes

@@ -58,6 +58,8 @@ def test_identity_and_routing() -> None:
         "columns": 4,
         "field_strength": 3.0,
         "diffusion": True,
+        "plane": "",
+        "tags": {},
     }
 
 
