@@ -75,7 +75,9 @@ def render_measurements(scene: Scene) -> list[RenderedObject]:
 
 def _parts(scene: Scene) -> list[_Part]:
     result, source, context = scene.result, scene.source, scene.context
-    if result.outcome is Outcome.NOTHING_FOUND and not result.findings:
+    # A model that only scores findings says of each whether it is there; nothing else was looked for.
+    looked_for = result.total_ml is not None or not result.findings
+    if result.outcome is Outcome.NOTHING_FOUND and looked_for:
         parts = [_Part(ROLE, [absence_group(result, source, context)])]
     else:
         parts = _region_parts(scene)
