@@ -298,7 +298,7 @@ def test_cut_off_end_of_a_run_is_repeated_with_the_same_bytes(
     job, objects = bench.job(1), bench.objects(1)
     assert (job.state, job.result["outcome"]) == ("done", "found")
     assert sorted(row.role for row in objects) == ["measurements", "seg"]
-    assert len(bench.deliveries()) == 3
+    assert len(bench.deliveries()) == 2
     files = [each for each in (bench.settings.data_dir / "outbox").rglob("*") if each.is_file()]
     assert len(files) == 3
     # The command line gives the same bytes for the same files.
