@@ -199,6 +199,8 @@ def lease(
     ).one_or_none()
     if row is None:
         return None
+    if row.kind == JobKind.RUN:
+        _cancel_older(connection, now, row)
     attempt, until = row.attempts + 1, now + lease_seconds
     connection.execute(
         update(jobs)
@@ -238,6 +240,14 @@ def _follows_a_running() -> ColumnElement[bool]:
     earlier = jobs.alias("earlier")
     same = (earlier.c.study_uid == jobs.c.study_uid) & (earlier.c.rule == jobs.c.rule) & (earlier.c.id < jobs.c.id)
     return exists().where(same, earlier.c.state == JobState.RUNNING)
+
+
+def _cancel_older(connection: Connection, now: float, row: Row[Any]) -> None:
+    """An earlier run that was given back and waits for another attempt must not come after a later one."""
+    same = (jobs.c.study_uid == row.study_uid) & (jobs.c.rule == row.rule) & (jobs.c.kind == JobKind.RUN)
+    older = select(jobs.c.id).where(same, jobs.c.id < row.id, jobs.c.state == JobState.QUEUED)
+    for number in connection.execute(older).scalars().all():
+        cancel(connection, now, number)
 
 
 def heartbeat(connection: Connection, now: float, job_id: int, owner: str, *, lease_seconds: float) -> bool:
@@ -351,11 +361,13 @@ def retry(connection: Connection, now: float, job_id: int) -> None:
     NotStored
         There is no such job.
     UsageError
-        The job has not ended, or has a result, or an image it took was corrected since: repeat it as a new run.
+        The job has not ended, or has a result, or an image it took was corrected since, or a later run took its place.
     """
     row = _locked(connection, job_id)
     if row.superseded_at is not None:
         raise UsageError(f"images of job {job_id} were corrected since; their study runs again by itself")
+    if (later := _later(connection, row)) is not None:
+        raise UsageError(f"job {later} has taken the place of job {job_id}; try that one again")
     if row.state not in (JobState.FAILED, JobState.DEAD, JobState.CANCELLED):
         raise UsageError(f"job {job_id} is {row.state}; only a failed, dead or cancelled job can be tried again")
     _end(
@@ -372,6 +384,15 @@ def retry(connection: Connection, now: float, job_id: int) -> None:
         result=null(),
     )
     _record(connection, now, ledger.Kind.JOB_RETRIED, row)
+
+
+def _later(connection: Connection, row: Row[Any]) -> int | None:
+    """The latest run of the same study and rule that was filed after a run and not cancelled."""
+    same = (jobs.c.study_uid == row.study_uid) & (jobs.c.rule == row.rule) & (jobs.c.kind == JobKind.RUN)
+    standing = jobs.c.superseded_at.is_(None) & (jobs.c.state != JobState.CANCELLED)
+    found = select(func.max(jobs.c.id)).where(same, standing, jobs.c.id > row.id)
+    latest = connection.execute(found).scalar_one()
+    return None if row.kind != JobKind.RUN or latest is None else int(latest)
 
 
 def get(connection: Connection, job_id: int) -> Row[Any] | None:

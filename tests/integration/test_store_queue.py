@@ -315,3 +315,22 @@ def _in_threads(count: int, work: Any) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_runs_of_one_study_and_rule_go_one_after_the_other(store: Store) -> None:
+    with store.write() as connection:
+        first = add(connection, input_key="k1")
+        other = add(connection, input_key="k1", rule="other")
+        running = take(connection)
+        second = add(connection, input_key="k2", run=2, priority=Priority.STAT)
+        beside = take(connection)
+        assert running is not None and beside is not None
+        assert (running.id, beside.id) == (first, other), "the second run waits for the first"
+        assert take(connection) is None
+        # The first one's dispatcher dies: given back, it waits for another attempt, and the second overtakes it for good.
+        queue.fail(connection, 101.0, running.id, "d1", code="X", message="x", transient=True, retry_seconds=60.0)
+        overtaking = take(connection, 102.0)
+        assert overtaking is not None and overtaking.id == second
+    assert state(store, running.id) == "cancelled"
+    with store.write() as connection, pytest.raises(UsageError, match="taken the place"):
+        queue.retry(connection, 103.0, running.id)
