@@ -35,7 +35,7 @@ IMAGES = {
 }
 """Real images, and whose name the patient gets."""
 
-CHEST_SLICES = 12
+SLICES = 10
 UNCERTAINTY = re.compile(r"Error: Template (1419|300) .*/\[Row \d+\] NUM \*/\[Row (9|10|13|14)\] NUM \*: ")
 """PixelMed takes every NUM below a NUM for the source measurements of TID 300 (rows 9, 10; 13, 14 of TID 1419) and wants
 INFERRED FROM; a measurement uncertainty is row 5 of TID 310, HAS PROPERTIES."""
@@ -61,16 +61,29 @@ def dicom_files(path: Path) -> Iterator[Path]:
 
 
 def volume_case(files: list[Path]) -> Case:
-    headers = [(dcmread(file, stop_before_pixels=True), file) for file in files]
-    if headers[0][0].get("BodyPartExamined") == "CHEST":
-        headers.sort(key=lambda pair: float(pair[0].ImagePositionPatient[2]))
-        for _, file in headers[CHEST_SLICES:]:
-            file.unlink()
-        files = [file for _, file in headers[:CHEST_SLICES]]
-    study = load_study(files)
+    study = load_study(trimmed(files))
     source = max(study.volumes, key=lambda v: (v.kind is Kind.DWI_TRACE, v.volume.array_zyx.shape[0]))
     mask = blocks(source.volume.array_zyx.shape)
     return Case(files, study, source, found(mask, source.volume.voxel_ml))
+
+
+def trimmed(files: list[Path]) -> list[Path]:
+    """The lowest slices of every series of classic images; the judges need a second for each image a report names."""
+    series: dict[str, list[tuple[float, Path]]] = {}
+    kept = []
+    for file in files:
+        header = dcmread(file, stop_before_pixels=True)
+        if "ImagePositionPatient" in header:
+            height = float(header.ImagePositionPatient[2])
+            series.setdefault(str(header.SeriesInstanceUID), []).append((height, file))
+        else:
+            kept.append(file)
+    for slices in series.values():
+        ordered = [file for _, file in sorted(slices)]
+        kept += ordered[:SLICES]
+        for file in ordered[SLICES:]:
+            file.unlink()
+    return kept
 
 
 def write(case: Case, result: StudyResult, folder: Path, **changes: object) -> list[WrittenFile]:
@@ -87,6 +100,7 @@ def complete(case: Case) -> StudyResult:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_full_judge_finds_nothing_in_any_study_or_language(cases: dict[str, Case], tmp_path: Path) -> None:
     for name, case in cases.items():
         write(case, complete(case), tmp_path / name.replace("/", "-"), key=name)

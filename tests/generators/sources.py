@@ -58,6 +58,7 @@ def _repair(dataset: Dataset, n: int, name: str) -> None:
     dataset.PatientSex = dataset.get("PatientSex") or "O"
     dataset.PatientID = dataset.get("PatientID") or "P1"
     dataset.ReferringPhysicianName = ""
+    dataset.BodyPartExamined = dataset.get("BodyPartExamined") or "HEAD"
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if not _is_valid(dataset.get(keyword)):
             setattr(dataset, keyword, _uid(name, keyword))
