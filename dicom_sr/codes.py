@@ -74,6 +74,7 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CI
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
 BACKGROUND = Code("125040", "DCM", "Background")  # the rest of a label map, CID 7151
+CALCULATION = Code("112187", "DCM", "Unspecified method of calculation")
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")  # CID 7203
 SOURCE_FOR_PROCESSING = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 

@@ -88,7 +88,7 @@ def _render(heat_map: HeatMap, number: int, scene: Scene) -> Dataset:
     _add_meaning(shared, heat_map, list(made.ImageType))
     made.SharedFunctionalGroupsSequence = [shared]
     frames = [Frame(k) for k in range(len(values))]
-    add_frames(made, frames, scene.source.frames, codes.SEGMENTATION_DERIVATION)
+    add_frames(made, frames, scene.source.frames, codes.CALCULATION)
     add_raw(made, _FLOAT_PIXEL_DATA, "OF", values.tobytes())
     return made
 

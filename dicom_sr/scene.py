@@ -41,7 +41,3 @@ class Scene:
     def known(self) -> list[Dataset]:
         """Headers of the source images a report may refer to."""
         return list(self.study.source_datasets(self.source))
-
-    def made_as(self, role: str) -> Dataset | None:
-        """The object made with that role; None where there is none."""
-        return next((rendered.dataset for rendered in self.made if rendered.role == role), None)

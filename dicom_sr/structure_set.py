@@ -74,8 +74,10 @@ def render_structure_set(scene: Scene) -> RenderedObject:
     made.ROIContourSequence = [_drawing(number, contours) for number, contours in drawn.items()]
     made.RTROIObservationsSequence = [_observation(region) for region in regions]
     made.ApprovalStatus = "UNAPPROVED"
-    longest = max(len(contour.get_item(_CONTOUR_DATA).value) for contours in drawn.values() for contour in contours)
-    return RenderedObject(ROLE, made, ExplicitVRLittleEndian if longest <= _LONGEST else ImplicitVRLittleEndian)
+    lengths = [len(contour.get_item(_CONTOUR_DATA).value) for contours in drawn.values() for contour in contours]
+    return RenderedObject(
+        ROLE, made, ImplicitVRLittleEndian if max(lengths, default=0) > _LONGEST else ExplicitVRLittleEndian
+    )
 
 
 def _add_structure_set(made: Dataset, scene: Scene) -> None:

@@ -75,10 +75,6 @@ class Subject:
         """The source header that patient and study attributes are measured against."""
         return self.source.header if self.source is not None else self.study.headers[0]
 
-    def role(self, role: str) -> FileDataset | None:
-        """The object with that role."""
-        return next((dataset for name, dataset in self.objects if name == role), None)
-
     def of_kind(self, kind: ObjectKind) -> list[tuple[str, FileDataset]]:
         """Role and data set of every object of a kind."""
         return [(role, dataset) for role, dataset in self.objects if kind_of(role) == kind]
