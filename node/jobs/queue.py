@@ -197,10 +197,8 @@ def lease(
     row = connection.execute(
         ready.order_by(jobs.c.priority, jobs.c.id).limit(1).with_for_update(skip_locked=True)
     ).one_or_none()
-    if row is None:
+    if row is None or not _goes_first(connection, now, row):
         return None
-    if row.kind == JobKind.RUN:
-        _cancel_older(connection, now, row)
     attempt, until = row.attempts + 1, now + lease_seconds
     connection.execute(
         update(jobs)
@@ -242,12 +240,25 @@ def _follows_a_running() -> ColumnElement[bool]:
     return exists().where(same, earlier.c.state == JobState.RUNNING)
 
 
-def _cancel_older(connection: Connection, now: float, row: Row[Any]) -> None:
-    """An earlier run that was given back and waits for another attempt must not come after a later one."""
-    same = (jobs.c.study_uid == row.study_uid) & (jobs.c.rule == row.rule) & (jobs.c.kind == JobKind.RUN)
-    older = select(jobs.c.id).where(same, jobs.c.id < row.id, jobs.c.state == JobState.QUEUED)
-    for number in connection.execute(older).scalars().all():
+def _goes_first(connection: Connection, now: float, row: Row[Any]) -> bool:
+    """Whether no earlier job of the same study and rule is being started by another dispatcher at this moment.
+
+    An earlier run that was given back and waits for another attempt must not come after a later one: it is cancelled.
+    On PostgreSQL the statement that chose the job skipped the rows others had locked. What it skipped is looked at
+    again, and never waited for: two dispatchers that wait for each other's job would end in a deadlock.
+    """
+    same = (jobs.c.study_uid == row.study_uid) & (jobs.c.rule == row.rule) & (jobs.c.id < row.id)
+    open_states = jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
+    seen = connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.kind).where(same, open_states)).all()
+    if any(other.state == JobState.RUNNING for other in seen):
+        return False
+    older = {other.id for other in seen if other.kind == row.kind == JobKind.RUN}
+    free = select(jobs.c.id).where(jobs.c.id.in_(older), jobs.c.state == JobState.QUEUED)
+    if set(connection.execute(free.with_for_update(skip_locked=True)).scalars()) != older:
+        return False
+    for number in older:
         cancel(connection, now, number)
+    return True
 
 
 def heartbeat(connection: Connection, now: float, job_id: int, owner: str, *, lease_seconds: float) -> bool:

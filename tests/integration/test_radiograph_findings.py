@@ -24,6 +24,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(
         f'[node]\ndata_dir = "{tmp_path / "data"}"\n[models]\nfolders = ["{tmp_path / "site"}"]\n'
         '[profile.default]\nobjects = ["seg", "measurements", "text", "key_objects"]\nlanguages = ["en", "ja"]\n'
+        'text_documents = "shown_as_draft"\nmaximum_series = 4\n'
     )
     return path
 
