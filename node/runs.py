@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from node import routing
-from node.archive import index, ledger
+from node.archive import archive_studies, index, ledger
 from node.archive.tables import jobs
 from node.arrival import Decision
 from node.jobs import queue
@@ -116,7 +116,7 @@ def _queue(
         rule=rule.name,
         model_id=rule.model,
         input_key=key,
-        priority=priority_of(rule, order.orders),
+        priority=_urgency(connection, study_uid, rule, order.orders),
         maximum_attempts=settings.jobs.maximum_attempts,
         specification=specification(rule, taken, settings, order, decision),
         shadow=rule.shadow,
@@ -137,6 +137,13 @@ def priority_of(rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:
     """The rule's priority, or that of the order where it is more urgent."""
     asked = _ORDERED_PRIORITIES.get(most_urgent(orders), queue.Priority.OFF_PEAK)
     return min(_PRIORITIES[rule.priority], asked)
+
+
+def _urgency(connection: Connection, study_uid: str, rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:
+    """Of what is fetched from the past nobody waits for the answer, unless an order says otherwise."""
+    if archive_studies.is_backfilled(connection, study_uid) and not most_urgent(orders):
+        return queue.Priority.OFF_PEAK
+    return priority_of(rule, orders)
 
 
 def input_key(taken: Sequence[Row[Any]]) -> str:

@@ -193,6 +193,20 @@ def _priors(fact: Fact) -> list[str]:
     return [head, *detail["studies"], *detail.get("problems", [])]
 
 
+def _reconciled(fact: Fact) -> list[str]:
+    detail = fact.detail
+    if not detail.get("finding"):
+        return [f"held against {detail.get('archive', '?')}: nothing is wrong any more, {detail.get('words')}"]
+    return [f"held against {detail.get('archive', '?')}: {detail['finding'].upper()}", str(detail.get("words"))]
+
+
+def _fetched(fact: Fact) -> list[str]:
+    detail = fact.detail
+    failed = f", {detail['failed']} FAILED" if detail.get("failed") else ""
+    head = f"fetched from {detail.get('archive', '?')} for {detail.get('purpose')} by {detail.get('method')}"
+    return [f"{head}: {detail.get('completed')} image(s){failed}", *_facts({"message": detail.get("message")})]
+
+
 def _rule(fact: Fact) -> list[str]:
     early = " early, on what is complete" if fact.detail.get("early") else ""
     verb = f"matched{early}" if fact.kind == Kind.RULE_MATCHED else "did not fire"
@@ -263,6 +277,12 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.EVIDENCE_RECEIVED: _evidence,
     Kind.ORDER_RECEIVED: _order,
     Kind.PRIORS_FETCHED: _priors,
+    Kind.RECONCILED: _reconciled,
+    Kind.STUDY_SEEN: lambda fact: [
+        f"seen at {fact.detail.get('archive')}: {fact.detail.get('instances')} image(s) in "
+        f"{fact.detail.get('series')} series; it sends none, so they are fetched"
+    ],
+    Kind.STUDY_FETCHED: _fetched,
     Kind.STUDY_HELD: lambda fact: [f"STUDY HELD: {fact.detail.get('reason')}"],
     Kind.STUDY_RELEASED: _released,
     Kind.RULE_MATCHED: _rule,

@@ -4,9 +4,11 @@ Every key is declared here, with unit and range; unknown keys, clashes and bad r
 file, key and remedy. Without any file the node works on loopback.
 """
 
+from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, DestinationTlsSection, ProfileSection
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
+from node.settings.hl7 import Hl7InboundSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.whole import Settings, load
@@ -27,6 +29,7 @@ __all__ = [
     "DestinationSection",
     "DestinationTlsSection",
     "EvidenceSection",
+    "Hl7InboundSection",
     "ImageMatch",
     "JobsSection",
     "LogSection",
@@ -38,6 +41,7 @@ __all__ = [
     "ProfileSection",
     "ReceiveSection",
     "ReceiveTlsSection",
+    "ReconcileSection",
     "RequestorSection",
     "RoleSection",
     "RuleMatch",
@@ -45,6 +49,7 @@ __all__ = [
     "Section",
     "Settings",
     "StoreSection",
+    "WatchSection",
     "WebSection",
     "WorklistSection",
     "load",

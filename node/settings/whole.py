@@ -8,9 +8,11 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from node.errors import ConfigError
+from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
+from node.settings.hl7 import Hl7InboundSection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
@@ -33,6 +35,9 @@ class Settings(Section):
     evidence: EvidenceSection = Field(default_factory=EvidenceSection)
     worklist: dict[Name, WorklistSection] = Field(default_factory=dict)
     priors: PriorsSection = Field(default_factory=PriorsSection)
+    reconcile: ReconcileSection = Field(default_factory=ReconcileSection)
+    watch: dict[Name, WatchSection] = Field(default_factory=dict)
+    hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
@@ -64,6 +69,8 @@ class Settings(Section):
             ("arrival.archive", self.arrival.archive),
             ("evidence.commitment_archive", self.evidence.commitment_archive),
             ("priors.archive", self.priors.archive),
+            ("reconcile.archive", self.reconcile.archive),
+            *((f"watch.{name}", name) for name in self.watch),
         ):
             if named is not None and named not in self.destination:
                 raise ValueError(f"{key}: there is no [destination.{named}]; add it")

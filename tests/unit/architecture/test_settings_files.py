@@ -23,7 +23,20 @@ def test_shipped_files_load() -> None:
 def test_shipped_defaults_are_the_defaults() -> None:
     loaded = settings.load(CONFIG / "node.toml")
     default = settings.load(None)
-    for section in ("store", "receive", "arrival", "evidence", "priors", "jobs", "models", "delivery", "web", "log"):
+    for section in (
+        "store",
+        "receive",
+        "arrival",
+        "evidence",
+        "priors",
+        "reconcile",
+        "hl7",
+        "jobs",
+        "models",
+        "delivery",
+        "web",
+        "log",
+    ):
         assert getattr(loaded, section) == getattr(default, section), section
     assert loaded.profile["standard"] == settings.ProfileSection()
 
@@ -45,6 +58,9 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.RequestorSection,
                 settings.WorklistSection,
                 settings.PriorsSection,
+                settings.ReconcileSection,
+                settings.WatchSection,
+                settings.Hl7InboundSection,
                 settings.JobsSection,
                 settings.ModelsSection,
                 settings.DeliverySection,
@@ -89,6 +105,11 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[arrival]\narchive='x'\n", ["arrival.archive", "[destination.x]"]),
         ("[evidence]\nanswer_commitment=true\n", ["commitment_archive"]),
         ("[[receive.allow]]\naddress='10.0.0.0/99'\n", ["receive.allow.0.address"]),
+        ("[reconcile]\narchive='x'\n", ["reconcile.archive", "[destination.x]"]),
+        ("[watch.x]\n", ["watch.x", "[destination.x]"]),
+        ("[node]\ntime_zone='JST'\n", ["time_zone", "Asia/Tokyo"]),
+        ("[hl7]\nenabled=true\nhost='0.0.0.0'\n", ["hl7", "allow"]),
+        ("[hl7]\naccession_fields=['accession']\n", ["accession_fields", "OBR-18"]),
         ("[web]\nenabled=true\nport=11112\n", ["web.port"]),
         ("[receive]\nplain=false\n", ["receive", "plain", "[receive.tls]"]),
         ("[receive]\nport=2762\n[receive.tls]\nenabled=true\ncertificate='c'\nkey='k'\nca='a'\n", ["tls.port"]),
