@@ -16,6 +16,7 @@ _BRANCHES = (dicom_sr.errors, node.errors)  # imported so that their classes are
 
 _HEADINGS = {
     "CFG": "Configuration and use",
+    "HL7": "HL7 v2 messages from others",
     "JOB": "Runs",
     "MOD": "Models",
     "PEER": "Destinations and other peers",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
 from node import routing
-from node.archive import archive_studies, index, ledger
+from node.archive import archive_studies, index, ledger, patient_changes
 from node.archive.tables import jobs
 from node.arrival import Decision
 from node.jobs import queue
@@ -118,7 +118,9 @@ def _queue(
         input_key=key,
         priority=_urgency(connection, study_uid, rule, order.orders),
         maximum_attempts=settings.jobs.maximum_attempts,
-        specification=specification(rule, taken, settings, order, decision),
+        specification=specification(
+            rule, taken, settings, order, decision, corrected=patient_changes.of_images(connection, taken)
+        ),
         shadow=rule.shadow,
         run=1 + max((job.run for job in earlier), default=0),
         provisional=not decision.final,
@@ -160,6 +162,7 @@ def specification(
     settings: Settings,
     order: Ordered = Ordered(),
     decision: Decision | None = None,
+    corrected: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What a job must remember of rule and configuration, so that a retry does what was decided, whatever they are then.
 
@@ -168,7 +171,8 @@ def specification(
     dict
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
         ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``, ``procedures`` (of the order, where it
-        agrees with the images), ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
+        agrees with the images), ``corrected`` (attributes of the patient that hold instead of the images'),
+        ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
     """
     destinations: dict[str, list[str]] = {}
     for name in rule.destinations:
@@ -177,7 +181,7 @@ def specification(
     if not profiles:
         profiles = {"default": settings.profile.get("default", ProfileSection())}
     missing = decision is not None and decision.reason in ("missing", "step_unfinished")
-    limitations = [*(["order_mismatch"] if order.mismatch else []), *(["images_incomplete"] if missing else [])]
+    said = {"order_mismatch": order.mismatch, "images_incomplete": missing, "identity_corrected": bool(corrected)}
     return {
         "files": [row.path for row in taken],
         "profiles": {name: profile.model_dump(mode="json") for name, profile in profiles.items()},
@@ -188,7 +192,8 @@ def specification(
         "report_model": rule.report_model,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
         "procedures": [_procedure(each) for each in order.orders],
-        "limitations": limitations,
+        "limitations": [key for key, holds in said.items() if holds],
+        "corrected": dict(corrected or {}),
         "trigger": decision.reason if decision is not None else "",
     }
 

@@ -15,7 +15,17 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
 from node import correction, doorbell, log, planning
-from node.archive import archive_studies, evidence, history, index, ledger, orders
+from node.archive import (
+    archive_studies,
+    evidence,
+    history,
+    hl7_messages,
+    index,
+    ledger,
+    orders,
+    patient_changes,
+    signed_reports,
+)
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
@@ -189,6 +199,9 @@ class Scheduler:
         with self._store.write() as connection:
             for forget in (history.forget, evidence.forget, orders.forget, archive_studies.forget):
                 forget(connection, before)
+            kept_since = time.time() - self._settings.hl7.keep_days * 86400.0
+            for forget in (hl7_messages.forget, patient_changes.forget, signed_reports.forget):
+                forget(connection, kept_since)
 
     def summarise(self) -> None:
         """Publish the counts that `ainode status` shows."""

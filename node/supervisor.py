@@ -228,10 +228,11 @@ def _children(settings: Settings) -> list[Child]:
     dispatchers = [Child(f"dispatcher-{number + 1}", ("dispatcher",)) for number in range(settings.jobs.dispatchers)]
     if settings.jobs.stat_slot:
         dispatchers.append(Child("dispatcher-stat", ("dispatcher", "--stat-only")))
+    hl7 = [Child("hl7", ("hl7",))] if settings.hl7.enabled else []
     web = []
     if settings.web.enabled:
         web.append(Child("web", ("web",)))
-    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *web]
+    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *hl7, *web]
 
 
 def _bound(listener: socket.socket) -> str:

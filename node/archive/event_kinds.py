@@ -23,6 +23,7 @@ class Kind(StrEnum):
     ARRIVAL_PROVISIONAL = "arrival.provisional"
     EVIDENCE_RECEIVED = "evidence.received"
     ORDER_RECEIVED = "order.received"
+    ORDER_CANCELLED = "order.cancelled"
     PRIORS_FETCHED = "priors.fetched"
     RECONCILED = "study.reconciled"
     STUDY_SEEN = "study.seen"

@@ -105,6 +105,7 @@ instances = Table(
     Index(None, "study_uid", "id"),
     Index(None, "series_uid"),
     Index(None, "association_id"),
+    Index(None, "patient_id"),
     sqlite_autoincrement=True,
 )
 
@@ -410,10 +411,12 @@ patient_changes = Table(
     Column("kind", String(16), nullable=False),  # merge, update
     Column("patient_id", Text, nullable=False),  # as the images have it: of a merge the one that is given up
     Column("issuer", Text, nullable=False, default=""),
+    Column("to_patient_id", Text, nullable=False, default=""),  # of a merge the one that stays
     Column("content", JSON, nullable=False),  # attributes that hold now, by keyword
     Column("source", Text, nullable=False),
     Column("at", Float, nullable=False),
     Index(None, "patient_id", "id"),
+    Index(None, "to_patient_id"),
     sqlite_autoincrement=True,
 )
 

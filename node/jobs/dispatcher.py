@@ -23,7 +23,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
 from models.errors import NodeError, Transient
 from node import doorbell, log, planning
-from node.archive import ledger
+from node.archive import ledger, signed_reports
 from node.archive.engine import Store, open_store
 from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
@@ -42,6 +42,7 @@ from node.status import run_folder
 _LOG = log.logger("dispatcher")
 POLL_SECONDS = 2.0
 _STATUS_DEADLINE_SECONDS = 120.0
+AFTER_SIGNING = "after_signing"  # key of a sentence (models.phrases_…)
 
 
 def run_dispatcher(settings: Settings, stopping: threading.Event, *, stat_only: bool = False) -> None:
@@ -192,8 +193,13 @@ class Dispatcher:
         def abandoned() -> bool:
             return beat.lost or self._stopping.is_set()
 
+        marked = False
         try:
-            bundle = self._executor.run(self._spec(job, folder), abandoned=abandoned)
+            spec = self._spec(job, folder)
+            if marked := self._signed_at(job) is not None:
+                # Said in the result itself: whoever finds it later must not take it for part of the report.
+                spec = spec.model_copy(update={"limitations": [*spec.limitations, AFTER_SIGNING]})
+            bundle = self._executor.run(spec, abandoned=abandoned)
         except RunAbandoned:
             if self._stopping.is_set() and not beat.lost:
                 self._give_back(job)
@@ -214,7 +220,12 @@ class Dispatcher:
         if bundle.failure is not None:
             self._failed(job, bundle.failure, folder, abandoned)
         else:
-            self._finished(job, bundle)
+            self._finished(job, bundle, marked=marked)
+
+    def _signed_at(self, job: LeasedJob) -> float | None:
+        """When the report of the study was signed, where it was."""
+        with self._store.read() as connection:
+            return signed_reports.useful_until(connection, job.study_uid)
 
     def _give_back(self, job: LeasedJob) -> None:
         with self._store.write() as connection:
@@ -249,9 +260,11 @@ class Dispatcher:
             threads=self._settings.jobs.threads,
             procedures=content.get("procedures", []),
             limitations=content.get("limitations", []),
+            corrected=content.get("corrected", {}),
         )
 
-    def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
+    def _finished(self, job: LeasedJob, bundle: ResultBundle, *, marked: bool) -> None:
+        """End a job with its result; a run that does not say that the report was signed meanwhile is run once more."""
         objects = self._placed(job, bundle)
         result = {
             "outcome": bundle.outcome,
@@ -262,6 +275,11 @@ class Dispatcher:
         }
         with self._store.write() as connection:
             now = time.time()
+            signed_at = signed_reports.useful_until(connection, job.study_uid)
+            if signed_at is not None and not marked and not job.shadow:
+                queue.give_back(connection, now, job.id, self._owner)
+                log.say(_LOG, 20, "the report was signed during the run; it runs again to say so", job=job.id)
+                return
             queue.finish(connection, now, job.id, self._owner, result=result)
             if refusal := bundle.summary.get("refusal"):
                 ledger.record(
@@ -340,10 +358,24 @@ class Dispatcher:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
 
     def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
+        now = time.time()
         destinations: Mapping[str, Sequence[str]] = {} if job.shadow else job.specification["destinations"]
+        signed_at = None if job.shadow else signed_reports.useful_until(connection, job.study_uid)
+        if signed_at is not None:
+            policy = self._settings.hl7.late_results
+            destinations = {} if policy == "withhold" else destinations
+            ledger.record(
+                connection,
+                now,
+                ledger.Kind.RESULT_LATE,
+                study_uid=job.study_uid,
+                job_id=job.id,
+                late_seconds=round(now - signed_at, 1),
+                policy=policy,
+            )
         outbox.freeze(
             connection,
-            time.time(),
+            now,
             job_id=job.id,
             study_uid=job.study_uid,
             objects=objects,

@@ -160,7 +160,7 @@ def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
     with timings.step("load"):
         model = registry.get(spec.model_id)
         generator = registry.get(spec.report_model) if spec.report_model else None
-        study = load_study(spec.files)
+        study = load_study(spec.files, corrected=spec.corrected)
     try:
         with timings.step("load"):
             sources = fill_roles(study, model.card.inputs)
@@ -187,7 +187,7 @@ def _assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
 def _not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:
     """Assessment of a run that failed: headers only, no model."""
     with timings.step("load"):
-        study = load_study(spec.files, pixels=False)
+        study = load_study(spec.files, pixels=False, corrected=spec.corrected)
     refusal = RefusalReason(reason.code, reason.message, reason.remedy, reason.detail)
     try:
         model = registry.get(spec.model_id)
@@ -294,6 +294,8 @@ def _key(
     # What the order says is content, and so is what is said of the study before the model runs.
     if spec.procedures:
         parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)
+    if spec.corrected:
+        parameters["corrected"] = json.dumps(spec.corrected, sort_keys=True)
     if spec.limitations:
         parameters["limitations"] = " ".join(spec.limitations)
     if result.refusal is not None:

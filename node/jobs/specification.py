@@ -43,6 +43,8 @@ class JobSpec(_Message):
         When set nothing is read but headers, no model runs, and only status objects with this reason are rendered.
     procedures : list of RequestedProcedure
         The order, where one agrees with the images.
+    corrected : dict
+        Attributes of the patient, by keyword, that hold instead of those in the files.
     limitations : list of str
         Keys of fixed sentences (``models.phrases_…``) for what is known of the study before the model runs.
     """
@@ -65,6 +67,7 @@ class JobSpec(_Message):
     status_only: Failure | None = None
     procedures: list[RequestedProcedure] = Field(default_factory=list)
     limitations: list[str] = Field(default_factory=list)
+    corrected: dict[str, str] = Field(default_factory=dict)
 
 
 class WrittenObject(_Message):

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("issuer", sa.Text(), nullable=False),
+        sa.Column("to_patient_id", sa.Text(), nullable=False),
         sa.Column("content", sa.JSON(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
@@ -72,6 +73,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_patient_changes_patient_id_id"), "patient_changes", ["patient_id", "id"], unique=False)
+    op.create_index(op.f("ix_patient_changes_to_patient_id"), "patient_changes", ["to_patient_id"], unique=False)
     op.create_table(
         "signed_reports",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -85,6 +87,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_signed_reports_study_uid"), "signed_reports", ["study_uid"], unique=False)
+    op.create_index(op.f("ix_instances_patient_id"), "instances", ["patient_id"], unique=False)
 
 
 def downgrade() -> None:
