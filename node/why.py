@@ -209,7 +209,8 @@ def _signed(fact: Fact) -> list[str]:
 def _late(fact: Fact) -> list[str]:
     detail = fact.detail
     minutes = float(detail.get("late_seconds") or 0.0) / 60.0
-    became = "withheld" if detail.get("policy") == "withhold" else "sent, and says so"
+    sent = "sent, and says so" if detail.get("marked") else "sent"
+    became = "withheld" if detail.get("policy") == "withhold" else sent
     return [f"job {fact.job_id}: LATE, {minutes:.1f} min after the report was signed: {became}"]
 
 

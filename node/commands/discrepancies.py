@@ -42,6 +42,7 @@ def discrepancies(
 
 def _row(row: Any) -> dict[str, Any]:
     result = row.result or {}
+    sent = "sent, marked late" if row.detail.get("marked") else "sent"
     return {
         "result_at": row.at,
         "late_minutes": round(float(row.detail["late_seconds"]) / 60.0, 1),
@@ -49,7 +50,7 @@ def _row(row: Any) -> dict[str, Any]:
         "rule": row.rule,
         "outcome": result.get("outcome"),
         "total_ml": result.get("total_ml"),
-        "became": "withheld" if row.detail["policy"] == "withhold" else "sent, marked late",
+        "became": "withheld" if row.detail["policy"] == "withhold" else sent,
         "superseded": row.superseded_at is not None,
         "job": row.job_id,
         "study_uid": row.study_uid,

@@ -291,7 +291,7 @@ class Dispatcher:
                     **refusal,
                     detail=bundle.evidence.get("refusal", {}),
                 )
-            self._freeze(connection, job, objects)
+            self._freeze(connection, job, objects, marked=marked)
         doorbell.ring(self._bells, doorbell.SENDER)
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
 
@@ -357,7 +357,9 @@ class Dispatcher:
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
 
-    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject]) -> None:
+    def _freeze(
+        self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject], *, marked: bool = False
+    ) -> None:
         now = time.time()
         destinations: Mapping[str, Sequence[str]] = {} if job.shadow else job.specification["destinations"]
         signed_at = None if job.shadow else signed_reports.useful_until(connection, job.study_uid)
@@ -372,6 +374,7 @@ class Dispatcher:
                 job_id=job.id,
                 late_seconds=round(now - signed_at, 1),
                 policy=policy,
+                marked=marked,
             )
         outbox.freeze(
             connection,
