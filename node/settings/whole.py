@@ -74,6 +74,8 @@ class Settings(Section):
         ):
             if named is not None and named not in self.destination:
                 raise ValueError(f"{key}: there is no [destination.{named}]; add it")
+        if self.hl7.enabled and (self.hl7.host, self.hl7.port) in self.receive_addresses:
+            raise ValueError("hl7.port: the DICOM listener uses this port; choose another")
         if self.web.enabled and (self.web.host, self.web.port) in self.receive_addresses:
             raise ValueError("web.port: the DICOM listener uses this port; choose another")
         return self

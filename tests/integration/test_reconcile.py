@@ -276,3 +276,12 @@ def test_backfill_goes_on_where_it_stopped(tmp_path: Path) -> None:
         with node.store.read() as connection:
             assert archive_studies.is_backfilled(connection, uid("s1"))
             assert not archive_studies.is_backfilled(connection, uid("s3"))
+        done = CliRunner().invoke(app, ["--config", str(config), "reconcile", "--since", "12d", "--fetch", "--json"])
+        told = json.loads(done.stdout)
+        (found,) = told["findings"]
+        assert (found["study_uid"], found["finding"], found["fetched"]) == (uid("s3"), "missing", "1 image(s) by move")
+        assert (told["listed"], told["wanted"], told["whole"]) == (3, 3, True)
+        shown = CliRunner().invoke(app, ["--config", str(config), "reconcile", "--since", "1h"])
+        assert shown.stdout.endswith("everything is here and answered\n") and "P-s" not in done.stdout
+        wrong = CliRunner().invoke(app, ["--config", str(config), "reconcile", "--since", "1h", "--destination", "x"])
+        assert "there is no [destination.x]" in str(wrong.exception)
