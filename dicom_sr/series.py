@@ -11,9 +11,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from dicom_sr.assembly import load_series, reject_series, settle_maps
+from dicom_sr.correction import correct
 from dicom_sr.errors import SeriesRejected, SeveralStudies
 from dicom_sr.frames import SourceFrame
 from dicom_sr.instances import Instance, find_studies, read_instances
@@ -68,7 +67,7 @@ def _load(paths: Sequence[Path], pixels: bool, corrected: Mapping[str, str]) -> 
         raise SeveralStudies(f"{len(study_uids)} studies in {len(instances)} objects", study_uids=study_uids[:6])
     headers = tuple(instance.header for instance in instances)
     for header in headers if corrected else ():
-        _correct(header, corrected)
+        correct(header, corrected)
     require_one_patient(headers)
     by_series: dict[str, list[Instance]] = {}
     for instance in instances:
@@ -92,14 +91,6 @@ def _load(paths: Sequence[Path], pixels: bool, corrected: Mapping[str, str]) -> 
         rejected=tuple(rejected),
         _by_uid={instance.uid: instance.header for instance in instances},
     )
-
-
-def _correct(header: Dataset, corrected: Mapping[str, str]) -> None:
-    """Give a header another patient. What it says else is decoded before, because its character set changes."""
-    header.decode()
-    header.SpecificCharacterSet = "ISO_IR 192"
-    for keyword, value in corrected.items():
-        setattr(header, keyword, value)
 
 
 def _unreadable(uid: str, error: SeriesRejected, by_series: dict[str, list[Instance]]) -> RejectedSeries:
