@@ -133,6 +133,8 @@ def ended(
     attempts = row.attempts + 1
     state = DONE if good else FAILED if refused or attempts >= MAXIMUM_ATTEMPTS else WAITING
     values = {"state": state, "not_before": now + _FIRST_PAUSE_SECONDS * 2**attempts, "message": message or None}
+    if state == DONE:
+        values["compared"] = row.instances
     connection.execute(update(archive_studies).where(archive_studies.c.id == row.id).values(**values))
     ledger.record(
         connection,

@@ -150,7 +150,7 @@ class Outside:
             return None
         try:
             told = self._reconciler.reconcile(
-                section.archive, time.time() - section.hours_back * 3600.0, fetch=section.fetch
+                section.archive, time.time() - section.hours_back * 3600.0, fetch=section.fetch, insist=False
             )
         except PeerError as error:
             logger.warning("archive %s cannot be reconciled with: %s", section.archive, error)

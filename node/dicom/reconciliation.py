@@ -73,7 +73,7 @@ class Reconciler:
         self._settings = settings
         self._store = store
 
-    def reconcile(self, archive: str, since: float, *, fetch: bool) -> Reconciled:
+    def reconcile(self, archive: str, since: float, *, fetch: bool, insist: bool = True) -> Reconciled:
         """Look at every study of a time that a rule may want.
 
         Parameters
@@ -84,6 +84,8 @@ class Reconciler:
             Seconds since the epoch. Studies that began up to ``margin_hours`` before and went on are looked at, too.
         fetch : bool
             Queue what is missing, STAT first.
+        insist : bool
+            Also what was fetched already and has not grown since: an archive may list what it cannot send.
 
         Raises
         ------
@@ -105,7 +107,8 @@ class Reconciler:
             for each in relevant:
                 row = archive_studies.see(connection, now, archive, each.study)
                 archive_studies.found(connection, now, row, each.verdict.finding, each.verdict.words)
-                if fetch and each.verdict.finding is Finding.MISSING:
+                grown = row.compared is None or row.compared != each.study.instances
+                if fetch and each.verdict.finding is Finding.MISSING and (insist or grown):
                     archive_studies.want(
                         connection,
                         now,

@@ -3,113 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from node import site_time
-from node.archive import archive_studies, orders, tables
+from node.archive import archive_studies, tables
 from node.cli import app
+from node.dicom.association import ClientAssociation, Peer
 from node.dicom.outside import Outside
 from node.dicom.pacs import TestPacs
+from node.dicom.query import FIND_PROPOSAL
 from node.dicom.reconciliation import Reconciler
-from node.dicom.study_fetch import StudyFetcher
-from node.listed import Finding
-from node.orders import Order
-from tests.archive_peers import dcmqrscp_archive, orthanc_archive
+from node.dicom.study_query import find_study, studies_between
+from tests.archive_peers import archive_destination, dated_images, dcmqrscp_archive
 from tests.arrival.ward import Ward, open_ward
 from tests.modality_simulator import Modality
-from tests.network import instance, running_node, uid
+from tests.network import running_node, uid
 from tests.peers import free_port
 
 RULES = [{"name": "mr", "model": "m", "match": {"modality": ["MR"]}}]
-
-
-def _images(folder: Path, study: str, count: int, begun: datetime, **attributes: Any) -> list[Path]:
-    common = {
-        "StudyDate": f"{begun:%Y%m%d}",
-        "StudyTime": f"{begun:%H%M%S}",
-        "AccessionNumber": f"A-{study}",
-        "PatientID": f"P-{study}",
-        "StudyID": "1",
-        "SeriesNumber": 1,
-    }
-    return [instance(folder, n, study=study, InstanceNumber=n + 1, **{**common, **attributes}) for n in range(count)]
-
-
-def _destination(port: int) -> dict[str, Any]:
-    return {"pacs": {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port, "commitment": False}}
-
-
-@pytest.mark.parametrize(
-    ("archive", "method"), [(dcmqrscp_archive, "move"), (dcmqrscp_archive, "get"), (orthanc_archive, "get")]
-)
-def test_node_off_for_three_hours_then_reconciled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: Any, method: str
-) -> None:
-    node_port = free_port()
-    now = datetime.now()
-    with (
-        archive(tmp_path, node_port) as port,
-        open_ward(
-            tmp_path,
-            monkeypatch,
-            rules=RULES,
-            receive={"port": node_port},
-            destination=_destination(port),
-            reconcile={"archive": "pacs", "method": method, "settle_seconds": 60, "fetch": True},
-        ) as ward,
-    ):
-        to_archive = Modality("127.0.0.1", port, called_ae_title="ARCHIVE")
-        # Before it went off one study came whole, and of another the first half.
-        here = _images(tmp_path / "i", "here", 3, now - timedelta(hours=1))
-        half = _images(tmp_path / "i", "half", 4, now - timedelta(hours=0.5))
-        ward.modality().store([*here, *half[:2]])
-        ward.settle()
-        ward.clock.offset += 3 * 3600
-        # Meanwhile the archive went on. STAT was ordered for the one that came last.
-        routine = _images(tmp_path / "i", "routine", 2, now + timedelta(hours=1))
-        stat = _images(tmp_path / "i", "stat", 2, now + timedelta(hours=2))
-        old = _images(tmp_path / "i", "old", 1, now - timedelta(days=3))
-        to_archive.store([*here, *half, *routine, *stat, *old])
-        with ward.node.store.write() as connection:
-            order = Order(study_uid=uid("stat"), accession_number="A-stat", patient_id="P-stat", priority="STAT")
-            orders.take(connection, time.time(), "ris", [order])
-        _reconciled_and_fetched(ward, method)
-
-
-def _reconciled_and_fetched(ward: Ward, method: str) -> None:
-    reconciler = Reconciler(ward.node.settings, ward.node.store)
-    told = reconciler.reconcile("pacs", time.time() - 3 * 3600, fetch=True)
-    found = [(each.study.study_uid, each.verdict.finding) for each in told.found]
-    assert found == [(uid(name), Finding.MISSING) for name in ("stat", "half", "routine")]
-    assert told.found[0].verdict.words == "the archive has 2 image(s) in 1 series, this node has none of them"
-    assert told.found[1].verdict.words == "the archive has 4 image(s) in 1 series, this node has 2 of them"
-    assert (told.listed, told.wanted, told.truncated) == (4, 4, 0)
-    fetcher = StudyFetcher(ward.node.settings, ward.node.store)
-    fetched = []
-    while (one := fetcher.fetch_next("reconcile")) is not None:
-        fetched.append(one)
-    assert [each.study_uid for each in fetched] == [uid("stat"), uid("half"), uid("routine")]
-    assert {(each.state, each.method, each.failed) for each in fetched} == {("done", method, 0)}
-    ward.settle()
-    for name, runs in (("stat", 1), ("half", 2), ("routine", 1), ("here", 1)):
-        assert len(ward.runs(name)) == runs
-        ward.check(name)
-    assert ward.runs("stat")[0].priority == 0
-    # Nothing is wrong any more, and the story of each says what was.
-    assert [each for each in reconciler.reconcile("pacs", time.time() - 3 * 3600, fetch=True).found] == []
-    assert fetcher.fetch_next("reconcile") is None
-    story = ward.story("stat")
-    assert "held against pacs: MISSING" in story and "this node has none of them" in story
-    assert f"fetched from pacs for reconcile by {method}: 2 image(s)" in story
-    assert "nothing is wrong any more" in story
 
 
 def test_late_and_unanswered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +33,9 @@ def test_late_and_unanswered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     begun = datetime.now() - timedelta(hours=2)
     with (
         pacs.running() as (_, port),
-        open_ward(tmp_path, monkeypatch, rules=RULES, destination=_destination(port)) as ward,
+        open_ward(tmp_path, monkeypatch, rules=RULES, destination=archive_destination(port)) as ward,
     ):
-        files = _images(tmp_path / "i", "s", 2, begun)
+        files = dated_images(tmp_path / "i", "s", 2, begun)
         Modality("127.0.0.1", port, called_ae_title="ARCHIVE").store(files)
         ward.modality().store(files)
         reconciler = Reconciler(ward.node.settings, ward.node.store)
@@ -183,17 +99,17 @@ def test_watch_fetches_what_rules_want_and_survives_a_restart(tmp_path: Path, mo
     }
     with dcmqrscp_archive(tmp_path, node_port) as port:
         archive = Modality("127.0.0.1", port, called_ae_title="ARCHIVE")
-        files = _images(tmp_path / "i", "s", 4, begun)
-        with open_ward(tmp_path, monkeypatch, destination=_destination(port), **sections) as ward:
+        files = dated_images(tmp_path / "i", "s", 4, begun)
+        with open_ward(tmp_path, monkeypatch, destination=archive_destination(port), **sections) as ward:
             outside = Outside(ward.node.settings, ward.node.store)
-            archive.store([*files[:2], *_images(tmp_path / "i", "ct", 1, begun, Modality="CT")])
+            archive.store([*files[:2], *dated_images(tmp_path / "i", "ct", 1, begun, Modality="CT")])
             # It may still grow.
             assert outside.watch("pacs") == 0
             ward.clock.offset += 61
             assert outside.watch("pacs") == 1
         # Whatever was queued is fetched after a restart, and what was seen is remembered.
         clock = ward.clock
-        with open_ward(tmp_path, monkeypatch, clock=clock, destination=_destination(port), **sections) as ward:
+        with open_ward(tmp_path, monkeypatch, clock=clock, destination=archive_destination(port), **sections) as ward:
             outside = Outside(ward.node.settings, ward.node.store)
             assert outside.fetch_studies() == 1
             ward.settle()
@@ -211,47 +127,13 @@ def test_watch_fetches_what_rules_want_and_survives_a_restart(tmp_path: Path, mo
             ward.check("s")
 
 
-@pytest.fixture
-def utc_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine in UTC whatever this one is in; the site's zone is taken back afterwards."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("utc_server")
-def test_utc_server_in_a_jst_hospital_around_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 00:30 in Japan it is still yesterday in UTC: the studies of today must be asked for all the same."""
-    at = datetime(2026, 2, 10, 15, 30, tzinfo=UTC).timestamp()
-    monkeypatch.setattr(time, "time", lambda: at)
-    pacs = TestPacs(tmp_path / "pacs", ae_title="ARCHIVE")
-    with pacs.running() as (_, port), running_node(tmp_path, destination=_destination(port), rule=RULES) as node:
-        site_time.adopt("Asia/Tokyo")
-        try:
-            assert datetime.fromtimestamp(at) == datetime(2026, 2, 11, 0, 30)
-            files = [
-                *_images(tmp_path / "i", "before", 1, datetime(2026, 2, 10, 23, 50)),
-                *_images(tmp_path / "i", "after", 1, datetime(2026, 2, 11, 0, 10)),
-                *_images(tmp_path / "i", "noon", 1, datetime(2026, 2, 10, 12, 0)),
-            ]
-            Modality("127.0.0.1", port, called_ae_title="ARCHIVE").store(files)
-            told = Reconciler(node.settings, node.store).reconcile("pacs", site_time.since("1h", at), fetch=False)
-            assert [each.study.study_uid for each in told.found] == [uid("before"), uid("after")]
-            assert told.found[1].study.starts_at == at - 20 * 60
-            assert site_time.since("2026-02-11", at) == at - 30 * 60
-        finally:
-            os.environ["TZ"] = "UTC"
-
-
 def test_backfill_goes_on_where_it_stopped(tmp_path: Path) -> None:
     node_port = free_port()
     days = [datetime.now() - timedelta(days=days) for days in (20, 10, 9, 1)]
     config = tmp_path / "node.toml"
     with (
         dcmqrscp_archive(tmp_path, node_port) as port,
-        running_node(tmp_path, receive={"port": node_port}, destination=_destination(port), rule=RULES) as node,
+        running_node(tmp_path, receive={"port": node_port}, destination=archive_destination(port), rule=RULES) as node,
     ):
         config.write_text(
             f'[node]\ndata_dir = "{tmp_path / "data"}"\n[receive]\nport = {node_port}\ndisk_reserve_bytes = 0\n'
@@ -259,7 +141,9 @@ def test_backfill_goes_on_where_it_stopped(tmp_path: Path) -> None:
             f'host = "127.0.0.1"\nport = {port}\n[[rule]]\nname = "mr"\nmodel = "m"\n[rule.match]\nmodality = ["MR"]\n'
         )
         for number, day in enumerate(days):
-            Modality("127.0.0.1", port, called_ae_title="ARCHIVE").store(_images(tmp_path / "i", f"s{number}", 1, day))
+            Modality("127.0.0.1", port, called_ae_title="ARCHIVE").store(
+                dated_images(tmp_path / "i", f"s{number}", 1, day)
+            )
         words = ["--config", str(config), "backfill", "--since", "12d", "--until", "2d", "--json"]
 
         def backfill(*more: str) -> dict[str, Any]:
@@ -285,3 +169,28 @@ def test_backfill_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert shown.stdout.endswith("everything is here and answered\n") and "P-s" not in done.stdout
         wrong = CliRunner().invoke(app, ["--config", str(config), "reconcile", "--since", "1h", "--destination", "x"])
         assert "there is no [destination.x]" in str(wrong.exception)
+
+
+def test_a_busy_day_comes_in_parts(tmp_path: Path) -> None:
+    day = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    with (
+        dcmqrscp_archive(tmp_path, free_port()) as port,
+        running_node(tmp_path, destination=archive_destination(port)) as node,
+    ):
+        spread = [day + timedelta(hours=2 * number, minutes=number) for number in range(12)]
+        at_once = [day + timedelta(hours=5)] * 4
+        files = [
+            file
+            for number, begun in enumerate([*spread, *at_once])
+            for file in dated_images(tmp_path / "i", f"b{number}", 1, begun)
+        ]
+        Modality("127.0.0.1", port, called_ae_title="ARCHIVE").store(files)
+        peer = Peer.of(node.settings.destination["pacs"], "AINODE")
+        with ClientAssociation(peer, [FIND_PROPOSAL]) as association:
+            whole = studies_between(association, day, day, limit=4)
+            assert (len(whole.studies), whole.truncated) == (16, 0)
+            less = studies_between(association, day, day, limit=2)
+            assert (len(less.studies), less.truncated) == (14, 1)
+            assert [each.starts_at for each in whole.studies] == sorted(each.starts_at or 0.0 for each in whole.studies)
+            one = find_study(association, uid("b0"))
+            assert one is not None and one.accession_number == "A-b0"
