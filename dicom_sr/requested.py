@@ -60,15 +60,16 @@ def identify_schemes(dataset: Dataset, procedures: Sequence[RequestedProcedure])
         for entry in request.get(sequence, ())
     }
     named = {entry.CodingSchemeDesignator for entry in dataset.get("CodingSchemeIdentificationSequence", ())}
-    items = list(dataset.get("CodingSchemeIdentificationSequence", ()))
+    added = []
     for scheme in sorted({code.scheme[:16] for code in codes}):
         if scheme in present - named and scheme.startswith(("99", "JJ1017")):
             item = Dataset()
             item.CodingSchemeDesignator = scheme
             item.CodingSchemeName = "JJ1017" if scheme.startswith("JJ1017") else "Coding scheme of the ordering site"
-            items.append(item)
-    if items:
-        dataset.CodingSchemeIdentificationSequence = DicomSequence(items)
+            added.append(item)
+    if added:
+        known = dataset.get("CodingSchemeIdentificationSequence", ())
+        dataset.CodingSchemeIdentificationSequence = DicomSequence([*known, *added])
 
 
 def _item(header: SourceHeader, procedure: RequestedProcedure) -> Dataset:
