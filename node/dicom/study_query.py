@@ -11,8 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from node.archive.headers import UNREADABLE
+from node.archive.placing import checked_uid
 from node.dicom.association import ClientAssociation
 from node.dicom.query import find
+from node.errors import ObjectRejected
 from node.listed import ListedStudy
 from node.site_time import seconds_of
 
@@ -83,9 +85,9 @@ def read_studies(datasets: Sequence[Dataset]) -> list[ListedStudy]:
     for dataset in datasets:
         try:
             studies.append(_read(dataset))
-        except UNREADABLE as error:
+        except (*UNREADABLE, ObjectRejected) as error:
             logger.warning("an archive's answer cannot be read: %s", type(error).__name__)
-    return [study for study in studies if study.study_uid]
+    return studies
 
 
 def _within(
@@ -128,8 +130,11 @@ def _read(found: Dataset) -> ListedStudy:
     modalities = found.get("ModalitiesInStudy")
     several = list(modalities) if isinstance(modalities, MultiValue | list) else [modalities] if modalities else []
     return ListedStudy(
-        study_uid=str(found.get("StudyInstanceUID") or ""),
-        accession_number=str(found.get("AccessionNumber") or "").strip(),
+        study_uid=checked_uid(str(found.get("StudyInstanceUID") or ""), "Study Instance UID"),
+        # What no database takes: NUL, control characters.
+        accession_number="".join(
+            each for each in str(found.get("AccessionNumber") or "") if each.isprintable()
+        ).strip(),
         modalities=tuple(str(each) for each in several),
         starts_at=seconds_of(str(found.get("StudyDate") or ""), str(found.get("StudyTime") or "")),
         instances=int(number) if number not in (None, "") else None,

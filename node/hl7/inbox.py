@@ -21,6 +21,7 @@ from node.settings import Hl7InboundSection
 logger = logging.getLogger(__name__)
 
 _REPORT = ("ORU", "R01")
+_UNEXPECTED = "the message failed in a way nobody foresaw"
 
 
 class Inbox:
@@ -59,6 +60,9 @@ class Inbox:
         except StoreUnavailable as error:
             logger.error("an HL7 message could not be recorded: %s", error.summary)
             return acknowledgement(message, Code.REJECTED, condition="207", words=error.summary, raw=data)
+        except Exception as error:  # noqa: BLE001  (the sender is owed an answer; the words of others may name patients)
+            logger.error("an HL7 message failed unexpectedly: %s", type(error).__name__)
+            return acknowledgement(message, Code.REJECTED, condition="207", words=_UNEXPECTED, raw=data)
         again = "" if fresh else ", again"
         logger.info("HL7 message %s accepted%s", "^".join(message.kind), again)
         return acknowledgement(message, Code.ACCEPTED)

@@ -276,7 +276,7 @@ class Dispatcher:
         with self._store.write() as connection:
             now = time.time()
             signed_at = signed_reports.useful_until(connection, job.study_uid)
-            if signed_at is not None and not marked and not job.shadow:
+            if signed_at is not None and not marked and self._settings.hl7.late_results == "mark" and not job.shadow:
                 queue.give_back(connection, now, job.id, self._owner)
                 log.say(_LOG, 20, "the report was signed during the run; it runs again to say so", job=job.id)
                 return

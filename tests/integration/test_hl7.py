@@ -250,6 +250,14 @@ def _store_away(node: Node, client: Client, monkeypatch: pytest.MonkeyPatch) -> 
         answer = client.send(order("ACC-3", patient("P1"), control_id="o3"))
     assert answer[1][1] == "AR" and answer[2][3].startswith("207^")
 
+    def broken() -> None:
+        raise RuntimeError("Yamada^Taro")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "write", broken)
+        answer = client.send(order("ACC-3", patient("P1"), control_id="o3"))
+    assert answer[1][1] == "AR" and "Yamada" not in str(answer)
+
 
 def test_nobody_uninvited(tmp_path: Path) -> None:
     with running_node(tmp_path) as node, listening(node, allow=["192.0.2.0/24"]) as address:
