@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from node.dicom.study_query import find_study, studies_between
 from tests.archive_peers import archive_destination, dated_images, dcmqrscp_archive
 from tests.arrival.ward import Ward, open_ward
 from tests.modality_simulator import Modality
-from tests.network import running_node, uid
+from tests.network import running_node, uid, wait_for
+from tests.node_process import NodeProcess
 from tests.peers import free_port
 
 RULES = [{"name": "mr", "model": "m", "match": {"modality": ["MR"]}}]
@@ -194,3 +196,39 @@ def test_a_busy_day_comes_in_parts(tmp_path: Path) -> None:
             assert [each.starts_at for each in whole.studies] == sorted(each.starts_at or 0.0 for each in whole.studies)
             one = find_study(association, uid("b0"))
             assert one is not None and one.accession_number == "A-b0"
+
+
+@pytest.mark.slow
+def test_the_node_watches_and_reconciles_by_the_clock(tmp_path: Path) -> None:
+    begun = datetime.now() - timedelta(minutes=30)
+    node = NodeProcess(
+        tmp_path / "node",
+        {},
+        rules='[[rule]]\nname = "mr"\nmodel = "infarct-adc-baseline"\n[rule.match]\nmodality = ["MR"]\n',
+    )
+    with dcmqrscp_archive(tmp_path, node.port) as port:
+        archive = Modality("127.0.0.1", port, called_ae_title="ARCHIVE")
+        archive.store(dated_images(tmp_path / "i", "before", 2, begun - timedelta(hours=6)))
+        node.extra = (
+            f'[destination.pacs]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {port}\n'
+            '[reconcile]\narchive = "pacs"\nfetch = true\nsettle_seconds = 1.0\nmethod = "get"\n'
+            "[watch.pacs]\ninterval_seconds = 1.0\njitter_seconds = 0.2\nsettle_seconds = 1.0\nhours_back = 2.0\n"
+            'method = "move"\n'
+        )
+        node.start()
+        try:
+            wait_for(partial(_is_complete, node, "before"), "the study of before", seconds=40)
+            assert "for reconcile by get: 2" in _story(node, "before")
+            archive.store(dated_images(tmp_path / "i", "new", 2, begun))
+            wait_for(partial(_is_complete, node, "new"), "the study that is new", seconds=40)
+            assert "for watch by move: 2" in _story(node, "new")
+        finally:
+            node.stop()
+
+
+def _story(node: NodeProcess, study: str) -> str:
+    return str(node.cli("why", f"A-{study}").stdout)
+
+
+def _is_complete(node: NodeProcess, study: str) -> bool:
+    return "study complete" in _story(node, study)
