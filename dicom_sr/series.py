@@ -8,10 +8,11 @@ all else is returned with the reason.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dicom_sr.assembly import load_series, reject_series, settle_maps
+from dicom_sr.correction import correct
 from dicom_sr.errors import SeriesRejected, SeveralStudies
 from dicom_sr.frames import SourceFrame
 from dicom_sr.instances import Instance, find_studies, read_instances
@@ -30,7 +31,9 @@ __all__ = [
 ]
 
 
-def load_study(paths: Sequence[Path], *, pixels: bool = True) -> LoadedStudy:
+def load_study(
+    paths: Sequence[Path], *, pixels: bool = True, corrected: Mapping[str, str] | None = None
+) -> LoadedStudy:
     """Load the files of one study.
 
     Parameters
@@ -39,6 +42,8 @@ def load_study(paths: Sequence[Path], *, pixels: bool = True) -> LoadedStudy:
         Files or folders, any order, any mixture of object kinds. Files that are no DICOM are skipped.
     pixels : bool
         False reads headers and digests only: ``volumes`` and ``rejected`` stay empty but for unreadable files.
+    corrected : mapping or None
+        Attributes of the patient, by keyword, that hold instead of those in the files (as after an HL7 merge).
 
     Raises
     ------
@@ -51,10 +56,10 @@ def load_study(paths: Sequence[Path], *, pixels: bool = True) -> LoadedStudy:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of every odd value; what matters is refused with a reason
-        return _load(paths, pixels)
+        return _load(paths, pixels, corrected or {})
 
 
-def _load(paths: Sequence[Path], pixels: bool) -> LoadedStudy:
+def _load(paths: Sequence[Path], pixels: bool, corrected: Mapping[str, str]) -> LoadedStudy:
     instances, unreadable = read_instances(paths)
     study_uids = sorted({i.study_uid for i in instances})
     if not instances and unreadable:
@@ -62,6 +67,8 @@ def _load(paths: Sequence[Path], pixels: bool) -> LoadedStudy:
     if len(study_uids) != 1:
         raise SeveralStudies(f"{len(study_uids)} studies in {len(instances)} objects", study_uids=study_uids[:6])
     headers = tuple(instance.header for instance in instances)
+    for header in headers if corrected else ():
+        correct(header, corrected)
     require_one_patient(headers)
     by_series: dict[str, list[Instance]] = {}
     for instance in instances:

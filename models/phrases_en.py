@@ -50,6 +50,10 @@ class English:
             "The order and the images do not agree. Nothing of the order stands here; check the identity of this study."
         ),
         "images_incomplete": "Not every image that was announced had come. What is missing was not assessed.",
+        "identity_corrected": (
+            "The images carry an earlier identity of this patient. This result carries the one that holds now."
+        ),
+        "after_signing": "LATE: the report of this study had been signed before this result was there.",
         "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",
         "reference_doubtful": (
             "The comparison with normal tissue is doubtful. Volumes may be too small and further infarcts may be missed."

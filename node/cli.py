@@ -37,6 +37,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "notifications": ("notifications", "Who was told what: list, acknowledge, send again, explain."),
     "studies": ("studies", "List studies."),
     "worklist": ("worklist", "List what is expected, and what the node intends for each entry."),
+    "reconcile": ("reconcile", "Hold what the archive has against what is here and answered; fetch what is missing."),
+    "backfill": ("backfill", "Fetch studies of a time, or earlier studies of what is here, at the archive's pace."),
+    "discrepancies": ("discrepancies", "List results that came after the report was signed."),
     "why": ("why", "Tell the story of a study, from first byte to commitment."),
     "retry": ("retry", "Run a failed or dead job again."),
     "cancel": ("cancel", "Cancel a queued or running job."),
@@ -65,8 +68,11 @@ class Invocation:
         """The settings of ``--config``; the loopback defaults without it."""
         # Not for everybody: the validating library is most of the start of a small command.
         from node.settings import load
+        from node.site_time import adopt
 
-        return load(self.config)
+        settings = load(self.config)
+        adopt(settings.node.time_zone)
+        return settings
 
 
 class LazyGroup(TyperGroup):

@@ -48,6 +48,15 @@ def take_back(connection: Connection, now: float, *, study_uid: str, path: str, 
     return taken
 
 
+def take_back_all(connection: Connection, now: float, *, study_uid: str, changed: list[str]) -> list[int]:
+    """Stop every run of a study, and whatever of it waits; return the runs' numbers."""
+    standing = select(jobs).where(jobs.c.study_uid == study_uid, jobs.c.superseded_at.is_(None)).order_by(jobs.c.id)
+    taken = connection.execute(standing.with_for_update()).all()
+    for job in taken:
+        _supersede(connection, now, job, changed)
+    return [int(job.id) for job in taken]
+
+
 def outdated_studies(connection: Connection) -> list[OutdatedStudy]:
     """Studies of which a destination has, or may have, results with an old identity, that nobody has dealt with."""
     rows = connection.execute(

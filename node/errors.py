@@ -194,6 +194,32 @@ class TranscodingFailed(PeerError):
     remedy = "Have the destination accept explicit VR little endian for this SOP class, then `ainode replay DELIVERY`."
 
 
+class Hl7Error(NodeError):
+    """An HL7 v2 message of another system cannot be used.
+
+    Parameters
+    ----------
+    condition : str
+        Error condition of table 0357, for the acknowledgement.
+    """
+
+    def __init__(self, message: str, *, condition: str = "", **detail: object) -> None:
+        super().__init__(message, **detail)
+        self.condition = condition
+
+
+class Hl7Rejected(Hl7Error):
+    code = "HL7-001"
+    summary = "An HL7 message cannot be read; it was answered AR."
+    remedy = "Have the sender correct version, character set (MSH-18), type or length of its messages."
+
+
+class Hl7Unusable(Hl7Error):
+    code = "HL7-002"
+    summary = "An HL7 message lacks what it is about; it was answered AE."
+    remedy = "Have the sender fill the field that the message names, or set hl7.accession_fields to where it stands."
+
+
 class JobError(NodeError):
     """A job ended badly."""
 

@@ -17,6 +17,7 @@ _BRANCHES = (dicom_sr.errors, node.errors)  # imported so that their classes are
 _HEADINGS = {
     "ANO": "Anonymised export",
     "CFG": "Configuration and use",
+    "HL7": "HL7 v2 messages from others",
     "JOB": "Runs",
     "MOD": "Models",
     "NOT": "Notifications",

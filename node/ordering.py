@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, true
 
 from node.archive import orders as stored
+from node.archive import patient_changes
 from node.archive.tables import instances
 from node.arrival import Event, Instant, OrderKnown, State
 from node.orders import Order, StudyIdentity, verify
-from node.patients import PatientIdentity
 
 # An order of the same patient and modality this near to the images is worth a word where nothing else fits.
 _NEAR_SECONDS = 12 * 3600.0
@@ -43,14 +43,14 @@ def ordered(connection: Connection, study: Row[Any]) -> Ordered:
     """Find a study's orders and hold them against its images."""
     if not stored.any_known(connection):
         return Ordered()
-    identity, modalities = _identity(connection, study.study_uid)
+    identity, imaged, modalities = _identity(connection, study.study_uid)
     if not identity.patients:
         return Ordered()
     rows = stored.about(connection, study_uid=study.study_uid, accession_numbers=sorted(identity.accession_numbers))
     if not rows:
         rows = stored.of_patient(
             connection,
-            patient_ids=[each.patient_id for each in identity.patients],
+            patient_ids=sorted({each.patient_id for each in identity.patients} | imaged),
             modalities=modalities,
             since=study.first_at - _NEAR_SECONDS,
             until=study.first_at + _NEAR_SECONDS,
@@ -58,7 +58,7 @@ def ordered(connection: Connection, study: Row[Any]) -> Ordered:
     if not rows:
         return Ordered()
     verdicts = [(row, Order.from_dict(row.content)) for row in rows]
-    judged = [(row, order, verify(order, identity)) for row, order in verdicts]
+    judged = [(row, order, verify(_holding(connection, order), identity)) for row, order in verdicts]
     accepted = [(row, order, verdict) for row, order, verdict in judged if verdict.accepted]
     if not accepted:
         return Ordered(words=f"ORDER MISMATCH: {judged[0][2].words}; it runs on the images' own header", mismatch=True)
@@ -88,7 +88,20 @@ def _words(accepted: list[Any], considered: int, *, late: bool) -> str:
     return f"{words}; it came after the images" if late else words
 
 
-def _identity(connection: Connection, study_uid: str) -> tuple[StudyIdentity, list[str]]:
+def _holding(connection: Connection, order: Order) -> Order:
+    """An order for the patient as it is known now: it may have been placed before a merge."""
+    patient = patient_changes.holding(connection, order.patient)
+    return replace(
+        order,
+        patient_id=patient.patient_id,
+        issuer_of_patient_id=patient.issuer,
+        patient_name=patient.name,
+        patient_birth_date=patient.birth_date,
+    )
+
+
+def _identity(connection: Connection, study_uid: str) -> tuple[StudyIdentity, set[str], list[str]]:
+    """What a study says of itself, its patient as known now; the Patient IDs its images carry; its modalities."""
     rows = connection.execute(
         select(
             instances.c.accession_number,
@@ -97,15 +110,13 @@ def _identity(connection: Connection, study_uid: str) -> tuple[StudyIdentity, li
             instances.c.patient_name,
             instances.c.patient_birth_date,
             instances.c.modality,
+            instances.c.corrected_at,
         )
         .where(instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours)
         .distinct()
     ).all()
-    patients = {
-        PatientIdentity(row.patient_id, row.issuer_of_patient_id, row.patient_name, row.patient_birth_date)
-        for row in rows
-    }
+    patients = {patient_changes.holding(connection, patient_changes.identity_of(row), row.corrected_at) for row in rows}
     identity = StudyIdentity(
         study_uid, frozenset(row.accession_number for row in rows), tuple(sorted(patients, key=repr))
     )
-    return identity, sorted({row.modality for row in rows})
+    return identity, {row.patient_id for row in rows}, sorted({row.modality for row in rows})

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, true
 
 from node import arrival, correction
-from node.archive import copies, history, index, ledger
+from node.archive import copies, history, index, ledger, patient_changes
 from node.archive.tables import instances
 from node.arrival import Decision, Event, Instant, Phase, State, Tick
 from node.evidence import Counts, gather
 from node.jobs import queue
-from node.patients import PatientIdentity, contradiction
+from node.patients import contradiction
 from node.runs import start_runs
 from node.settings import Settings
 
@@ -158,15 +158,16 @@ def mixed_patients(connection: Connection, study_uid: str) -> str | None:
             instances.c.issuer_of_patient_id,
             instances.c.patient_name,
             instances.c.patient_birth_date,
+            instances.c.corrected_at,
         )
         .where(
             instances.c.study_uid == study_uid, instances.c.active == true(), ~instances.c.ours, ~instances.c.derived
         )
         .distinct()
     ).all()
+    # Two numbers that were merged are one patient.
     return contradiction(
-        PatientIdentity(row.patient_id, row.issuer_of_patient_id, row.patient_name, row.patient_birth_date)
-        for row in found
+        patient_changes.holding(connection, patient_changes.identity_of(row), row.corrected_at) for row in found
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from node import assessments, routing
-from node.archive import index, ledger
+from node.archive import archive_studies, index, ledger, patient_changes
 from node.archive.tables import jobs
 from node.arrival import Decision
 from node.delivery import capabilities
@@ -123,7 +123,7 @@ def _queue(
         rule=rule.name,
         model_id=rule.model,
         input_key=key,
-        priority=priority_of(rule, order.orders),
+        priority=_urgency(connection, study_uid, rule, order.orders),
         maximum_attempts=settings.jobs.maximum_attempts,
         specification=specification(
             rule,
@@ -132,6 +132,7 @@ def _queue(
             order,
             decision,
             {name: capabilities.of(connection, name) for name in rule.destinations},
+            corrected=patient_changes.of_images(connection, taken),
         ),
         shadow=rule.shadow,
         run=1 + max((job.run for job in earlier), default=0),
@@ -153,6 +154,13 @@ def priority_of(rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:
     return min(_PRIORITIES[rule.priority], asked)
 
 
+def _urgency(connection: Connection, study_uid: str, rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:
+    """Of what is fetched from the past nobody waits for the answer, unless an order says otherwise."""
+    if archive_studies.is_backfilled(connection, study_uid) and not most_urgent(orders):
+        return queue.Priority.OFF_PEAK
+    return priority_of(rule, orders)
+
+
 def input_key(taken: Sequence[Row[Any]]) -> str:
     """Hex SHA-256 over the instances a job takes: SOP Instance UIDs and digests."""
     digest = hashlib.sha256()
@@ -168,6 +176,7 @@ def specification(
     order: Ordered = Ordered(),
     decision: Decision | None = None,
     known: Mapping[str, Capabilities] | None = None,
+    corrected: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What a job must remember of rule and configuration, so that a retry does what was decided, whatever they are then.
 
@@ -175,6 +184,8 @@ def specification(
     ----------
     known : mapping or None
         What destinations are known to take: each gets the form of its profile that it takes.
+    corrected : mapping or None
+        Attributes of the patient, by keyword, that hold instead of those in the images.
 
     Returns
     -------
@@ -182,7 +193,8 @@ def specification(
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
         ``further`` (notify rule → profile → names: only where its rule holds for the result),
         ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``, ``procedures`` (of the order, where it
-        agrees with the images), ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
+        agrees with the images), ``corrected`` (attributes of the patient that hold instead of the images'),
+        ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
     """
     destinations: dict[str, list[str]] = {}
     profiles: dict[str, ProfileSection] = {}
@@ -199,7 +211,7 @@ def specification(
     if not profiles:
         profiles = {"default": settings.profile.get("default", ProfileSection())}
     missing = decision is not None and decision.reason in ("missing", "step_unfinished")
-    limitations = [*(["order_mismatch"] if order.mismatch else []), *(["images_incomplete"] if missing else [])]
+    said = {"order_mismatch": order.mismatch, "images_incomplete": missing, "identity_corrected": bool(corrected)}
     return {
         "files": [row.path for row in taken],
         "profiles": {name: profile.model_dump(mode="json") for name, profile in profiles.items()},
@@ -212,7 +224,8 @@ def specification(
         "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
         "procedures": [_procedure(each) for each in order.orders],
-        "limitations": limitations,
+        "limitations": [key for key, holds in said.items() if holds],
+        "corrected": dict(corrected or {}),
         "trigger": decision.reason if decision is not None else "",
     }
 

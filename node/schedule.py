@@ -15,7 +15,18 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import func, select
 
 from node import assessments, correction, doorbell, log, planning
-from node.archive import evidence, history, index, ledger, orders, pauses
+from node.archive import (
+    archive_studies,
+    evidence,
+    history,
+    hl7_messages,
+    index,
+    ledger,
+    orders,
+    patient_changes,
+    pauses,
+    signed_reports,
+)
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
@@ -42,6 +53,7 @@ _ASSESSMENT_SECONDS = 10.0
 _LATE_ROWS = 200
 _TIDY_SECONDS = 3600.0
 _PRIORS_SECONDS = 5.0
+_FETCH_SECONDS = 2.0
 _COUNT_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
 _NETWORK_THREADS = 4
@@ -216,8 +228,11 @@ class Scheduler:
             log.say(_LOG, 20, "removed leftovers", count=swept)
         before = time.time() - self._settings.arrival.history_days * 86400.0
         with self._store.write() as connection:
-            for forget in (history.forget, evidence.forget, orders.forget):
+            for forget in (history.forget, evidence.forget, orders.forget, archive_studies.forget):
                 forget(connection, before)
+            kept_since = time.time() - self._settings.hl7.keep_days * 86400.0
+            for forget in (hl7_messages.forget, patient_changes.forget, signed_reports.forget):
+                forget(connection, kept_since)
 
     def summarise(self) -> None:
         """Publish the counts that `ainode status` shows."""
@@ -301,6 +316,12 @@ def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> 
     for name, section in settings.worklist.items():
         poll = partial(outside.poll, name)
         every(poll, section.interval_seconds, f"worklist {name}", section.jitter_seconds or None)
+    for name, watched in settings.watch.items():
+        every(partial(outside.watch, name), watched.interval_seconds, f"watch {name}", watched.jitter_seconds or None)
+    if settings.reconcile.archive is not None:
+        every(outside.reconcile, settings.reconcile.interval_seconds, "reconcile")
+    if settings.watch or settings.reconcile.archive is not None:
+        every(outside.fetch_studies, _FETCH_SECONDS, "fetch studies")
     if settings.priors.archive is not None:
         every(outside.fetch_priors, _PRIORS_SECONDS, "priors")
         every(outside.make_room, _TIDY_SECONDS, "room for priors")

@@ -231,6 +231,8 @@ def _children(settings: Settings) -> list[Child]:
     asked_for = []
     if settings.channel or any(each.availability for each in settings.destination.values()):
         asked_for.append(Child("notifier", ("notifier",)))
+    if settings.hl7.enabled:
+        asked_for.append(Child("hl7", ("hl7",)))
     if settings.web.enabled:
         asked_for.append(Child("web", ("web",)))
     return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *asked_for]

@@ -200,6 +200,41 @@ def _priors(fact: Fact) -> list[str]:
     return [head, *detail["studies"], *detail.get("problems", [])]
 
 
+def _patient(fact: Fact) -> list[str]:
+    detail = fact.detail
+    changed = ", ".join(detail.get("changed", [])) or "?"
+    return [
+        f"CORRECTION: {detail.get('sender', '?')} says by {detail.get('event', '?')} that {changed} are other ones",
+        "what was made before does not leave any more; results carry the identity that holds now",
+    ]
+
+
+def _signed(fact: Fact) -> list[str]:
+    return [f"report signed at {_moment(fact.detail.get('signed_at', 0.0))}, says {fact.detail.get('sender', '?')}"]
+
+
+def _late(fact: Fact) -> list[str]:
+    detail = fact.detail
+    minutes = float(detail.get("late_seconds") or 0.0) / 60.0
+    sent = "sent, and says so" if detail.get("marked") else "sent"
+    became = "withheld" if detail.get("policy") == "withhold" else sent
+    return [f"job {fact.job_id}: LATE, {minutes:.1f} min after the report was signed: {became}"]
+
+
+def _reconciled(fact: Fact) -> list[str]:
+    detail = fact.detail
+    if not detail.get("finding"):
+        return [f"held against {detail.get('archive', '?')}: nothing is wrong any more, {detail.get('words')}"]
+    return [f"held against {detail.get('archive', '?')}: {detail['finding'].upper()}", str(detail.get("words"))]
+
+
+def _fetched(fact: Fact) -> list[str]:
+    detail = fact.detail
+    failed = f", {detail['failed']} FAILED" if detail.get("failed") else ""
+    head = f"fetched from {detail.get('archive', '?')} for {detail.get('purpose')} by {detail.get('method')}"
+    return [f"{head}: {detail.get('completed')} image(s){failed}", *_facts({"message": detail.get("message")})]
+
+
 def _rule(fact: Fact) -> list[str]:
     early = " early, on what is complete" if fact.detail.get("early") else ""
     verb = f"matched{early}" if fact.kind == Kind.RULE_MATCHED else "did not fire"
@@ -302,7 +337,17 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.ARRIVAL_PROVISIONAL: _provisional,
     Kind.EVIDENCE_RECEIVED: _evidence,
     Kind.ORDER_RECEIVED: _order,
+    Kind.ORDER_CANCELLED: lambda fact: [f"order taken back by {fact.detail.get('worklist', '?')}"],
     Kind.PRIORS_FETCHED: _priors,
+    Kind.PATIENT_CHANGED: _patient,
+    Kind.REPORT_SIGNED: _signed,
+    Kind.RESULT_LATE: _late,
+    Kind.RECONCILED: _reconciled,
+    Kind.STUDY_SEEN: lambda fact: [
+        f"seen at {fact.detail.get('archive')}: {fact.detail.get('instances')} image(s) in "
+        f"{fact.detail.get('series')} series; it sends none, so they are fetched"
+    ],
+    Kind.STUDY_FETCHED: _fetched,
     Kind.STUDY_HELD: lambda fact: [f"STUDY HELD: {fact.detail.get('reason')}"],
     Kind.STUDY_RELEASED: _released,
     Kind.RULE_MATCHED: _rule,

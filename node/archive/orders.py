@@ -58,6 +58,22 @@ def take(connection: Connection, now: float, source: str, found: Sequence[Order]
     return new, changed
 
 
+def cancelled(connection: Connection, now: float, source: str, order: Order) -> bool:
+    """Note that an order was taken back; False where it is not known. What has run stands."""
+    chosen = (orders.c.source == source) & (orders.c.entry_key == entry_key(order)) & orders.c.gone_at.is_(None)
+    if not connection.execute(update(orders).where(chosen).values(gone_at=now)).rowcount:
+        return False
+    ledger.record(
+        connection,
+        now,
+        ledger.Kind.ORDER_CANCELLED,
+        study_uid=order.study_uid or None,
+        worklist=source,
+        modality=order.modality,
+    )
+    return True
+
+
 def gone(connection: Connection, now: float, source: str, since: float, until: float) -> int:
     """Note that a worklist does not name any more what it named within a time; return how many entries that are.
 

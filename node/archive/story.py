@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from node.archive.event_kinds import Kind
-from node.archive.tables import associations, instances, jobs, ledger, objects, studies
+from node.archive.tables import archive_studies, associations, instances, jobs, ledger, objects, studies
 from node.errors import NotStored
 
 _LARGEST_JOB = 2**63 - 1
@@ -113,6 +113,9 @@ def _rejected_or_nothing(connection: Connection, reference: str) -> _Scope:
     """A study nothing was stored of may still have a row, as when all of it was refused."""
     told = ledger.c.study_uid == reference
     if found := _distinct(connection, select(ledger.c.study_uid).where(told)):
+        return _Scope(found)
+    listed = select(archive_studies.c.study_uid).where(archive_studies.c.accession_number == reference)
+    if found := _distinct(connection, listed):
         return _Scope(found)
     raise NotStored("nothing is known under this accession number, UID or job number")
 

@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0007"
+REVISION = "0008"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -107,6 +107,7 @@ instances = Table(
     Index(None, "study_uid", "id"),
     Index(None, "series_uid"),
     Index(None, "association_id"),
+    Index(None, "patient_id"),
     sqlite_autoincrement=True,
 )
 
@@ -471,4 +472,80 @@ commitment_requests = Table(
     Column("committed", Integer, nullable=False, default=0),
     Column("failed", Integer, nullable=False, default=0),
     Column("message", Text),
+)
+
+# Studies as archives list them: what was seen, and what is to be fetched. node/archive/archive_studies.py.
+archive_studies = Table(
+    "archive_studies",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("archive", String(64), nullable=False),  # name of the destination
+    Column("study_uid", String(64), nullable=False),
+    Column("accession_number", Text, nullable=False, default=""),
+    Column("starts_at", Float),  # Study Date and Time, seconds since the epoch
+    Column("instances", Integer),  # as listed last, results included
+    Column("seen_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),  # since when the archive has had so many
+    Column("compared", Integer),  # the number of instances at which it was last held against what is here
+    Column("finding", String(16), nullable=False, default=""),  # node.listed.Finding
+    Column("state", String(16), nullable=False, default=""),  # empty, waiting, fetching, done, failed
+    Column("purpose", String(16), nullable=False, default=""),  # reconcile, watch, backfill
+    Column("method", String(8), nullable=False, default="auto"),
+    Column("priority", Integer, nullable=False, default=2),  # node.jobs.queue.Priority
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("claimed_at", Float),
+    Column("message", Text),
+    UniqueConstraint("archive", "study_uid"),
+    Index(None, "state", "priority", "id"),
+    Index(None, "study_uid"),
+    Index(None, "accession_number"),
+    sqlite_autoincrement=True,
+)
+
+# HL7 v2 messages that were accepted, so that one sent again does nothing twice. node/archive/hl7_messages.py.
+hl7_messages = Table(
+    "hl7_messages",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("sender", Text, nullable=False),  # MSH-3 and MSH-4
+    Column("control_id", Text, nullable=False),  # MSH-10
+    Column("digest", String(64), nullable=False),  # SHA-256 of the message
+    Column("kind", String(16), nullable=False),  # MSH-9, as ADT^A40
+    Column("received_at", Float, nullable=False),
+    UniqueConstraint("sender", "control_id", "digest"),
+    Index(None, "received_at"),
+    sqlite_autoincrement=True,
+)
+
+# What HL7 v2 says of patients: merged into another one, or other demographics. node/archive/patient_changes.py.
+patient_changes = Table(
+    "patient_changes",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),  # merge, update
+    Column("patient_id", Text, nullable=False),  # as the images have it: of a merge the one that is given up
+    Column("issuer", Text, nullable=False, default=""),
+    Column("to_patient_id", Text, nullable=False, default=""),  # of a merge the one that stays
+    Column("content", JSON, nullable=False),  # attributes that hold now, by keyword
+    Column("source", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Index(None, "patient_id", "id"),
+    Index(None, "to_patient_id"),
+    sqlite_autoincrement=True,
+)
+
+# Reports that were signed: what comes later comes too late for them. node/archive/signed_reports.py.
+signed_reports = Table(
+    "signed_reports",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("accession_number", Text, nullable=False),
+    Column("study_uid", String(64), nullable=False, default=""),
+    Column("signed_at", Float, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+    UniqueConstraint("accession_number", "study_uid"),
+    Index(None, "study_uid"),
+    sqlite_autoincrement=True,
 )

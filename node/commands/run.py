@@ -71,6 +71,16 @@ def notifier(ctx: typer.Context) -> None:
 
 
 @app.command()
+def hl7(ctx: typer.Context) -> None:
+    """Take HL7 v2 messages over MLLP."""
+    settings = _begin(ctx, "hl7")
+    from node.hl7.listener import run_hl7
+
+    run_hl7(settings, stop_event())
+    leave()
+
+
+@app.command()
 def web(ctx: typer.Context) -> None:
     """Serve the console."""
     settings = _begin(ctx, "web")

@@ -33,9 +33,12 @@ from node.dicom.commitment import (
 )
 from node.dicom.prior_fetch import PriorFetcher
 from node.dicom.query import FIND_PROPOSAL, count_series, find_instances
+from node.dicom.reconciliation import Reconciler
+from node.dicom.study_fetch import StudyFetcher
 from node.dicom.worklist import WORKLIST_PROPOSAL, peer_of, scheduled
 from node.doorbell import SCHEDULER, ring
 from node.errors import PeerError
+from node.listed import NO_IMAGES
 from node.orders import Order
 from node.settings import Settings
 from node.status import run_folder
@@ -43,10 +46,6 @@ from node.status import run_folder
 logger = logging.getLogger(__name__)
 
 _ORDERS_AT_ONCE = 5
-# Modalities of what people and software add to a study (PS3.3 C.7.3.1.1.1).
-_NO_IMAGES = frozenset(
-    {"SR", "KO", "PR", "SEG", "DOC", "AU", "REG", "FID", "PLAN", "RTSTRUCT", "RTPLAN", "RTDOSE", "M3D"}
-)
 
 
 class Outside:
@@ -65,6 +64,9 @@ class Outside:
         self._asked: dict[str, float] = {}
         self._fetching = threading.Lock()
         self._priors = PriorFetcher(settings, store) if settings.priors.archive is not None else None
+        self._reconciler = Reconciler(settings, store)
+        self._fetcher = StudyFetcher(settings, store)
+        self._fetching_studies = threading.Lock()
 
     # -- worklist -----------------------------------------------------------------------------------------------------
 
@@ -135,6 +137,40 @@ class Outside:
         """Remove earlier studies that are too old or too much."""
         return self._priors.make_room() if self._priors is not None else 0
 
+    # -- studies of archives -------------------------------------------------------------------------------------------
+
+    def watch(self, name: str) -> int | None:
+        """Look for new studies at an archive that sends none; return how many are to be fetched."""
+        return self._reconciler.watch(name)
+
+    def reconcile(self) -> int | None:
+        """Hold the archive against what is here; return the number of findings, None where it could not be asked."""
+        section = self._settings.reconcile
+        if section.archive is None:
+            return None
+        try:
+            told = self._reconciler.reconcile(
+                section.archive, time.time() - section.hours_back * 3600.0, fetch=section.fetch, insist=False
+            )
+        except PeerError as error:
+            logger.warning("archive %s cannot be reconciled with: %s", section.archive, error)
+            return None
+        for each in told.found:
+            logger.warning("study %s: %s: %s", each.study.study_uid, each.verdict.finding, each.verdict.words)
+        return len(told.found)
+
+    def fetch_studies(self) -> int:
+        """Fetch what a watch or a reconciliation wants, STAT first, until nothing waits; return how many studies."""
+        if not self._fetching_studies.acquire(blocking=False):
+            return 0
+        try:
+            count = 0
+            while self._fetcher.fetch_next("watch", "reconcile") is not None:
+                count += 1
+            return count
+        finally:
+            self._fetching_studies.release()
+
     # -- the archive's counts -----------------------------------------------------------------------------------------
 
     def count_waiting(self) -> int:
@@ -174,7 +210,7 @@ class Outside:
             )
             # What is no image may be somebody else's report on the study: it is not waited for.
             named = {
-                f"{OPTIONAL if modality in _NO_IMAGES else ''}{series}": number
+                f"{OPTIONAL if modality in NO_IMAGES else ''}{series}": number
                 for series, (modality, number) in counts.items()
                 if series not in ours and number
             }

@@ -50,9 +50,11 @@ class PriorFetcher:
         self._section = settings.priors
         self._store = store
         self._peer = Peer.of(settings.destination[settings.priors.archive], settings.node.ae_title)
+        # How long the archive took for the last question: a measure of its load.
+        self.response_seconds = 0.0
         self._spool = Spool(settings.data_dir / stored.FOLDER, settings.receive.disk_reserve_bytes)
 
-    def fetch(self, order: Order, order_id: int) -> list[dict[str, Any]]:
+    def fetch(self, order: Order, order_id: int | None) -> list[dict[str, Any]]:
         """Fetch what is relevant for an order and not here yet; return what became of each study.
 
         Raises
@@ -86,14 +88,16 @@ class PriorFetcher:
             setattr(query, keyword, "")
         query.NumberOfStudyRelatedInstances = None
         with ClientAssociation(self._peer, [FIND_PROPOSAL]) as association:
+            asked = time.monotonic()
             found = [_earlier(each) for each in find(association, query) if each.get("StudyInstanceUID")]
+            self.response_seconds = time.monotonic() - asked
             found.sort(key=lambda study: study.study_date, reverse=True)
             return [
                 study if study.modalities else replace(study, modalities=modalities_of(association, study.study_uid))
                 for study in found[:_STUDIES_LOOKED_AT]
             ]
 
-    def _bring(self, chosen: Chosen, order_id: int) -> dict[str, Any]:
+    def _bring(self, chosen: Chosen, order_id: int | None) -> dict[str, Any]:
         study = chosen.study
         facts: dict[str, Any] = {"study_uid": study.study_uid, "why": chosen.words, "study_date": study.study_date}
         with self._store.read() as connection:
@@ -111,7 +115,9 @@ class PriorFetcher:
             ways.append(("move", self._move))
         return {**facts, **self._by(ways, study.study_uid, order_id)}
 
-    def _by(self, ways: list[tuple[str, Callable[[str], Retrieved]]], study_uid: str, order_id: int) -> dict[str, Any]:
+    def _by(
+        self, ways: list[tuple[str, Callable[[str], Retrieved]]], study_uid: str, order_id: int | None
+    ) -> dict[str, Any]:
         """The first way that the archive offers."""
         message = ""
         for method, retrieve in ways:

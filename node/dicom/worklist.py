@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.query import find
 from node.orders import Code, Order
 from node.settings import WorklistSection
+from node.site_time import seconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def read_order(found: Dataset) -> Order:
         modality=_text(step, "Modality"),
         station_ae_title=_text(step, "ScheduledStationAETitle"),
         station_name=_text(step, "ScheduledStationName"),
-        starts_at=_moment(
+        starts_at=seconds_of(
             _text(step, "ScheduledProcedureStepStartDate"), _text(step, "ScheduledProcedureStepStartTime")
         ),
         step_id=_text(step, "ScheduledProcedureStepID"),
@@ -216,12 +216,3 @@ def _codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
         for item in items
     )
     return tuple(code for code in codes if code.value)
-
-
-def _moment(date: str, clock: str) -> float | None:
-    """Seconds since the epoch of a date and time by the site's wall clock; None where they do not parse."""
-    digits = (clock.split(".")[0].replace(":", "") + "000000")[:6]
-    try:
-        return time.mktime(time.strptime(date + digits, "%Y%m%d%H%M%S"))
-    except (ValueError, OverflowError):
-        return None

@@ -69,7 +69,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
     with timings.step("load"):
         model = _serving(spec, registry, spec.model_id)
         generator = _serving(spec, registry, spec.report_model) if spec.report_model else None
-        study = load_study(spec.files)
+        study = load_study(spec.files, corrected=spec.corrected)
     try:
         with timings.step("load"):
             sources = fill_roles(study, model.card.inputs)
@@ -115,7 +115,7 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
     """
     with timings.step("load"):
         stored = read_stored(file)
-        study = load_study(spec.files)
+        study = load_study(spec.files, corrected=spec.corrected)
         source = None
         if stored.source_role:
             source = fill_roles(study, registry.get(spec.model_id).card.inputs)[stored.source_role]
@@ -133,7 +133,7 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
 def not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:
     """Assessment of a run that failed: headers only, no model."""
     with timings.step("load"):
-        study = load_study(spec.files, pixels=False)
+        study = load_study(spec.files, pixels=False, corrected=spec.corrected)
     refusal = RefusalReason(reason.code, reason.message, reason.remedy, reason.detail)
     try:
         model = registry.get(spec.model_id)

@@ -25,7 +25,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
 from models.errors import NodeError, StoredResultDamaged, Transient
 from node import doorbell, log, planning, priors
-from node.archive import approvals, ledger
+from node.archive import approvals, ledger, signed_reports
 from node.archive.engine import Store, open_store
 from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
@@ -54,6 +54,7 @@ from node.status import run_folder
 _LOG = log.logger("dispatcher")
 POLL_SECONDS = 2.0
 _STATUS_DEADLINE_SECONDS = 120.0
+AFTER_SIGNING = "after_signing"  # key of a sentence (models.phrases_…)
 
 
 def run_dispatcher(settings: Settings, stopping: threading.Event, *, stat_only: bool = False) -> None:
@@ -208,8 +209,12 @@ class Dispatcher:
         def abandoned() -> bool:
             return beat.lost or self._stopping.is_set()
 
+        marked = False
         try:
             spec = self._spec(job, folder)
+            if marked := job.kind is JobKind.RUN and self._signed_at(job) is not None:
+                # Said in the result itself: whoever finds it later must not take it for part of the report.
+                spec = spec.model_copy(update={"limitations": [*spec.limitations, AFTER_SIGNING]})
             if spec.retraction is not None and not spec.retraction.objects:
                 bundle = ResultBundle(outcome="nothing_to_retract")
             else:
@@ -234,7 +239,12 @@ class Dispatcher:
         if bundle.failure is not None:
             self._failed(job, bundle.failure, folder, abandoned)
         else:
-            self._finished(job, bundle)
+            self._finished(job, bundle, marked=marked)
+
+    def _signed_at(self, job: LeasedJob) -> float | None:
+        """When the report of the study was signed, where it was."""
+        with self._store.read() as connection:
+            return signed_reports.useful_until(connection, job.study_uid)
 
     def _give_back(self, job: LeasedJob) -> None:
         with self._store.write() as connection:
@@ -271,6 +281,7 @@ class Dispatcher:
             threads=self._settings.jobs.threads,
             procedures=content.get("procedures", []),
             limitations=content.get("limitations", []),
+            corrected=content.get("corrected", {}),
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )
@@ -305,7 +316,8 @@ class Dispatcher:
             "prior": priors.of_run(connection, run, self._settings),
         }
 
-    def _finished(self, job: LeasedJob, bundle: ResultBundle) -> None:
+    def _finished(self, job: LeasedJob, bundle: ResultBundle, *, marked: bool) -> None:
+        """End a job with its result; a run that does not say that the report was signed meanwhile is run once more."""
         facts = _facts_of_result(job, bundle)
         objects = self._placed(job, self._wanted(job, bundle, facts))
         stored = None if bundle.stored is None else place_result(self._outbox, bundle.stored, study_uid=job.study_uid)
@@ -320,6 +332,12 @@ class Dispatcher:
         }
         with self._store.write() as connection:
             now = time.time()
+            signed_at = signed_reports.useful_until(connection, job.study_uid)
+            may_mark = job.kind is JobKind.RUN and not job.shadow and self._settings.hl7.late_results == "mark"
+            if signed_at is not None and may_mark and not marked:
+                queue.give_back(connection, now, job.id, self._owner)
+                log.say(_LOG, 20, "the report was signed during the run; it runs again to say so", job=job.id)
+                return
             queue.finish(connection, now, job.id, self._owner, result=result)
             if refusal := bundle.summary.get("refusal"):
                 ledger.record(
@@ -336,7 +354,7 @@ class Dispatcher:
                 ledger.record(
                     connection, now, ledger.Kind.OBJECT_CHECKED, study_uid=job.study_uid, job_id=job.id, **checked
                 )
-            self._freeze(connection, job, objects, facts)
+            self._freeze(connection, job, objects, facts, marked=marked)
             self._replace_earlier(connection, now, job, objects)
         self._ring()
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
@@ -422,13 +440,33 @@ class Dispatcher:
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
 
-    def _freeze(self, connection: Any, job: LeasedJob, objects: Sequence[WrittenObject], facts: ResultFacts) -> None:
+    def _late(self, connection: Any, job: LeasedJob, *, marked: bool) -> bool:
+        """Record a result that comes after the report was signed; whether it stays here for that."""
+        signed_at = signed_reports.useful_until(connection, job.study_uid)
+        # That an earlier result does not hold any more is told whenever it is so.
+        if signed_at is None or job.shadow or job.kind is JobKind.RETRACT:
+            return False
+        now, policy = time.time(), self._settings.hl7.late_results
+        facts: dict[str, Any] = {"late_seconds": round(now - signed_at, 1), "policy": policy, "marked": marked}
+        ledger.record(connection, now, ledger.Kind.RESULT_LATE, study_uid=job.study_uid, job_id=job.id, **facts)
+        return policy == "withhold"
+
+    def _freeze(
+        self,
+        connection: Any,
+        job: LeasedJob,
+        objects: Sequence[WrittenObject],
+        facts: ResultFacts,
+        *,
+        marked: bool = False,
+    ) -> None:
         """Make the objects final, and file deliveries and notifications, in the transaction that ends the job."""
         destinations: dict[str, list[str]] = {}
         further: dict[str, list[str]] = {}
         priority = int(job.priority)
         filed = job.specification["destinations"]
-        if not job.shadow and job.kind is JobKind.RUN:
+        withheld = self._late(connection, job, marked=marked)
+        if not withheld and not job.shadow and job.kind is JobKind.RUN:
             announced = announce(
                 connection,
                 time.time(),
@@ -440,7 +478,7 @@ class Dispatcher:
                 settings=self._settings,
             )
             priority, further = announced.priority, announced.destinations
-        for found in ({} if job.shadow else filed, further):
+        for found in ({} if withheld or job.shadow else filed, further):
             for profile, names in found.items():
                 known = destinations.setdefault(profile, [])
                 known += [name for name in names if name not in known]

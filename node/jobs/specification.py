@@ -127,6 +127,8 @@ class JobSpec(_Message):
         Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
     procedures : list of RequestedProcedure
         The order, where one agrees with the images.
+    corrected : dict
+        Attributes of the patient, by keyword, that hold instead of those in the files.
     limitations : list of str
         Keys of fixed sentences (``models.phrases_…``) for what is known of the study before the model runs.
     """
@@ -155,6 +157,7 @@ class JobSpec(_Message):
     anonymisation_key: str = Field(default="", repr=False)
     procedures: list[RequestedProcedure] = Field(default_factory=list)
     limitations: list[str] = Field(default_factory=list)
+    corrected: dict[str, str] = Field(default_factory=dict)
 
 
 class WrittenObject(_Message):

@@ -23,6 +23,8 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
     # What the order says is content, and so is what is said of the study before the model runs.
     if spec.procedures:
         parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)
+    if spec.corrected:
+        parameters["corrected"] = json.dumps(spec.corrected, sort_keys=True)
     if spec.limitations:
         parameters["limitations"] = " ".join(spec.limitations)
     return parameters

@@ -4,6 +4,7 @@ Every key is declared here, with unit and range; unknown keys, clashes and bad r
 file, key and remedy. Without any file the node works on loopback.
 """
 
+from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import (
     AvailabilitySection,
@@ -13,6 +14,7 @@ from node.settings.delivery import (
     ProfileSection,
 )
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
+from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import (
     EmailSection,
     EscalationSection,
@@ -49,6 +51,7 @@ __all__ = [
     "EscalationSection",
     "EvidenceSection",
     "FhirSection",
+    "Hl7InboundSection",
     "Hl7Section",
     "ImageMatch",
     "JobsSection",
@@ -65,6 +68,7 @@ __all__ = [
     "ProfileSection",
     "ReceiveSection",
     "ReceiveTlsSection",
+    "ReconcileSection",
     "RequestorSection",
     "RoleSection",
     "RuleMatch",
@@ -73,6 +77,7 @@ __all__ = [
     "Settings",
     "SourceSection",
     "StoreSection",
+    "WatchSection",
     "WebSection",
     "WebhookSection",
     "WorklistSection",

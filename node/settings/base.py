@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from node.settings.section import AETitle, Name, Port, Section
 from node.toml_file import DEFAULT_DATA_DIR
@@ -19,7 +20,18 @@ class NodeSection(Section):
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     language: Literal["en", "ja"] = "en"
     institution: str = ""
+    time_zone: str = ""
     jj1017_parts: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            if value:
+                ZoneInfo(value)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"time_zone: '{value}' is not known; write it like \"Asia/Tokyo\"") from error
+        return value
 
 
 class StoreSection(Section):

@@ -8,9 +8,11 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from node.errors import ConfigError
+from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
+from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
@@ -35,6 +37,9 @@ class Settings(Section):
     evidence: EvidenceSection = Field(default_factory=EvidenceSection)
     worklist: dict[Name, WorklistSection] = Field(default_factory=dict)
     priors: PriorsSection = Field(default_factory=PriorsSection)
+    reconcile: ReconcileSection = Field(default_factory=ReconcileSection)
+    watch: dict[Name, WatchSection] = Field(default_factory=dict)
+    hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
@@ -74,11 +79,21 @@ class Settings(Section):
             ("arrival.archive", self.arrival.archive),
             ("evidence.commitment_archive", self.evidence.commitment_archive),
             ("priors.archive", self.priors.archive),
+            ("reconcile.archive", self.reconcile.archive),
+            *((f"watch.{name}", name) for name in self.watch),
         ):
             if named is not None and named not in self.destination:
                 raise ValueError(f"{key}: there is no [destination.{named}]; add it")
-        if self.web.enabled and (self.web.host, self.web.port) in self.receive_addresses:
-            raise ValueError("web.port: the DICOM listener uses this port; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _ports(self) -> Self:
+        """No two services on one port."""
+        for name, section in (("hl7", self.hl7), ("web", self.web)):
+            if section.enabled and (section.host, section.port) in self.receive_addresses:
+                raise ValueError(f"{name}.port: the DICOM listener uses this port; choose another")
+        if self.hl7.enabled and self.web.enabled and (self.hl7.host, self.hl7.port) == (self.web.host, self.web.port):
+            raise ValueError("hl7.port: the console uses this port; choose another")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from node.archive import priors, tables
 from node.cli import app
 from node.dicom.outside import Outside
 from node.orders import Order
+from tests.archive_peers import dcmqrscp_archive, orthanc_archive
 from tests.modality_simulator import Modality
 from tests.network import Node, instance, node_settings, run_tool, running_node, tool_server, uid, wait_for
 from tests.orthanc_peer import running_orthanc
@@ -110,29 +111,8 @@ def _orders(node: Node) -> list[Any]:
     return sorted(node.rows(tables.orders), key=lambda row: row.starts_at)
 
 
-@contextmanager
-def _dcmqrscp(folder: Path, node_port: int) -> Iterator[int]:
-    port = free_port()
-    (folder / "qr").mkdir(parents=True)
-    config = folder / "qr.cfg"
-    config.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
-        f"HostTable BEGIN\nnode = (AINODE, 127.0.0.1, {node_port})\nHostTable END\n"
-        "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nARCHIVE {folder / 'qr'} RW (200, 1024mb) ANY\nAETable END\n"
-    )
-    with tool_server("dcmqrscp", "-c", config, port=port):
-        yield port
-
-
-@contextmanager
-def _orthanc(folder: Path, node_port: int) -> Iterator[int]:
-    with running_orthanc(folder / "orthanc", node_port=node_port, DicomAet="ARCHIVE") as orthanc:
-        yield orthanc.port
-
-
 @pytest.mark.parametrize("method", ["get", "move"])
-@pytest.mark.parametrize("archive", [_dcmqrscp, _orthanc])
+@pytest.mark.parametrize("archive", [dcmqrscp_archive, orthanc_archive])
 def test_priors_are_here_before_the_images(tmp_path: Path, archive: Any, method: str) -> None:
     worklist_file(tmp_path / "worklists" / "RIS", "a", _today(12))
     node_port = free_port()
@@ -142,7 +122,7 @@ def test_priors_are_here_before_the_images(tmp_path: Path, archive: Any, method:
         running_node(
             tmp_path,
             # Move Originator is read by either way of receiving.
-            receive={"port": node_port, "lane": "stock" if archive is _orthanc else "auto"},
+            receive={"port": node_port, "lane": "stock" if archive is orthanc_archive else "auto"},
             worklist=_section(worklist_port),
             destination={"pacs": {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}},
             priors={"archive": "pacs", "method": method},
@@ -164,7 +144,7 @@ def test_priors_are_here_before_the_images(tmp_path: Path, archive: Any, method:
         assert node.rows(tables.studies) == [] and node.rows(tables.instances) == [] and node.files() == []
         # Once is enough.
         assert outside.fetch_priors() == 0
-        if method == "move" and archive is _dcmqrscp:
+        if method == "move" and archive is dcmqrscp_archive:
             _moved_by_somebody_else(node, port)
 
 
