@@ -33,7 +33,7 @@ def _run(folder: Path, files: list[Path], corrected: dict[str, str]) -> ResultBu
         rule="r",
         model_id="infarct-adc-baseline",
         files=files,
-        profiles={"default": ProfileSection(languages=["en", "ja"], text_documents="shown_as_draft")},
+        profiles={"default": ProfileSection(languages=["en", "ja"], text_documents="shown_as_draft", maximum_series=4)},
         languages=["en"],
         identity=OFFLINE,
         output_dir=folder,
