@@ -22,6 +22,7 @@ from dicom_sr import (
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.illustration import Illustration
+from dicom_sr.lateness import say_late
 from dicom_sr.loaded import Kind
 from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
@@ -94,6 +95,7 @@ def _rendered(
         _require_one_grid(result)
         made = _results(Scene(result, study, header, source, context))
     name_predecessors(made, result.replaces, context.earlier)
+    say_late(made, result)
     return made
 
 

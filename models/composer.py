@@ -124,9 +124,9 @@ def _limits(facts: ReportFacts, words: Wording) -> list[str]:
 
 
 def _limitations(result: StudyResult, words: Wording) -> list[str]:
-    if result.outcome is Outcome.NOT_ASSESSED:
-        return []
     found = words.stated_when_found if result.outcome is Outcome.FOUND else ()
-    keys = dict.fromkeys((*words.always_stated, *found, *result.limitations))
+    # What always limits a method says nothing where it was not applied.
+    always = () if result.outcome is Outcome.NOT_ASSESSED else (*words.always_stated, *found)
+    keys = dict.fromkeys((*always, *result.limitations))
     # A key this release has no sentence for still reaches the reader, as it is.
     return [words.limitations.get(key, key) for key in keys]

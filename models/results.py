@@ -16,6 +16,9 @@ import numpy.typing as npt
 LabelMask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """Labels of voxels: 0 is background."""
 
+AFTER_SIGNING = "after_signing"
+"""Limitation of a result that comes after a physician has signed the report of the study."""
+
 
 @dataclass(frozen=True, slots=True)
 class CodedTerm:

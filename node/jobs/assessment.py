@@ -81,7 +81,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
     except MixedPatients:
         raise
     except Refused as refusal:
-        result = _refused(model, spec.parameters, refusal)
+        result = replace(_refused(model, spec.parameters, refusal), limitations=tuple(spec.limitations))
         return Assessment(study, replace(result, replaces=replaced(spec.predecessor)), None, None)
     result = replace(result, replaces=replaced(spec.predecessor))
     source, role = None, ""

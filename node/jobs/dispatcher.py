@@ -23,38 +23,34 @@ from sqlalchemy import null, select, update
 
 from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
-from models.errors import NodeError, StoredResultDamaged, Transient
-from node import doorbell, log, planning, priors
-from node.archive import approvals, ledger, signed_reports
+from models.errors import NodeError, Transient
+from models.results import AFTER_SIGNING
+from node import doorbell, log, planning
+from node.archive import ledger, signed_reports
 from node.archive.engine import Store, open_store
-from node.archive.placing import as_spool_error
 from node.archive.tables import jobs
-from node.delivery import outbox
 from node.delivery.outbox_files import place, place_result
-from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolDamaged, SpoolFull, StoreUnavailable
+from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolFull, StoreUnavailable
 from node.identity import load_identity
 from node.jobs import queue, versions
+from node.jobs.briefing import Briefing
 from node.jobs.executor import Executor, RunAbandoned, executor_for
+from node.jobs.freezing import freeze
 from node.jobs.heartbeat import Heartbeat
 from node.jobs.queue import JobKind, JobState, LeasedJob
 from node.jobs.specification import (
     Failure,
-    JobSpec,
     ResultBundle,
-    StoredFile,
     WrittenObject,
 )
-from node.notify.alerts import announce
 from node.notify.conditions import unwanted_profiles
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
-from node.settings import ProfileSection, Settings
-from node.site_secret import anonymisation_key
+from node.settings import Settings
 from node.status import run_folder
 
 _LOG = log.logger("dispatcher")
 POLL_SECONDS = 2.0
 _STATUS_DEADLINE_SECONDS = 120.0
-AFTER_SIGNING = "after_signing"  # key of a sentence (models.phrases_…)
 
 
 def run_dispatcher(settings: Settings, stopping: threading.Event, *, stat_only: bool = False) -> None:
@@ -97,6 +93,7 @@ class Dispatcher:
         self._store = store
         self._executor = executor
         self._identity = identity
+        self._briefing = Briefing(settings, store, identity)
         self._stat_only = stat_only
         self._owner = f"{socket.gethostname()[:24]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._bells = run_folder(settings.data_dir)
@@ -197,7 +194,7 @@ class Dispatcher:
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
                     if connection.execute(ours.values(result=_answer(objects))).rowcount:
-                        self._freeze(connection, job, objects, _facts_of_failure(job, failure))
+                        freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
                 self._ring()
             except RunAbandoned:
                 break
@@ -211,7 +208,7 @@ class Dispatcher:
 
         marked = False
         try:
-            spec = self._spec(job, folder)
+            spec = self._briefing.specify(job, folder)
             if marked := job.kind is JobKind.RUN and self._signed_at(job) is not None:
                 # Said in the result itself: whoever finds it later must not take it for part of the report.
                 spec = spec.model_copy(update={"limitations": [*spec.limitations, AFTER_SIGNING]})
@@ -249,72 +246,6 @@ class Dispatcher:
     def _give_back(self, job: LeasedJob) -> None:
         with self._store.write() as connection:
             queue.give_back(connection, time.time(), job.id, self._owner)
-
-    def _spec(self, job: LeasedJob, folder: Path, *, with_history: bool = True) -> JobSpec:
-        """The job with everything that is looked up at start."""
-        content = job.specification
-        spool = self._settings.data_dir / "spool"
-        files = [spool / path for path in content["files"]]
-        if missing := [path.name for path in files if not path.is_file()]:
-            raise SpoolDamaged(f"{len(missing)} of {len(files)} files are missing from the spool", files=missing[:10])
-        try:
-            folder.mkdir(parents=True, mode=0o700)
-        except OSError as error:
-            raise as_spool_error(error) from error
-        profiles = {name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()}
-        return JobSpec(
-            job_id=job.id,
-            study_uid=job.study_uid,
-            run=job.run,
-            rule=job.rule,
-            model_id=job.model_id,
-            report_model=content["report_model"],
-            model_folders=self._settings.models.folders,
-            approved=self._approved(),
-            parameters=content["parameters"],
-            files=files,
-            profiles=profiles,
-            languages=content["languages"],
-            identity=self._identity,
-            output_dir=folder,
-            deadline_seconds=content["deadline_seconds"],
-            threads=self._settings.jobs.threads,
-            procedures=content.get("procedures", []),
-            limitations=content.get("limitations", []),
-            corrected=content.get("corrected", {}),
-            anonymisation_key=anonymisation_key(self._settings, profiles.values()),
-            **(self._history(job) if with_history else {}),
-        )
-
-    def _approved(self) -> dict[str, str] | None:
-        if not self._settings.models.require_approval:
-            return None
-        with self._store.read() as connection:
-            return approvals.current(connection)
-
-    def _history(self, job: LeasedJob) -> dict[str, Any]:
-        """What the job has to know of earlier results."""
-        with self._store.read() as connection:
-            if job.kind is JobKind.RETRACT:
-                return {"retraction": versions.still_to_retract(connection, job)}
-            if job.kind is JobKind.RENDER:
-                return self._told_before(connection, job)
-            return {
-                "predecessor": versions.predecessor(connection, job, self._identity),
-                "prior": priors.find(connection, job, self._settings),
-            }
-
-    def _told_before(self, connection: Any, job: LeasedJob) -> dict[str, Any]:
-        """The stored result of the run that a job writes anew."""
-        run = queue.get(connection, job.parent_id or 0)
-        stored = ((run.result if run is not None else None) or {}).get("stored")
-        if stored is None:
-            raise StoredResultDamaged(f"run {job.parent_id} has left no stored result")
-        file = StoredFile.model_validate(stored)
-        return {
-            "stored": file.model_copy(update={"path": self._outbox / file.path}),
-            "prior": priors.of_run(connection, run, self._settings),
-        }
 
     def _finished(self, job: LeasedJob, bundle: ResultBundle, *, marked: bool) -> None:
         """End a job with its result; a run that does not say that the report was signed meanwhile is run once more."""
@@ -354,8 +285,8 @@ class Dispatcher:
                 ledger.record(
                     connection, now, ledger.Kind.OBJECT_CHECKED, study_uid=job.study_uid, job_id=job.id, **checked
                 )
-            self._freeze(connection, job, objects, facts, marked=marked)
-            self._replace_earlier(connection, now, job, objects)
+            if freeze(connection, job, objects, facts, self._settings, marked=marked):
+                self._replace_earlier(connection, now, job, objects)
         self._ring()
         log.say(_LOG, 20, "run ended", job=job.id, study=job.study_uid, outcome=bundle.outcome, **bundle.timings)
 
@@ -391,7 +322,7 @@ class Dispatcher:
             )
             if final:
                 connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(objects)))
-                self._freeze(connection, job, objects, _facts_of_failure(job, failure))
+                freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
             if mixed:
                 reason = f"{planning.MIXED_PATIENTS}: {failure.message}"
                 planning.hold(connection, now, job.study_uid, reason=reason)
@@ -410,7 +341,7 @@ class Dispatcher:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             # A run that failed replaces nothing and compares with nothing.
-            spec = self._spec(job, folder, with_history=False).model_copy(
+            spec = self._briefing.specify(job, folder, with_history=False).model_copy(
                 update={"status_only": reason, "deadline_seconds": _STATUS_DEADLINE_SECONDS}
             )
             bundle = self._executor.run(spec, abandoned=abandoned)
@@ -439,58 +370,6 @@ class Dispatcher:
 
     def _placed(self, job: LeasedJob, bundle: ResultBundle) -> list[WrittenObject]:
         return [place(self._outbox, each, study_uid=job.study_uid) for each in bundle.objects]
-
-    def _late(self, connection: Any, job: LeasedJob, *, marked: bool) -> bool:
-        """Record a result that comes after the report was signed; whether it stays here for that."""
-        signed_at = signed_reports.useful_until(connection, job.study_uid)
-        # That an earlier result does not hold any more is told whenever it is so.
-        if signed_at is None or job.shadow or job.kind is JobKind.RETRACT:
-            return False
-        now, policy = time.time(), self._settings.hl7.late_results
-        facts: dict[str, Any] = {"late_seconds": round(now - signed_at, 1), "policy": policy, "marked": marked}
-        ledger.record(connection, now, ledger.Kind.RESULT_LATE, study_uid=job.study_uid, job_id=job.id, **facts)
-        return policy == "withhold"
-
-    def _freeze(
-        self,
-        connection: Any,
-        job: LeasedJob,
-        objects: Sequence[WrittenObject],
-        facts: ResultFacts,
-        *,
-        marked: bool = False,
-    ) -> None:
-        """Make the objects final, and file deliveries and notifications, in the transaction that ends the job."""
-        destinations: dict[str, list[str]] = {}
-        further: dict[str, list[str]] = {}
-        priority = int(job.priority)
-        filed = job.specification["destinations"]
-        withheld = self._late(connection, job, marked=marked)
-        if not withheld and not job.shadow and job.kind is JobKind.RUN:
-            announced = announce(
-                connection,
-                time.time(),
-                job_id=job.id,
-                study_uid=job.study_uid,
-                priority=priority,
-                facts=facts,
-                further=job.specification.get("further", {}),
-                settings=self._settings,
-            )
-            priority, further = announced.priority, announced.destinations
-        for found in ({} if withheld or job.shadow else filed, further):
-            for profile, names in found.items():
-                known = destinations.setdefault(profile, [])
-                known += [name for name in names if name not in known]
-        outbox.freeze(
-            connection,
-            time.time(),
-            job_id=job.id,
-            study_uid=job.study_uid,
-            objects=objects,
-            destinations=destinations,
-            priority=priority,
-        )
 
     def _ring(self) -> None:
         doorbell.ring(self._bells, doorbell.SENDER)

@@ -59,6 +59,9 @@ def test_every_object_carries_what_holds(tmp_path: Path) -> None:
     assert {_identity(dcmread(each.path))[0] for each in plain.objects} == {JAPANESE_PATIENT.patient_id}
     # Other content has other UIDs.
     assert not {each.sop_instance_uid for each in plain.objects} & {each.sop_instance_uid for each in corrected.objects}
+    # Wherever a series of this set goes, its description says that the report had been signed.
+    assert {str(result.SeriesDescription)[:5] for result in results} == {"LATE,"}
+    assert not [each for each in plain.objects if str(dcmread(each.path).SeriesDescription).startswith("LATE")]
     told = json.dumps([result.to_json_dict() for result in results], ensure_ascii=False)
     assert JAPANESE_PATIENT.patient_id not in told and "山田" not in told
     for sentence in ("LATE: the report of this study had been signed", "遅延", "an earlier identity of this patient"):

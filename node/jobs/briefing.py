@@ -1,0 +1,110 @@
+"""What a child is told of a job: its specification, with everything that is looked up when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dicom_sr.identity import NodeIdentity
+from models.errors import StoredResultDamaged
+from node import priors
+from node.archive import approvals
+from node.archive.engine import Store
+from node.archive.placing import as_spool_error
+from node.errors import SpoolDamaged
+from node.jobs import queue, versions
+from node.jobs.queue import JobKind, LeasedJob
+from node.jobs.specification import JobSpec, StoredFile
+from node.settings import ProfileSection, Settings
+from node.site_secret import anonymisation_key
+
+
+class Briefing:
+    """Makes specifications.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Store
+    identity : NodeIdentity
+        Stands in every object.
+    """
+
+    def __init__(self, settings: Settings, store: Store, identity: NodeIdentity) -> None:
+        self._settings = settings
+        self._store = store
+        self._identity = identity
+
+    def specify(self, job: LeasedJob, folder: Path, *, with_history: bool = True) -> JobSpec:
+        """The job with everything that is looked up at start.
+
+        Raises
+        ------
+        SpoolDamaged
+            Files the job takes are missing.
+        StoredResultDamaged
+            The run whose result is to be written anew has left none.
+        """
+        content = job.specification
+        spool = self._settings.data_dir / "spool"
+        files = [spool / path for path in content["files"]]
+        if missing := [path.name for path in files if not path.is_file()]:
+            raise SpoolDamaged(f"{len(missing)} of {len(files)} files are missing from the spool", files=missing[:10])
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise as_spool_error(error) from error
+        profiles = {name: ProfileSection.model_validate(each) for name, each in content["profiles"].items()}
+        return JobSpec(
+            job_id=job.id,
+            study_uid=job.study_uid,
+            run=job.run,
+            rule=job.rule,
+            model_id=job.model_id,
+            report_model=content["report_model"],
+            model_folders=self._settings.models.folders,
+            approved=self._approved(),
+            parameters=content["parameters"],
+            files=files,
+            profiles=profiles,
+            languages=content["languages"],
+            identity=self._identity,
+            output_dir=folder,
+            deadline_seconds=content["deadline_seconds"],
+            threads=self._settings.jobs.threads,
+            procedures=content.get("procedures", []),
+            limitations=content.get("limitations", []),
+            corrected=content.get("corrected", {}),
+            anonymisation_key=anonymisation_key(self._settings, profiles.values()),
+            **(self._history(job) if with_history else {}),
+        )
+
+    def _approved(self) -> dict[str, str] | None:
+        if not self._settings.models.require_approval:
+            return None
+        with self._store.read() as connection:
+            return approvals.current(connection)
+
+    def _history(self, job: LeasedJob) -> dict[str, Any]:
+        """What the job has to know of earlier results."""
+        with self._store.read() as connection:
+            if job.kind is JobKind.RETRACT:
+                return {"retraction": versions.still_to_retract(connection, job)}
+            if job.kind is JobKind.RENDER:
+                return self._told_before(connection, job)
+            return {
+                "predecessor": versions.predecessor(connection, job, self._identity),
+                "prior": priors.find(connection, job, self._settings),
+            }
+
+    def _told_before(self, connection: Any, job: LeasedJob) -> dict[str, Any]:
+        """The stored result of the run that a job writes anew."""
+        run = queue.get(connection, job.parent_id or 0)
+        stored = ((run.result if run is not None else None) or {}).get("stored")
+        if stored is None:
+            raise StoredResultDamaged(f"run {job.parent_id} has left no stored result")
+        file = StoredFile.model_validate(stored)
+        return {
+            "stored": file.model_copy(update={"path": self._settings.data_dir / "outbox" / file.path}),
+            "prior": priors.of_run(connection, run, self._settings),
+        }
