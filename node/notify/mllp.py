@@ -7,10 +7,10 @@ import ssl
 import time
 
 from node.dicom.tls import client_context
-from node.errors import NoResponse, PeerNotTrusted, PeerUnreachable, TlsUnusable
+from node.errors import Hl7Rejected, NoResponse, PeerNotTrusted, PeerUnreachable, TlsUnusable
+from node.hl7.framing import BlockReader, framed
 from node.settings import Hl7Section
 
-START, END = b"\x0b", b"\x1c\r"
 _LONGEST_ANSWER = 1 << 20
 
 
@@ -26,7 +26,8 @@ class MllpConnection:
     def __init__(self, section: Hl7Section) -> None:
         self._section = section
         self._socket: socket.socket | None = None
-        self._received = b""
+        self._reader = BlockReader(_LONGEST_ANSWER)
+        self._blocks: list[bytes] = []
 
     def __enter__(self) -> MllpConnection:
         address = (self._section.host, self._section.port)
@@ -64,7 +65,7 @@ class MllpConnection:
         assert self._socket is not None  # used within the context
         self._socket.settimeout(self._section.response_timeout_seconds)
         try:
-            self._socket.sendall(START + message + END)
+            self._socket.sendall(framed(message))
         except OSError as error:
             raise NoResponse(f"{self}: the connection was lost ({type(error).__name__})") from error
 
@@ -81,18 +82,13 @@ class MllpConnection:
         NoResponse
             None came in time, or the connection was lost.
         """
-        while (block := self._block()) is None:
-            self._received += self._chunk(until)
-            if len(self._received) > _LONGEST_ANSWER:
-                raise NoResponse(f"{self}: the acknowledgement has no end")
-        return block
-
-    def _block(self) -> bytes | None:
-        end = self._received.find(END)
-        if end < 0:
-            return None
-        block, self._received = self._received[:end], self._received[end + len(END) :]
-        return block.rpartition(START)[2]
+        while not self._blocks:
+            chunk = self._chunk(until)
+            try:
+                self._blocks += self._reader.feed(chunk)
+            except Hl7Rejected as error:
+                raise NoResponse(f"{self}: the acknowledgement has no end") from error
+        return self._blocks.pop(0)
 
     def _chunk(self, until: float) -> bytes:
         assert self._socket is not None  # used within the context
