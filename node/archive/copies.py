@@ -20,6 +20,7 @@ IDENTITY = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth
 """Attributes that are corrected, beside the Study Instance UID."""
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:uid, 0))")
+_STUDY_LOCK = select(studies.c.study_uid).where(studies.c.study_uid == bindparam("study_uid")).with_for_update()
 _COPIES = select(instances).where(instances.c.sop_instance_uid == bindparam("uid")).order_by(instances.c.id)
 # Smaller than any time between two transactions; larger than what a float of seconds since the epoch can lose.
 _TICK_SECONDS = 1e-5
@@ -37,6 +38,12 @@ def lock_instances(connection: Connection, sop_instance_uids: Sequence[str]) -> 
     if connection.dialect.name == Dialect.POSTGRESQL:
         for uid in sop_instance_uids:
             connection.execute(_LOCK, {"uid": uid})
+
+
+def lock_study(connection: Connection, study_uid: str) -> None:
+    """Keep others from changing a study before this transaction ends. On SQLite nobody else writes anyway."""
+    if connection.dialect.name == Dialect.POSTGRESQL:
+        connection.execute(_STUDY_LOCK, {"study_uid": study_uid})
 
 
 def changed_attributes(old: Row[Any], header: InstanceHeader) -> list[str]:

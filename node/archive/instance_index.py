@@ -30,8 +30,10 @@ _IS_OURS = select(exists().where(objects.c.sop_instance_uid == bindparam("uid"))
 _OURS_AMONG = select(objects.c.sop_instance_uid).where(
     objects.c.sop_instance_uid.in_(bindparam("uids", expanding=True))
 )
-_KNOWN_AMONG = select(instances.c.sop_instance_uid).where(
-    instances.c.sop_instance_uid.in_(bindparam("uids", expanding=True))
+_KNOWN_AMONG = (
+    select(instances.c.sop_instance_uid, instances.c.study_uid)
+    .where(instances.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
+    .distinct()
 )
 
 
@@ -108,10 +110,9 @@ def record_instance(
     """
     check_uids(header)
     ours = made_here or bool(connection.execute(_IS_OURS, {"uid": header.sop_instance_uid}).scalar_one())
-    if not ours:
-        # First, because the row lock it takes makes copies of one instance follow each other on PostgreSQL.
-        _wake_study(connection, now, header)
     before = copies.lock_copies(connection, header.sop_instance_uid)
+    if not ours:
+        _wake_studies(connection, [(now, header)], {row.study_uid for row in before})
     inserted = insert_missing(
         connection,
         instances,
@@ -189,10 +190,11 @@ def record_instances(connection: Connection, arrivals: Sequence[Arrival]) -> lis
     times = Counter(arrival.header.sop_instance_uid for arrival in arrivals)
     ours = set(connection.execute(_OURS_AMONG, {"uids": sorted(times)}).scalars())
     ours |= {arrival.header.sop_instance_uid for arrival in arrivals if arrival.made_here}
-    _wake_studies(connection, [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in ours])
     copies.lock_instances(connection, sorted(times))
-    known = set(connection.execute(_KNOWN_AMONG, {"uids": sorted(times)}).scalars())
-    known |= {uid for uid, count in times.items() if count > 1}
+    there = connection.execute(_KNOWN_AMONG, {"uids": sorted(times)}).all()
+    waking = those_that_wake([arrival for arrival in arrivals if arrival.header.sop_instance_uid not in ours])
+    _wake_studies(connection, [(each.at, each.header) for each in waking], {row.study_uid for row in there})
+    known = {row.sop_instance_uid for row in there} | {uid for uid, count in times.items() if count > 1}
     fresh = [arrival for arrival in arrivals if arrival.header.sop_instance_uid not in known]
     if fresh:
         rows = [instance_values(arrival, ours=arrival.header.sop_instance_uid in ours) for arrival in fresh]
@@ -314,9 +316,20 @@ def _event(recorded: Recorded) -> str:
     return f"instance.{'received' if recorded is Recorded.NEW else recorded}"
 
 
-def _wake_studies(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    for arrival in those_that_wake(arrivals):
-        _wake_study(connection, arrival.at, arrival.header)
+def _wake_studies(connection: Connection, arriving: Sequence[tuple[float, InstanceHeader]], losing: set[str]) -> None:
+    """Wake the studies of what arrives, and lock those that a correction may take a copy from.
+
+    The caller has the locks of the instances. All receivers take those first and then the studies in the order of their
+    UIDs, so that on PostgreSQL none waits for another that waits for it.
+    """
+    woken = {header.study_uid for _, header in arriving}
+    steps: list[tuple[str, float, InstanceHeader | None]] = [(uid, 0.0, None) for uid in losing - woken]
+    steps += [(header.study_uid, now, header) for now, header in arriving]
+    for study_uid, now, header in sorted(steps, key=lambda step: step[0]):
+        if header is None:
+            copies.lock_study(connection, study_uid)
+        else:
+            connection.execute(waking_statement(connection.dialect.name), study_values(now, header))
 
 
 def those_that_wake(arrivals: Sequence[Arrival]) -> list[Arrival]:
@@ -339,10 +352,6 @@ def _identity(header: InstanceHeader) -> dict[str, Any]:
         **{name: getattr(header, name) for name in copies.IDENTITY},
         "headers": header.routing,
     }
-
-
-def _wake_study(connection: Connection, now: float, header: InstanceHeader) -> None:
-    connection.execute(waking_statement(connection.dialect.name), study_values(now, header))
 
 
 def study_values(now: float, header: InstanceHeader) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from sqlalchemy import Connection, exc, select, text, update
 from node.archive import copies, index, migration, tables
 from node.archive.engine import Store, make_engine, open_store, upgrade
 from node.archive.index import Recorded
+from node.archive.instance_index import Arrival
 from node.correction import outdated_deliveries, take_back
 from node.delivery import outbox
-from node.errors import LeaseLost, StoreUnavailable
+from node.errors import LeaseLost
 from node.jobs import queue
 from node.settings import Settings
-from tests.integration.test_store_index import record
+from tests.integration.test_store_index import header, record
 from tests.integration.test_store_outbox import freeze, written
 from tests.integration.test_store_queue import add, take
 
@@ -217,24 +218,20 @@ def test_the_database_allows_one_active_copy(store: Store) -> None:
         connection.execute(update(tables.instances).values(active=True))
 
 
-def test_receivers_at_once_leave_one_active_copy(store: Store) -> None:
-    """Copies with other patients and other studies by several receivers, in opposite orders."""
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_receivers_at_once_leave_one_active_copy(store: Store, together: int) -> None:
+    """Copies with other patients and other studies by several receivers, in opposite orders, some in a transaction."""
     uids = [f"1.7.{number}" for number in range(4)]
     failures: list[BaseException] = []
 
     def receive(number: int) -> None:
-        for uid in uids if number % 2 else reversed(uids):
-            for _ in range(50):  # as often as it takes: the count of rows below tells of one that was given up
-                try:
-                    with store.write() as connection:
-                        facts = {"patient_id": f"P{number}", "study_uid": f"1.2.{number % 3}"}
-                        record(connection, digest=f"{uid}-{number}", sop_instance_uid=uid, association="a", **facts)
-                    break
-                except StoreUnavailable:  # a deadlock: the sender gets A700 and tries again
-                    continue
-                except BaseException as error:
-                    failures.append(error)
-                    return
+        mine = [_moving(uid, number) for uid in (uids if number % 2 else reversed(uids))]
+        try:
+            for first in range(0, len(mine), together):
+                with store.write() as connection:
+                    index.record_instances(connection, mine[first : first + together])
+        except BaseException as error:
+            failures.append(error)
 
     threads = [threading.Thread(target=receive, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -246,6 +243,12 @@ def test_receivers_at_once_leave_one_active_copy(store: Store) -> None:
         rows = connection.execute(select(tables.instances)).all()
     assert len(rows) == 24
     assert sorted(row.sop_instance_uid for row in rows if row.active) == uids
+
+
+def _moving(uid: str, receiver: int) -> Arrival:
+    facts = {"sop_instance_uid": uid, "patient_id": f"P{receiver}", "study_uid": f"1.2.{receiver % 3}"}
+    digest = f"{uid}-{receiver}"
+    return Arrival(100.0 + receiver, header(**facts), f"{digest}.dcm", digest, 1, "a", "MR1", "AINODE")
 
 
 def test_upgrade_chooses_the_copy_that_counted_before(empty_settings: Settings) -> None:
