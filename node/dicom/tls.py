@@ -18,7 +18,7 @@ from typing import Any
 
 from node.errors import TlsUnusable
 from node.file_state import file_state
-from node.settings import ClientTlsSection, ReceiveTlsSection, Settings
+from node.settings import ClientTlsSection, ServerTlsSection, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ class _Role(StrEnum):
     CLIENT = "client"
 
 
-def server_context(section: ReceiveTlsSection, where: str = "receive.tls") -> ssl.SSLContext:
+def server_context(section: ServerTlsSection, where: str = "receive.tls") -> ssl.SSLContext:
     """Context of the listener. The files are tried out: what this accepts, works.
 
     Parameters
     ----------
-    section : ReceiveTlsSection
+    section : ServerTlsSection
         With certificate and key.
     where : str
         How messages name the section.
@@ -88,14 +88,22 @@ def check(settings: Settings) -> datetime | None:
         As :func:`server_context`.
     """
     ends: list[datetime] = []
-    if settings.receive.tls.enabled:
-        server_context(settings.receive.tls)
-        ends.append(_valid_until(settings.receive.tls, "receive.tls", _Role.SERVER))
+    for where, listener in _server_sections(settings):
+        server_context(listener, where)
+        ends.append(_valid_until(listener, where, _Role.SERVER))
     for where, section in _client_sections(settings):
         client_context(section, where)
         if section.certificate is not None:
             ends.append(_valid_until(section, where, _Role.CLIENT))
     return min(ends, default=None)
+
+
+def _server_sections(settings: Settings) -> Iterator[tuple[str, ServerTlsSection]]:
+    """Every table of TLS of a listener that is on, with its name in the configuration."""
+    if settings.receive.tls.enabled:
+        yield "receive.tls", settings.receive.tls
+    if settings.hl7.enabled and settings.hl7.tls.enabled:
+        yield "hl7.tls", settings.hl7.tls
 
 
 def _client_sections(settings: Settings) -> Iterator[tuple[str, ClientTlsSection]]:
@@ -141,11 +149,15 @@ class RotatingContext:
 
     @classmethod
     def of_listener(
-        cls, section: ReceiveTlsSection, tell: Callable[[TlsUnusable | None], None] = lambda error: None
+        cls,
+        section: ServerTlsSection,
+        tell: Callable[[TlsUnusable | None], None] = lambda error: None,
+        *,
+        where: str = "receive.tls",
     ) -> RotatingContext:
-        """The listener's context."""
+        """A listener's context."""
         files = [path for path in (section.certificate, section.key, section.ca) if path is not None]
-        return cls(lambda: server_context(section), files, tell)
+        return cls(lambda: server_context(section, where), files, tell)
 
     def current(self) -> ssl.SSLContext | None:
         """The context of the files as they are, or the last that could be used; None where none ever could."""
@@ -252,7 +264,7 @@ def _try_out(certificate: Path, key: Path, where: str, role: _Role) -> dict[str,
     return judging_end.getpeercert() or {}
 
 
-def _valid_until(section: ReceiveTlsSection | ClientTlsSection, where: str, role: _Role) -> datetime:
+def _valid_until(section: ServerTlsSection | ClientTlsSection, where: str, role: _Role) -> datetime:
     assert section.certificate is not None
     assert section.key is not None
     return _as_time(_try_out(section.certificate, section.key, where, role)["notAfter"])

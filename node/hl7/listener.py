@@ -10,8 +10,12 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 from node import log
-from node.archive.engine import open_store
-from node.errors import ConfigError, Hl7Rejected
+from node.archive import ledger
+from node.archive.engine import Store, open_store
+from node.dicom.security_log import SecurityLog
+from node.dicom.tls import RotatingContext
+from node.dicom.tls_gate import TlsGate, TlsRefusal
+from node.errors import ConfigError, Hl7Rejected, TlsUnusable
 from node.hl7.acknowledgement import Code, acknowledgement
 from node.hl7.framing import BlockReader, framed
 from node.hl7.inbox import Inbox
@@ -30,13 +34,34 @@ def run_hl7(settings: Settings, stopping: threading.Event) -> None:
     """Run until ``stopping`` is set."""
     store = open_store(settings)
     try:
-        listener = Listener(settings.hl7, Inbox(settings.hl7, store, run_folder(settings.data_dir)).take)
+        inbox = Inbox(settings.hl7, store, run_folder(settings.data_dir))
+        listener = Listener(settings.hl7, inbox.take, tls_gate(settings.hl7, store))
         host, port = listener.start()
-        log.say(_LOG, 20, "listening for HL7", host=host, port=port)
+        log.say(_LOG, 20, "listening for HL7", host=host, port=port, tls=settings.hl7.tls.enabled)
         stopping.wait()
         listener.stop()
     finally:
         store.close()
+
+
+def tls_gate(section: Hl7InboundSection, store: Store) -> TlsGate | None:
+    """What connections pass through first where TLS is on; refusals and renewed files stand in the ledger."""
+    if not section.tls.enabled:
+        return None
+    events = SecurityLog(store)
+
+    def refused(reason: TlsRefusal, address: str) -> None:
+        events.refused(ledger.Kind.TLS_REFUSED, reason=reason.value, address=address, service="HL7")
+
+    def renewed(error: TlsUnusable | None) -> None:
+        if error is None:
+            events.note(ledger.Kind.TLS_RENEWED, service="HL7")
+        else:
+            events.note(ledger.Kind.TLS_UNUSABLE, message=error.message, service="HL7")
+
+    context = RotatingContext.of_listener(section.tls, renewed, where="hl7.tls")
+    context.current()
+    return TlsGate(context, seconds=section.tls.handshake_seconds, refused=refused)
 
 
 class Listener:
@@ -47,11 +72,16 @@ class Listener:
     section : Hl7InboundSection
     take : callable
         Carries a message out and gives the acknowledgement, None for none.
+    gate : TlsGate or None
+        What a connection passes through first; None without TLS.
     """
 
-    def __init__(self, section: Hl7InboundSection, take: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self, section: Hl7InboundSection, take: Callable[[bytes], bytes | None], gate: TlsGate | None = None
+    ) -> None:
         self._section = section
         self._take = take
+        self._gate = gate
         self._networks = [ip_network(each, strict=False) for each in section.allow or _LOOPBACK]
         self._slots = threading.BoundedSemaphore(section.maximum_connections)
         self._stopping = threading.Event()
@@ -108,7 +138,7 @@ class Listener:
                 logger.warning("a connection from %s was refused: there are hl7.maximum_connections", address[0])
                 connection.close()
             else:
-                thread = threading.Thread(target=self._serve, args=(connection,), name="hl7", daemon=True)
+                thread = threading.Thread(target=self._serve, args=(connection, address[0]), name="hl7", daemon=True)
                 self._threads = [each for each in self._threads if each.is_alive()]
                 self._threads.append(thread)
                 thread.start()
@@ -118,11 +148,14 @@ class Listener:
         mapped = getattr(peer, "ipv4_mapped", None)
         return any((mapped or peer) in network for network in self._networks)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, address: str) -> None:
         try:
-            with connection:
-                connection.settimeout(_POLL_SECONDS)
-                self._converse(connection)
+            admitted = self._gate.admit(connection, address) if self._gate else connection
+            if admitted is None:
+                return
+            with admitted:
+                admitted.settimeout(_POLL_SECONDS)
+                self._converse(admitted)
         except OSError as error:
             logger.info("a connection was lost: %s", error.strerror or type(error).__name__)
         finally:

@@ -27,6 +27,7 @@ from node.settings.notify import (
 )
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
+from node.settings.server_tls import ServerTlsSection
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
 from node.settings.work import (
@@ -74,6 +75,7 @@ __all__ = [
     "RuleMatch",
     "RuleSection",
     "Section",
+    "ServerTlsSection",
     "Settings",
     "SourceSection",
     "StoreSection",

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from node.settings.section import Network, Port, Section
+from node.settings.server_tls import ServerTlsSection
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -18,6 +19,7 @@ class Hl7InboundSection(Section):
     host: str = "127.0.0.1"
     port: Port = 2575
     allow: list[Network] = Field(default_factory=list)
+    tls: ServerTlsSection = Field(default_factory=ServerTlsSection)
     maximum_connections: int = Field(default=16, ge=1, le=1024)
     maximum_message_bytes: int = Field(default=1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     message_seconds: float = Field(default=30.0, gt=0, le=600)

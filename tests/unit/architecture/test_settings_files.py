@@ -63,6 +63,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.ReconcileSection,
                 settings.WatchSection,
                 settings.Hl7InboundSection,
+                settings.ServerTlsSection,
                 settings.JobsSection,
                 settings.ModelsSection,
                 settings.DeliverySection,
