@@ -1,0 +1,47 @@
+"""Every table, once. The schema in a database is made by the migrations; a test holds both equal.
+
+Times are seconds since the epoch (UTC) as float. JSON columns hold plain JSON. Identifiers that a peer chose
+(UIDs, AE titles) are stored as received, checked against PS3.5 before.
+"""
+
+from __future__ import annotations
+
+from node.archive.tables.expected import archive_studies, arrival_events, commitment_requests, evidence, orders, rhythms
+from node.archive.tables.leaving import capabilities, commitments, deliveries
+from node.archive.tables.received import associations, instances, priors, retrievals, studies
+from node.archive.tables.record import ledger, ledger_head
+from node.archive.tables.ris import hl7_messages, patient_changes, signed_reports
+from node.archive.tables.schema import REVISION, metadata
+from node.archive.tables.telling import alerts, notifications
+from node.archive.tables.work import assessments, jobs, model_approvals, objects, pauses
+
+__all__ = [
+    "REVISION",
+    "alerts",
+    "archive_studies",
+    "arrival_events",
+    "assessments",
+    "associations",
+    "capabilities",
+    "commitment_requests",
+    "commitments",
+    "deliveries",
+    "evidence",
+    "hl7_messages",
+    "instances",
+    "jobs",
+    "ledger",
+    "ledger_head",
+    "metadata",
+    "model_approvals",
+    "notifications",
+    "objects",
+    "orders",
+    "patient_changes",
+    "pauses",
+    "priors",
+    "retrievals",
+    "rhythms",
+    "signed_reports",
+    "studies",
+]
