@@ -28,6 +28,8 @@ class Order:
         Scheduled start, seconds since the epoch, by the site's wall clock.
     priority : str
         Requested Procedure Priority (0040,1003): STAT, HIGH, ROUTINE, MEDIUM, LOW; empty where absent.
+    workitem_uid : str
+        Of the Unified Procedure Step that asks for it; empty where it came otherwise.
     """
 
     study_uid: str = ""
@@ -52,6 +54,7 @@ class Order:
     priority: str = ""
     placer_order_number: str = ""
     filler_order_number: str = ""
+    workitem_uid: str = ""
 
     @property
     def codes(self) -> tuple[Code, ...]:

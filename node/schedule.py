@@ -26,6 +26,7 @@ from node.archive import (
     patient_changes,
     pauses,
     signed_reports,
+    workitems,
 )
 from node.archive.engine import Store, open_store
 from node.archive.rescan import rescan
@@ -228,7 +229,7 @@ class Scheduler:
             log.say(_LOG, 20, "removed leftovers", count=swept)
         before = time.time() - self._settings.arrival.history_days * 86400.0
         with self._store.write() as connection:
-            for forget in (history.forget, evidence.forget, orders.forget, archive_studies.forget):
+            for forget in (history.forget, evidence.forget, orders.forget, archive_studies.forget, workitems.forget):
                 forget(connection, before)
             kept_since = time.time() - self._settings.hl7.keep_days * 86400.0
             for forget in (hl7_messages.forget, patient_changes.forget, signed_reports.forget):
@@ -320,7 +321,11 @@ def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> 
         every(partial(outside.watch, name), watched.interval_seconds, f"watch {name}", watched.jitter_seconds or None)
     if settings.reconcile.archive is not None:
         every(outside.reconcile, settings.reconcile.interval_seconds, "reconcile")
-    if settings.watch or settings.reconcile.archive is not None:
+    for name, manager in settings.workitems.items():
+        perform = partial(outside.perform, name)
+        every(perform, manager.interval_seconds, f"workitems {name}", manager.jitter_seconds or None)
+    fetching = [each for each in settings.workitems.values() if each.archive is not None]
+    if settings.watch or settings.reconcile.archive is not None or fetching:
         every(outside.fetch_studies, _FETCH_SECONDS, "fetch studies")
     if settings.priors.archive is not None:
         every(outside.fetch_priors, _PRIORS_SECONDS, "priors")

@@ -252,6 +252,11 @@ def _job(template: str, *shown: str) -> Callable[[Fact], list[str]]:
     return words
 
 
+def _workitem(what: str) -> Callable[[Fact], list[str]]:
+    """Words for what became of a workitem."""
+    return lambda fact: [("workitem of {manager} ({code}) " + what).format_map(_Lenient(fact.detail))]
+
+
 class _Lenient(dict[str, Any]):
     """A missing fact is shown as a question mark: an old row may lack what is recorded today."""
 
@@ -338,6 +343,10 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.EVIDENCE_RECEIVED: _evidence,
     Kind.ORDER_RECEIVED: _order,
     Kind.ORDER_CANCELLED: lambda fact: [f"order taken back by {fact.detail.get('worklist', '?')}"],
+    Kind.WORKITEM_CLAIMED: _workitem("claimed"),
+    Kind.WORKITEM_LOST: _workitem("lost: {reason}"),
+    Kind.WORKITEM_COMPLETED: _workitem("COMPLETED"),
+    Kind.WORKITEM_CANCELED: _workitem("CANCELED: {words}"),
     Kind.PRIORS_FETCHED: _priors,
     Kind.PATIENT_CHANGED: _patient,
     Kind.REPORT_SIGNED: _signed,

@@ -6,6 +6,7 @@ fetched once however many want it, and a restart goes on where it stopped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, or_, select, update
@@ -151,6 +152,12 @@ def ended(
         message=message or None,
     )
     return state
+
+
+def states(connection: Connection, archive: str, study_uids: Sequence[str]) -> list[str]:
+    """How far the fetching of these studies is, of those that an archive was seen to list."""
+    chosen = (archive_studies.c.archive == archive) & archive_studies.c.study_uid.in_(list(study_uids))
+    return list(connection.execute(select(archive_studies.c.state).where(chosen)).scalars())
 
 
 def is_backfilled(connection: Connection, study_uid: str) -> bool:

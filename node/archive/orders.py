@@ -18,6 +18,7 @@ from node.orders import Order
 def entry_key(order: Order) -> str:
     """What names a scheduled step, whatever else of it changes."""
     named = [order.accession_number, order.requested_procedure_id, order.step_id]
+    named += [order.workitem_uid] if order.workitem_uid else []
     # Some worklists give none of them.
     named += [] if any(named) else [order.study_uid, order.patient_id]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()

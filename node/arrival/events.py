@@ -14,6 +14,7 @@ class Source(StrEnum):
     NOTIFICATION = "IAN"
     COMMITMENT = "the commitment request"
     ARCHIVE = "the archive's count"
+    WORKITEM = "the workitem"
 
 
 class StepStatus(StrEnum):

@@ -1,7 +1,7 @@
 """On what grounds a study may count as complete, and from which moment on each of them holds.
 
 A ground is something that news alone could still overturn; from its moment on it decides. The strongest comes first:
-exact lists (MPPS, IAN, the archive's own count), then the end of every association, then silence.
+exact lists (MPPS, IAN, the input of a workitem, the archive's own count), then the end of every association, then silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from node.arrival.events import Source, StepStatus
 from node.arrival.state import Listing, State
 from node.settings import ArrivalSection
 
-_EXACT = (Source.MPPS, Source.NOTIFICATION)
+_EXACT = (Source.MPPS, Source.NOTIFICATION, Source.WORKITEM)
 
 
 @dataclass(frozen=True, slots=True)

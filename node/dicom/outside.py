@@ -31,6 +31,7 @@ from node.dicom.commitment import (
     information,
     send_answer,
 )
+from node.dicom.performer import PURPOSE, Performer
 from node.dicom.prior_fetch import PriorFetcher
 from node.dicom.query import FIND_PROPOSAL, count_series, find_instances
 from node.dicom.reconciliation import Reconciler
@@ -67,6 +68,7 @@ class Outside:
         self._reconciler = Reconciler(settings, store)
         self._fetcher = StudyFetcher(settings, store)
         self._fetching_studies = threading.Lock()
+        self._performer = Performer(settings, store)
 
     # -- worklist -----------------------------------------------------------------------------------------------------
 
@@ -160,16 +162,22 @@ class Outside:
         return len(told.found)
 
     def fetch_studies(self) -> int:
-        """Fetch what a watch or a reconciliation wants, STAT first, until nothing waits; return how many studies."""
+        """Fetch what a watch, a reconciliation or a workitem wants, STAT first, until nothing waits; return how many studies."""
         if not self._fetching_studies.acquire(blocking=False):
             return 0
         try:
             count = 0
-            while self._fetcher.fetch_next("watch", "reconcile") is not None:
+            while self._fetcher.fetch_next("watch", "reconcile", PURPOSE) is not None:
                 count += 1
             return count
         finally:
             self._fetching_studies.release()
+
+    # -- workitems ----------------------------------------------------------------------------------------------------
+
+    def perform(self, name: str) -> int | None:
+        """Claim workitems of a manager and tell it how they fare; return how many are new, None where it is away."""
+        return self._performer.look(name)
 
     # -- the archive's counts -----------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class StudyFetcher:
         Parameters
         ----------
         purposes : str
-            ``reconcile``, ``watch``, ``backfill``.
+            ``reconcile``, ``watch``, ``backfill``, ``workitem``.
         """
         now = time.time()
         with self._store.write() as connection:

@@ -112,6 +112,7 @@ def _client_sections(settings: Settings) -> Iterator[tuple[str, ClientTlsSection
         "destination": settings.destination,
         "web_source": settings.web_source,
         "channel": settings.channel,
+        "workitems": settings.workitems,
     }
     for kind, sections in kinds.items():
         for name, section in sections.items():

@@ -170,34 +170,35 @@ def read_order(found: Dataset) -> Order:
     steps: Sequence[Dataset] = found.get("ScheduledProcedureStepSequence") or ()
     step = next(iter(steps), Dataset())
     return Order(
-        study_uid=_text(found, "StudyInstanceUID"),
-        accession_number=_text(found, "AccessionNumber"),
-        patient_id=_text(found, "PatientID"),
-        issuer_of_patient_id=_text(found, "IssuerOfPatientID"),
-        patient_name=_text(found, "PatientName"),
-        patient_birth_date=_text(found, "PatientBirthDate"),
-        patient_sex=_text(found, "PatientSex"),
-        modality=_text(step, "Modality"),
-        station_ae_title=_text(step, "ScheduledStationAETitle"),
-        station_name=_text(step, "ScheduledStationName"),
+        study_uid=text_of(found, "StudyInstanceUID"),
+        accession_number=text_of(found, "AccessionNumber"),
+        patient_id=text_of(found, "PatientID"),
+        issuer_of_patient_id=text_of(found, "IssuerOfPatientID"),
+        patient_name=text_of(found, "PatientName"),
+        patient_birth_date=text_of(found, "PatientBirthDate"),
+        patient_sex=text_of(found, "PatientSex"),
+        modality=text_of(step, "Modality"),
+        station_ae_title=text_of(step, "ScheduledStationAETitle"),
+        station_name=text_of(step, "ScheduledStationName"),
         starts_at=seconds_of(
-            _text(step, "ScheduledProcedureStepStartDate"), _text(step, "ScheduledProcedureStepStartTime")
+            text_of(step, "ScheduledProcedureStepStartDate"), text_of(step, "ScheduledProcedureStepStartTime")
         ),
-        step_id=_text(step, "ScheduledProcedureStepID"),
-        step_description=_text(step, "ScheduledProcedureStepDescription"),
-        step_status=_text(step, "ScheduledProcedureStepStatus"),
-        protocol_codes=_codes(step, "ScheduledProtocolCodeSequence"),
-        requested_procedure_id=_text(found, "RequestedProcedureID"),
-        requested_procedure_description=_text(found, "RequestedProcedureDescription"),
-        procedure_codes=_codes(found, "RequestedProcedureCodeSequence"),
-        reason=_text(found, "ReasonForTheRequestedProcedure"),
-        priority=_text(found, "RequestedProcedurePriority").upper(),
-        placer_order_number=_text(found, "PlacerOrderNumberImagingServiceRequest"),
-        filler_order_number=_text(found, "FillerOrderNumberImagingServiceRequest"),
+        step_id=text_of(step, "ScheduledProcedureStepID"),
+        step_description=text_of(step, "ScheduledProcedureStepDescription"),
+        step_status=text_of(step, "ScheduledProcedureStepStatus"),
+        protocol_codes=codes_of(step, "ScheduledProtocolCodeSequence"),
+        requested_procedure_id=text_of(found, "RequestedProcedureID"),
+        requested_procedure_description=text_of(found, "RequestedProcedureDescription"),
+        procedure_codes=codes_of(found, "RequestedProcedureCodeSequence"),
+        reason=text_of(found, "ReasonForTheRequestedProcedure"),
+        priority=text_of(found, "RequestedProcedurePriority").upper(),
+        placer_order_number=text_of(found, "PlacerOrderNumberImagingServiceRequest"),
+        filler_order_number=text_of(found, "FillerOrderNumberImagingServiceRequest"),
     )
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """First value of an attribute as Unicode text that any database takes; empty where it is missing or unreadable."""
     try:
         value = dataset.get(keyword)
         text = "" if value is None else str(value)
@@ -209,10 +210,11 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return printable.encode("utf-8", "replace").decode("utf-8").strip()
 
 
-def _codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
+def codes_of(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
+    """Items of a code sequence (PS3.3 table 8.8-1) that have a value."""
     items: Sequence[Dataset] = dataset.get(keyword) or ()
     codes = (
-        Code(_text(item, "CodeValue"), _text(item, "CodingSchemeDesignator"), _text(item, "CodeMeaning"))
+        Code(text_of(item, "CodeValue"), text_of(item, "CodingSchemeDesignator"), text_of(item, "CodeMeaning"))
         for item in items
     )
     return tuple(code for code in codes if code.value)

@@ -40,6 +40,7 @@ from node.settings.work import (
     RuleMatch,
     RuleSection,
 )
+from node.settings.workitems import WorkitemsSection
 
 __all__ = [
     "ArrivalSection",
@@ -82,6 +83,7 @@ __all__ = [
     "WatchSection",
     "WebSection",
     "WebhookSection",
+    "WorkitemsSection",
     "WorklistSection",
     "load",
 ]

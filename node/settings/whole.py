@@ -18,6 +18,7 @@ from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
 from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
+from node.settings.workitems import WorkitemsSection
 from node.toml_file import anchored, read_toml
 
 
@@ -39,6 +40,7 @@ class Settings(Section):
     priors: PriorsSection = Field(default_factory=PriorsSection)
     reconcile: ReconcileSection = Field(default_factory=ReconcileSection)
     watch: dict[Name, WatchSection] = Field(default_factory=dict)
+    workitems: dict[Name, WorkitemsSection] = Field(default_factory=dict)
     hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
@@ -81,6 +83,7 @@ class Settings(Section):
             ("priors.archive", self.priors.archive),
             ("reconcile.archive", self.reconcile.archive),
             *((f"watch.{name}", name) for name in self.watch),
+            *((f"workitems.{name}.archive", section.archive) for name, section in self.workitems.items()),
         ):
             if named is not None and named not in self.destination:
                 raise ValueError(f"{key}: there is no [destination.{named}]; add it")

@@ -182,7 +182,8 @@ class Scene:
 
 
 @contextmanager
-def stage(folder: Path, *, hl7: dict[str, Any] | None = None, **arrival: float) -> Iterator[Scene]:
+def stage(folder: Path, *, further: dict[str, Any] | None = None, **arrival: float) -> Iterator[Scene]:
+    """The scene, with ``further`` sections of the configuration."""
     pacs, full = TestPacs(folder / "pacs"), TestPacs(folder / "full", refuse=True)
     facts = {"ae_title": "TESTPACS", "host": "127.0.0.1", "commitment": False}
     retries = {"retry_seconds": 0.1, "retry_ceiling_seconds": 0.2, "maximum_attempts": 1000}
@@ -190,7 +191,9 @@ def stage(folder: Path, *, hl7: dict[str, Any] | None = None, **arrival: float) 
     waits = {"quiet_seconds": 8.0, "association_end_quiet_seconds": 0.05, **arrival}
     with pacs.running() as (_, port), full.running() as (_, full_port):
         destinations = {"pacs": {**facts, **retries, "port": port}, "full": {**facts, **retries, "port": full_port}}
-        sections = {"destination": destinations, "rule": rules, "arrival": waits, "hl7": hl7 or {}}
+        more = dict(further or {})
+        destinations |= more.pop("destination", {})
+        sections = {"destination": destinations, "rule": rules, "arrival": waits, **more}
         with running_node(folder, **sections, delivery={"breaker_failures": 1000}) as node:
             scene = Scene(node, folder, pacs, full)
             with running_sender(node.settings, node.store):

@@ -169,7 +169,7 @@ def _signed(scene: Scene, seconds_ago: float = 60.0) -> bytes:
 @pytest.mark.parametrize("policy", ["mark", "withhold"])
 @pytest.mark.parametrize("timing", ["before the run", "during the run"])
 def test_result_one_minute_after_signing(tmp_path: Path, policy: str, timing: str) -> None:
-    with stage(tmp_path, hl7={"late_results": policy}) as scene:
+    with stage(tmp_path, further={"hl7": {"late_results": policy}}) as scene:
         scene.send(scene.images(OLD))
         scene.settle(uid("s"))
         if timing == "before the run":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from node.archive.tables.expected import archive_studies, arrival_events, commitment_requests, evidence, orders, rhythms
 from node.archive.tables.leaving import capabilities, commitments, deliveries
+from node.archive.tables.performed import workitems
 from node.archive.tables.received import associations, instances, priors, retrievals, studies
 from node.archive.tables.record import ledger, ledger_head
 from node.archive.tables.ris import hl7_messages, patient_changes, signed_reports
@@ -44,4 +45,5 @@ __all__ = [
     "rhythms",
     "signed_reports",
     "studies",
+    "workitems",
 ]

@@ -62,6 +62,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.PriorsSection,
                 settings.ReconcileSection,
                 settings.WatchSection,
+                settings.WorkitemsSection,
                 settings.Hl7InboundSection,
                 settings.ServerTlsSection,
                 settings.JobsSection,
