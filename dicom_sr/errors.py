@@ -119,6 +119,12 @@ class MapContradicted(SeriesRejected):
     remedy = f"Check that map and images are of one acquisition, and unmirrored. {_READ_WITHOUT}"
 
 
+class MarksUnusable(SeriesRejected):
+    code = "SER-019"
+    summary = "What was drawn cannot be used to point at something."
+    remedy = "Draw an outline around it on the images themselves, and send it with its images."
+
+
 class ResultError(NodeError):
     """An object could not be built, or the check before sending failed. Nothing is sent."""
 

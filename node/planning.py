@@ -18,6 +18,7 @@ from node.arrival import Decision, Event, Instant, Phase, State, Tick
 from node.evidence import Counts, gather
 from node.jobs import queue
 from node.patients import contradiction
+from node.requests import start_requests
 from node.runs import start_runs
 from node.settings import Settings
 
@@ -245,4 +246,7 @@ def _decided(
     )
     if decision.final:
         history.observe(connection, now, study.study_uid)
-    return [] if held is not None else start_runs(connection, now, study, decision, settings)
+    if held is not None:
+        return []
+    queued = start_runs(connection, now, study, decision, settings)
+    return queued + (start_requests(connection, now, study, settings) if decision.final else [])

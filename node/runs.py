@@ -20,9 +20,10 @@ from node.jobs import queue
 from node.notify.conditions import concerns
 from node.ordering import Ordered, ordered
 from node.orders import Order, most_urgent
+from node.prompted import asked_by
 from node.settings import ProfileSection, RuleSection, Settings
 
-_PRIORITIES = {
+PRIORITIES = {
     "stat": queue.Priority.STAT,
     "urgent": queue.Priority.URGENT,
     "routine": queue.Priority.ROUTINE,
@@ -49,6 +50,8 @@ def start_runs(
         # Every image has moved to another study.
         return []
     order = ordered(connection, study)
+    # What a reader has drawn is a request, and no image.
+    current = [row for row in current if asked_by(row, settings.prompt) is None]
     circumstances = routing.Circumstances(study.study_uid, order.orders, minute_of_day(now))
     rules = [rule for rule in settings.rule if decision.final or rule.early]
     queued = []
@@ -151,7 +154,7 @@ def _confirmed(connection: Connection, now: float, study_uid: str, rule: RuleSec
 def priority_of(rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:
     """The rule's priority, or that of the order where it is more urgent."""
     asked = _ORDERED_PRIORITIES.get(most_urgent(orders), queue.Priority.OFF_PEAK)
-    return min(_PRIORITIES[rule.priority], asked)
+    return min(PRIORITIES[rule.priority], asked)
 
 
 def _urgency(connection: Connection, study_uid: str, rule: RuleSection, orders: Sequence[Order]) -> queue.Priority:

@@ -324,8 +324,8 @@ def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> 
     for name, manager in settings.workitems.items():
         perform = partial(outside.perform, name)
         every(perform, manager.interval_seconds, f"workitems {name}", manager.jitter_seconds or None)
-    fetching = [each for each in settings.workitems.values() if each.archive is not None]
-    if settings.watch or settings.reconcile.archive is not None or fetching:
+    fetching = [each.archive for each in settings.workitems.values()] + [each.archive for each in settings.prompt]
+    if settings.watch or settings.reconcile.archive is not None or any(fetching):
         every(outside.fetch_studies, _FETCH_SECONDS, "fetch studies")
     if settings.priors.archive is not None:
         every(outside.fetch_priors, _PRIORS_SECONDS, "priors")

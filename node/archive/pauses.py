@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
 
 from node.archive.tables import deliveries, jobs, objects, pauses
+from node.settings.prompts import SEPARATOR
 
 
 class Scope(StrEnum):
@@ -54,19 +55,27 @@ def run_matches(scope: Scope, name: str) -> ColumnElement[bool]:
         case Scope.MODEL:
             return or_(jobs.c.model_id == name, _report_model(jobs) == name)
         case Scope.RULE:
-            return jobs.c.rule == name
+            return or_(jobs.c.rule == name, jobs.c.rule.startswith(f"{name}{SEPARATOR}", autoescape=True))
         case _:
             return jobs.c.id.is_not(None)
 
 
 def _pause_names_run(run: Any) -> ColumnElement[bool]:
     return or_(
-        and_(pauses.c.scope == str(Scope.RULE), pauses.c.name == run.c.rule),
+        and_(
+            pauses.c.scope == str(Scope.RULE),
+            # A request of a reader is run as prompt@request.
+            or_(pauses.c.name == run.c.rule, pauses.c.name + SEPARATOR == _beginning(run)),
+        ),
         and_(
             pauses.c.scope == str(Scope.MODEL),
             or_(pauses.c.name == run.c.model_id, pauses.c.name == _report_model(run)),
         ),
     )
+
+
+def _beginning(run: Any) -> ColumnElement[str]:
+    return func.substr(run.c.rule, 1, func.length(pauses.c.name) + len(SEPARATOR))
 
 
 def _report_model(run: Any) -> ColumnElement[str]:

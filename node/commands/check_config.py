@@ -47,6 +47,9 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.to
     for rule in settings.rule:
         where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations) or "nowhere"
         typer.echo(f"  rule {rule.name}: {rule.model} → {where}")
+    for prompt in settings.prompt:
+        asked = ", ".join(prompt.objects)
+        typer.echo(f"  prompt {prompt.name}: {asked} → {prompt.model} → {', '.join(prompt.destinations) or 'nowhere'}")
     if not settings.rule:
         typer.echo("  no rules: studies are filed and nothing runs")
 
@@ -87,3 +90,7 @@ def _find_models(settings: Settings) -> None:
             if name is not None and name not in installed:
                 why = registry.problems.get(name, "it is in none of the folders of models")
                 raise ModelNotFound(f"rule.{rule.name}.{key}: there is no usable model {name}: {why}")
+    for prompt in settings.prompt:
+        if prompt.model not in installed:
+            why = registry.problems.get(prompt.model, "it is in none of the folders of models")
+            raise ModelNotFound(f"prompt.{prompt.name}.model: there is no usable model {prompt.model}: {why}")

@@ -48,5 +48,6 @@ def _known(settings: Settings, scope: Scope) -> set[str]:
     if scope is Scope.DESTINATION:
         return set(settings.destination)
     if scope is Scope.RULE:
-        return {rule.name for rule in settings.rule}
-    return {model for rule in settings.rule for model in (rule.model, rule.report_model) if model}
+        return {rule.name for rule in settings.rule} | {prompt.name for prompt in settings.prompt}
+    asked = {prompt.model for prompt in settings.prompt}
+    return asked | {model for rule in settings.rule for model in (rule.model, rule.report_model) if model}

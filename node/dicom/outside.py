@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from node import requests
 from node.archive import commitment_requests, evidence, ledger
 from node.archive import orders as stored
 from node.archive.engine import Store
@@ -162,12 +163,12 @@ class Outside:
         return len(told.found)
 
     def fetch_studies(self) -> int:
-        """Fetch what a watch, a reconciliation or a workitem wants, STAT first, until nothing waits; return how many studies."""
+        """Fetch what somebody wants from an archive, STAT first, until nothing waits; return how many studies."""
         if not self._fetching_studies.acquire(blocking=False):
             return 0
         try:
             count = 0
-            while self._fetcher.fetch_next("watch", "reconcile", PURPOSE) is not None:
+            while self._fetcher.fetch_next("watch", "reconcile", PURPOSE, requests.PURPOSE) is not None:
                 count += 1
             return count
         finally:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydicom import dcmread
+
 from dicom_sr.errors import MixedPatients
+from dicom_sr.marks import boxes, narrowed, read_marks
 from dicom_sr.rendering import PriorObjects
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
@@ -72,10 +75,15 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         study = load_study(spec.files, corrected=spec.corrected)
     try:
         with timings.step("load"):
-            sources = fill_roles(study, model.card.inputs)
+            drawn = dcmread(spec.request.path) if spec.request is not None else None
+            sources = fill_roles(study if drawn is None else narrowed(study, drawn), model.card.inputs)
             volumes = {role: source.volume for role, source in sources.items()}
         with timings.step("model"):
-            result = model.run(volumes, spec.parameters)
+            if drawn is None or spec.request is None:
+                result = model.run(volumes, spec.parameters)
+            else:
+                points = boxes(read_marks(drawn), sources[model.card.inputs[0].role], follow=spec.request.follow)
+                result = model.segment(volumes, points, spec.parameters)
         if spec.limitations:
             result = replace(result, limitations=(*result.limitations, *spec.limitations))
     except MixedPatients:

@@ -14,7 +14,7 @@ from node.archive.placing import as_spool_error
 from node.errors import SpoolDamaged
 from node.jobs import queue, versions
 from node.jobs.queue import JobKind, LeasedJob
-from node.jobs.specification import JobSpec, StoredFile
+from node.jobs.specification import JobSpec, Request, StoredFile
 from node.settings import ProfileSection, Settings
 from node.site_secret import anonymisation_key
 
@@ -75,6 +75,7 @@ class Briefing:
             procedures=content.get("procedures", []),
             limitations=content.get("limitations", []),
             corrected=content.get("corrected", {}),
+            request=_request(content, spool),
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )
@@ -108,3 +109,12 @@ class Briefing:
             "stored": file.model_copy(update={"path": self._settings.data_dir / "outbox" / file.path}),
             "prior": priors.of_run(connection, run, self._settings),
         }
+
+
+def _request(content: dict[str, Any], spool: Path) -> Request | None:
+    asked = content.get("request")
+    if asked is None:
+        return None
+    if not (path := spool / asked["path"]).is_file():
+        raise SpoolDamaged("the request is missing from the spool", files=[path.name])
+    return Request(path=path, digest=asked["digest"], follow=asked["follow"])

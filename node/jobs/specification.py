@@ -90,6 +90,14 @@ class Prior(_Message):
     withheld: str | None = None
 
 
+class Request(_Message):
+    """An object in which a reader has drawn what is to be outlined. ``digest`` is that of its data set."""
+
+    path: Path
+    digest: str
+    follow: bool = True
+
+
 class Retraction(_Message):
     """Objects that were replaced, and the result they belonged to."""
 
@@ -117,6 +125,8 @@ class JobSpec(_Message):
         When set no model runs: this result is rendered.
     retraction : Retraction or None
         When set nothing is read but headers, and only a note about these objects is rendered.
+    request : Request or None
+        When set the model outlines what was drawn there.
     predecessor : Predecessor or None
         The result this run takes the place of.
     prior : Prior or None
@@ -152,6 +162,7 @@ class JobSpec(_Message):
     status_only: Failure | None = None
     stored: StoredFile | None = None
     retraction: Retraction | None = None
+    request: Request | None = None
     predecessor: Predecessor | None = None
     prior: Prior | None = None
     anonymisation_key: str = Field(default="", repr=False)

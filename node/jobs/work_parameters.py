@@ -20,6 +20,8 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
                 facts = {**facts, "files": len(value.files), "segmentation": value.segmentation is not None}
                 facts["stored"] = value.stored.digest if value.stored else None
             parameters[name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    if spec.request is not None:
+        parameters["request"] = f"{spec.request.digest} {spec.request.follow}"
     # What the order says is content, and so is what is said of the study before the model runs.
     if spec.procedures:
         parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from node.notify.facts import FindingFacts, ResultFacts
 from node.settings import NotifySection, NotifyWhen
+from node.settings.prompts import SEPARATOR
 
 _Check = tuple[bool, str]
 
@@ -28,7 +29,7 @@ def judge(rules: Sequence[NotifySection], facts: ResultFacts) -> list[NotifyVerd
 
 def concerns(rule: NotifySection, routing_rule: str) -> bool:
     """Whether a rule can say anything about results of a routing rule."""
-    return not rule.when.rule or _fits(routing_rule, rule.when.rule)
+    return not rule.when.rule or _fits(routing_rule.partition(SEPARATOR)[0], rule.when.rule)
 
 
 def unwanted_profiles(
@@ -61,7 +62,7 @@ def _verdict(rule: NotifySection, facts: ResultFacts) -> NotifyVerdict:
 def _words(when: NotifyWhen, facts: ResultFacts) -> list[_Check]:
     checks = []
     for key, asked, present in (
-        ("rule", when.rule, [facts.rule]),
+        ("rule", when.rule, [facts.rule.partition(SEPARATOR)[0]]),
         ("model", when.model, [facts.model]),
         ("priority", list(when.priority), [facts.priority]),
         ("outcome", list(when.outcome), [facts.outcome]),

@@ -25,6 +25,7 @@ from node.settings.notify import (
     NotifyWhen,
     WebhookSection,
 )
+from node.settings.prompts import PromptSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.server_tls import ServerTlsSection
@@ -68,6 +69,7 @@ __all__ = [
     "PeerRule",
     "PriorsSection",
     "ProfileSection",
+    "PromptSection",
     "ReceiveSection",
     "ReceiveTlsSection",
     "ReconcileSection",

@@ -14,6 +14,7 @@ from node.settings.delivery import DeliverySection, DestinationSection, ProfileS
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
+from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
 from node.settings.web_service import SourceSection
@@ -53,6 +54,7 @@ class Settings(Section):
     channel: dict[Name, ChannelSection] = Field(default_factory=dict)
     notifications: NotificationsSection = Field(default_factory=NotificationsSection)
     rule: list[RuleSection] = Field(default_factory=list)
+    prompt: list[PromptSection] = Field(default_factory=list)
     notify: list[NotifySection] = Field(default_factory=list)
     source: Path | None = Field(default=None, exclude=True)
 
@@ -77,6 +79,7 @@ class Settings(Section):
             for name in rule.destinations:
                 if name not in self.destination:
                     raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
+        self._check_prompts(names)
         for key, named in (
             ("arrival.archive", self.arrival.archive),
             ("evidence.commitment_archive", self.evidence.commitment_archive),
@@ -84,10 +87,18 @@ class Settings(Section):
             ("reconcile.archive", self.reconcile.archive),
             *((f"watch.{name}", name) for name in self.watch),
             *((f"workitems.{name}.archive", section.archive) for name, section in self.workitems.items()),
+            *((f"prompt.{each.name}.archive", each.archive) for each in self.prompt),
+            *((f"prompt.{each.name}.destinations", name) for each in self.prompt for name in each.destinations),
         ):
             if named is not None and named not in self.destination:
                 raise ValueError(f"{key}: there is no [destination.{named}]; add it")
         return self
+
+    def _check_prompts(self, rules: list[str]) -> None:
+        names = [*rules, *(prompt.name for prompt in self.prompt)]
+        for prompt in self.prompt:
+            if names.count(prompt.name) > 1:
+                raise ValueError(f"prompt.{prompt.name}: a rule or another prompt has this name; rename one")
 
     @model_validator(mode="after")
     def _ports(self) -> Self:
@@ -166,9 +177,10 @@ def load(path: Path | None = None) -> Settings:
     routing = path.with_name("routing.toml")
     if routing.exists():
         rules = read_toml(routing)
-        if unknown := set(rules) - {"rule", "notify"}:
+        if unknown := set(rules) - {"rule", "notify", "prompt"}:
             raise ConfigError(
-                f"{routing}: {sorted(unknown)[0]}: only [[rule]] and [[notify]] tables belong here; move it to {path.name}"
+                f"{routing}: {sorted(unknown)[0]}: only [[rule]], [[prompt]] and [[notify]] belong here; "
+                f"move it to {path.name}"
             )
         for key in sorted(set(rules).intersection(content)):
             raise ConfigError(f"{path}: {key}: rules stand in {routing.name} as well; keep them in one file")

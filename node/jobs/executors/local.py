@@ -114,6 +114,7 @@ class LocalExecutor:
 
     def _warm_up_message(self) -> dict[str, Any]:
         wanted = [model for rule in self._settings.rule for model in (rule.model, rule.report_model) if model]
+        wanted += [prompt.model for prompt in self._settings.prompt]
         return {
             "kind": "warm",
             "model_folders": [str(folder) for folder in self._settings.models.folders],

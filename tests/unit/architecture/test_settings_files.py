@@ -90,6 +90,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.NotifySection,
                 settings.NotifyWhen,
                 settings.EscalationSection,
+                settings.PromptSection,
             ],
         ),
         (
