@@ -23,7 +23,7 @@ from node.hl7.listener import Listener
 from node.settings import Hl7InboundSection
 from tests.hl7_messages import Client, merge, message, order, patient, report
 from tests.integration.test_corrections import Scene, stage
-from tests.network import Node, running_node, uid, wait_for
+from tests.network import Node, instance, running_node, uid, wait_for
 from tests.node_process import NodeProcess
 from tests.peers import free_port
 
@@ -196,6 +196,28 @@ def test_result_one_minute_after_signing(tmp_path: Path, policy: str, timing: st
             "ACC-7",
             {"mark": "sent"}.get(policy, "withheld"),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_withheld_result_takes_nothings_place(tmp_path: Path) -> None:
+    """What was there before the report was signed stays the answer, where it has come and where it is still to come."""
+    with stage(tmp_path, further={"hl7": {"late_results": "withhold"}}) as scene:
+        scene.send(scene.images(OLD))
+        scene.settle(uid("s"))
+        scene.work()
+        wait_for(lambda: scene.state_of("pacs") == ["stored"], "the first result")
+        wait_for(lambda: scene.state_of("full") == ["failed"], "the full one to refuse it")
+        assert _say(scene.node, _signed(scene)) == ["AA"]
+        scene.send([instance(tmp_path / "late", "late", **OLD)])
+        scene.settle(uid("s"))
+        scene.work()
+        assert [job.kind for job in scene.jobs()] == ["run", "run"]
+        assert [job.state for job in scene.jobs()] == ["done", "done"]
+        assert {row.replaced_by for row in scene.deliveries()} == {None} and len(scene.deliveries()) == 2
+        scene.full.refuse = False
+        wait_for(lambda: scene.state_of("full") == ["stored"], "the first result at the second destination")
+        assert set(scene.full.objects) == set(scene.pacs.objects)
 
 
 def test_results_in_time_are_not_marked(tmp_path: Path) -> None:
