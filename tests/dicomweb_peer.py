@@ -53,6 +53,12 @@ class WebOrthanc:
             body = answer.read()
         return json.loads(body) if answer.headers.get("Content-Type", "").startswith("application/json") else body
 
+    def add(self, file: Path) -> None:
+        """Store a file by Orthanc's own REST interface."""
+        request = urllib.request.Request(self.root + "/instances", data=file.read_bytes(), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
+
     def instances(self) -> dict[str, str]:
         """SOP Instance UID → Orthanc's id, of everything stored."""
         found = self.get("/instances?expand")

@@ -106,7 +106,7 @@ def _priors(settings: Settings, store: Store, first: float, last: float, limit: 
     from node.pace import Pace
 
     if settings.priors.archive is None:
-        raise UsageError("priors.archive names no destination; earlier studies have nowhere to come from")
+        raise UsageError("priors.archive names none; earlier studies have nowhere to come from")
     fetcher, pace = PriorFetcher(settings, store), Pace()
     studies = images = problems = 0
     for _, order in zip(_turns(limit), _as_orders(store, first, last), strict=False):

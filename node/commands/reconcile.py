@@ -61,15 +61,16 @@ def archive_named(settings: Settings, destination: str | None) -> str:
     Raises
     ------
     UsageError
-        None is, or there is no such destination.
+        None is, or there is no such archive.
     """
     from node.errors import UsageError
 
     archive = destination or settings.reconcile.archive
     if archive is None:
         raise UsageError("name the archive: --destination D, or reconcile.archive in the configuration")
-    if archive not in settings.destination:
-        raise UsageError(f"there is no [destination.{archive}]; there are {', '.join(settings.destination) or 'none'}")
+    if archive not in settings.archives:
+        known = ", ".join(sorted(settings.archives)) or "none"
+        raise UsageError(f"there is no [destination.{archive}] or [web_source.{archive}]; there are {known}")
     return archive
 
 

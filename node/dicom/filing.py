@@ -83,9 +83,12 @@ class Filing:
     store : Store
         Open; shared by every association of the process.
     spool : Spool
+    as_priors : bool
+        Everything is an earlier study that was asked for, and goes into the space of priors.
     """
 
-    def __init__(self, settings: Settings, store: Store, spool: Spool) -> None:
+    def __init__(self, settings: Settings, store: Store, spool: Spool, *, as_priors: bool = False) -> None:
+        self._as_priors = as_priors
         self._store = store
         self._own = OwnEquipment.of(settings)
         # Titles that this node asks with: a C-MOVE of ours names one of them as Move Originator.
@@ -200,6 +203,8 @@ class Filing:
 
     def _is_prior(self, header: InstanceHeader, session: Session, move_originator: str) -> bool:
         """Whether this node asked for the study as a prior; the database is asked once for each association."""
+        if self._as_priors:
+            return True
         key = (header.study_uid, move_originator in self._titles)
         if key not in session.priors:
             with self._store.read() as connection:

@@ -21,6 +21,7 @@ from node.archive.engine import Store
 from node.archive.evidence import OPTIONAL, Statement
 from node.archive.tables import objects, orders, studies
 from node.arrival import Source
+from node.dicom.archive_views import view_of
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.commitment import (
     ALL_COMMITTED,
@@ -34,7 +35,7 @@ from node.dicom.commitment import (
 )
 from node.dicom.performer import PURPOSE, Performer
 from node.dicom.prior_fetch import PriorFetcher
-from node.dicom.query import FIND_PROPOSAL, count_series, find_instances
+from node.dicom.query import FIND_PROPOSAL, find_instances
 from node.dicom.reconciliation import Reconciler
 from node.dicom.study_fetch import StudyFetcher
 from node.dicom.worklist import WORKLIST_PROPOSAL, peer_of, scheduled
@@ -206,10 +207,9 @@ class Outside:
         return len(due)
 
     def _count(self, name: str, study_uid: str) -> None:
-        peer = Peer.of(self._settings.destination[name], self._settings.node.ae_title)
         try:
-            with ClientAssociation(peer, [FIND_PROPOSAL]) as association:
-                counts = count_series(association, study_uid)
+            with view_of(self._settings, name) as view:
+                counts = view.count_series(study_uid)
         except PeerError as error:
             logger.warning("the archive cannot be asked for counts: %s", error)
             return
@@ -224,7 +224,7 @@ class Outside:
                 if series not in ours and number
             }
             if named:
-                statement = Statement(Source.ARCHIVE, name, study_uid, None, named, peer.ae_title)
+                statement = Statement(Source.ARCHIVE, name, study_uid, None, named)
                 evidence.state(connection, time.time(), statement)
         ring(self._bells, SCHEDULER)
 

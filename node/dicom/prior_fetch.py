@@ -18,9 +18,11 @@ from node.archive.engine import Store
 from node.archive.part10 import file_meta_bytes
 from node.archive.priors import PriorFile
 from node.archive.spool import Spool
-from node.dicom.association import ClientAssociation, Peer
-from node.dicom.query import FIND_PROPOSAL, find, modalities_of
+from node.dicom.archive_views import view_of, web_peer_of
+from node.dicom.association import Peer
+from node.dicom.filing import Filing
 from node.dicom.retrieve import Retrieved, get_study, move_study
+from node.dicomweb.wado import fetch_study
 from node.errors import NoPresentationContext, ObjectRejected, PeerError, SpoolFull, StoreUnavailable
 from node.orders import Order
 from node.relevant_priors import Chosen, EarlierStudy, relevant
@@ -49,7 +51,7 @@ class PriorFetcher:
         self._settings = settings
         self._section = settings.priors
         self._store = store
-        self._peer = Peer.of(settings.destination[settings.priors.archive], settings.node.ae_title)
+        self._archive = settings.priors.archive
         # How long the archive took for the last question: a measure of its load.
         self.response_seconds = 0.0
         self._spool = Spool(settings.data_dir / stored.FOLDER, settings.receive.disk_reserve_bytes)
@@ -79,21 +81,14 @@ class PriorFetcher:
         """Every study the archive has of a patient. Without an id nobody is looked for."""
         if not order.patient_id.strip():
             return []
-        query = Dataset()
-        query.QueryRetrieveLevel = "STUDY"
-        query.PatientID = order.patient_id
-        if order.issuer_of_patient_id:
-            query.IssuerOfPatientID = order.issuer_of_patient_id
-        for keyword in ("StudyInstanceUID", "StudyDate", "StudyDescription", "ModalitiesInStudy"):
-            setattr(query, keyword, "")
-        query.NumberOfStudyRelatedInstances = None
-        with ClientAssociation(self._peer, [FIND_PROPOSAL]) as association:
+        with view_of(self._settings, self._archive) as view:
             asked = time.monotonic()
-            found = [_earlier(each) for each in find(association, query) if each.get("StudyInstanceUID")]
+            listed = view.studies_of_patient(order.patient_id, order.issuer_of_patient_id)
+            found = [_earlier(each) for each in listed if each.get("StudyInstanceUID")]
             self.response_seconds = time.monotonic() - asked
             found.sort(key=lambda study: study.study_date, reverse=True)
             return [
-                study if study.modalities else replace(study, modalities=modalities_of(association, study.study_uid))
+                study if study.modalities else replace(study, modalities=view.modalities_of(study.study_uid))
                 for study in found[:_STUDIES_LOOKED_AT]
             ]
 
@@ -109,6 +104,8 @@ class PriorFetcher:
         if used >= self._section.space_bytes:
             return {**facts, "method": "none", "completed": 0, "failed": 0, "message": "the space for priors is full"}
         ways: list[tuple[str, Callable[[str], Retrieved]]] = []
+        if web_peer_of(self._settings, self._archive) is not None:
+            return {**facts, **self._by([("wado", self._wado)], study.study_uid, order_id)}
         if self._section.method in ("auto", "get"):
             ways.append(("get", self._get))
         if self._section.method in ("auto", "move"):
@@ -136,7 +133,7 @@ class PriorFetcher:
                 outcome = retrieve(study_uid)
             except NoPresentationContext as error:
                 offered, message = False, error.message
-            except PeerError as error:
+            except (PeerError, ObjectRejected) as error:
                 message = error.message
             completed = outcome.completed + outcome.warnings
             with self._store.write() as connection:
@@ -151,6 +148,17 @@ class PriorFetcher:
             if offered:
                 return {"method": method, "completed": completed, "failed": outcome.failed, "message": message}
         return {"method": "none", "completed": 0, "failed": 0, "message": message}
+
+    def _wado(self, study_uid: str) -> Retrieved:
+        peer = web_peer_of(self._settings, self._archive)
+        assert peer is not None
+        filing = Filing(self._settings, self._store, self._spool, as_priors=True)
+        report = fetch_study(peer, study_uid, self._archive, self._settings, filing, self._spool)
+        return Retrieved(len(report.filed), len(report.refused), 0)
+
+    @property
+    def _peer(self) -> Peer:
+        return Peer.of(self._settings.destination[self._archive], self._settings.node.ae_title)
 
     def _move(self, study_uid: str) -> Retrieved:
         return move_study(self._peer, study_uid, to_ae_title=self._settings.node.ae_title, seconds=_RETRIEVE_SECONDS)

@@ -15,12 +15,12 @@ from node.archive import archive_studies, index, orders
 from node.archive.engine import Store
 from node.archive.ledger import Kind, record
 from node.archive.tables import deliveries, instances, jobs, objects
-from node.dicom.association import ClientAssociation, Peer
-from node.dicom.query import FIND_PROPOSAL, count_series
-from node.dicom.study_query import Listing, studies_between
+from node.archive_view import ArchiveView
+from node.dicom.archive_views import view_of
 from node.errors import PeerError
 from node.jobs import queue
 from node.listed import Answer, Finding, Known, ListedStudy, Run, Verdict, images_of, judge, wanted
+from node.listing import Listing
 from node.orders import Order
 from node.runs import priority_of
 from node.settings import RuleSection, Settings
@@ -79,7 +79,7 @@ class Reconciler:
         Parameters
         ----------
         archive : str
-            Name of a destination.
+            Name of a destination or a web source.
         since : float
             Seconds since the epoch. Studies that began up to ``margin_hours`` before and went on are looked at, too.
         fetch : bool
@@ -94,10 +94,10 @@ class Reconciler:
         """
         section, now = self._settings.reconcile, time.time()
         first = datetime.fromtimestamp(since) - timedelta(hours=section.margin_hours)
-        with self._association(archive) as association:
+        with view_of(self._settings, archive) as view:
             # A modality's clock may be ahead, and so may its time zone.
-            listing = self._list(association, first, datetime.fromtimestamp(now) + timedelta(days=1), [])
-            looked = [self._look(association, archive, study, now) for study in listing.studies]
+            listing = self._list(view, first, datetime.fromtimestamp(now) + timedelta(days=1), [])
+            looked = [self._look(view, archive, study, now) for study in listing.studies]
         relevant = [each for each in looked if each is not None]
         found = sorted(
             (each for each in relevant if each.verdict.finding is not None),
@@ -135,10 +135,8 @@ class Reconciler:
             The archive could not be asked.
         """
         section, now = self._settings.reconcile, time.time()
-        with self._association(archive) as association:
-            listing = self._list(
-                association, datetime.fromtimestamp(since), datetime.fromtimestamp(until), list(modalities)
-            )
+        with view_of(self._settings, archive) as view:
+            listing = self._list(view, datetime.fromtimestamp(since), datetime.fromtimestamp(until), list(modalities))
         queued = 0
         for study in listing.studies:
             if study.starts_at is not None and study.starts_at > until:
@@ -172,13 +170,13 @@ class Reconciler:
         first = datetime.fromtimestamp(now) - timedelta(hours=section.hours_back)
         queued = 0
         try:
-            with self._association(archive) as association:
+            with view_of(self._settings, archive) as view:
                 last = datetime.fromtimestamp(now) + timedelta(days=1)
-                listing = studies_between(
-                    association, first, last, modalities=section.modalities, limit=section.maximum_studies
+                listing = view.studies_between(
+                    first, last, modalities=section.modalities, limit=section.maximum_studies
                 )
                 for study in listing.studies:
-                    queued += self._watch_one(association, archive, study, now)
+                    queued += self._watch_one(view, archive, study, now)
         except PeerError as error:
             logger.warning("archive %s cannot be watched: %s", archive, error)
             return None
@@ -186,7 +184,7 @@ class Reconciler:
             logger.warning("archive %s has more studies in ten minutes than maximum_studies", archive)
         return queued
 
-    def _watch_one(self, association: ClientAssociation, archive: str, study: ListedStudy, now: float) -> bool:
+    def _watch_one(self, view: ArchiveView, archive: str, study: ListedStudy, now: float) -> bool:
         section = self._settings.watch[archive]
         with self._store.read() as connection:
             ordered = _orders(connection, study)
@@ -195,14 +193,14 @@ class Reconciler:
         there: dict[str, tuple[str, int]] | None = None
         if study.instances is None:
             # The total at study level is optional: here only the series tell whether the study still grows.
-            there = count_series(association, study.study_uid)
+            there = view.count_series(study.study_uid)
             study = replace(study, instances=sum(number for _, number in there.values()))
         with self._store.write() as connection:
             row = archive_studies.see(connection, now, archive, study)
         settled = now - row.changed_at >= section.settle_seconds
         if not settled or row.compared == study.instances:
             return False
-        there = there or count_series(association, study.study_uid)
+        there = there or view.count_series(study.study_uid)
         modalities = tuple(sorted({modality for modality, _ in there.values() if modality}))
         with self._store.write() as connection:
             known, ours = self._known(connection, study.study_uid), _ours(connection, study.study_uid)
@@ -225,14 +223,14 @@ class Reconciler:
             priority = int(_priority(rules, ordered))
             return archive_studies.want(connection, now, row, purpose="watch", priority=priority, method=section.method)
 
-    def _look(self, association: ClientAssociation, archive: str, study: ListedStudy, now: float) -> Found | None:
+    def _look(self, view: ArchiveView, archive: str, study: ListedStudy, now: float) -> Found | None:
         """One study; None where no rule may want it."""
         section = self._settings.reconcile
         with self._store.read() as connection:
             ordered = _orders(connection, study)
         if not wanted(self._settings.rule, study.modalities, ordered):
             return None
-        there = count_series(association, study.study_uid)
+        there = view.count_series(study.study_uid)
         modalities = study.modalities or tuple(sorted({modality for modality, _ in there.values() if modality}))
         rules = wanted(self._settings.rule, modalities, ordered)
         if not rules:
@@ -255,15 +253,9 @@ class Reconciler:
             return Known(images)
         return Known(images, row.state, row.last_at, row.held_reason or "", tuple(_runs(connection, study_uid)))
 
-    def _list(
-        self, association: ClientAssociation, first: datetime, last: datetime, modalities: Sequence[str]
-    ) -> Listing:
+    def _list(self, view: ArchiveView, first: datetime, last: datetime, modalities: Sequence[str]) -> Listing:
         limit = self._settings.reconcile.maximum_studies
-        return studies_between(association, first, last, modalities=modalities, limit=limit)
-
-    def _association(self, archive: str) -> ClientAssociation:
-        peer = Peer.of(self._settings.destination[archive], self._settings.node.ae_title)
-        return ClientAssociation(peer, [FIND_PROPOSAL])
+        return view.studies_between(first, last, modalities=modalities, limit=limit)
 
 
 def _priority(rules: Sequence[RuleSection], ordered: Sequence[Order]) -> queue.Priority:

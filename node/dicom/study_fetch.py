@@ -20,13 +20,14 @@ from node.archive.engine import Store
 from node.archive.index import Ending
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Part, Spool
-from node.dicom.association import ClientAssociation, Peer
+from node.dicom.archive_views import view_of, web_peer_of
+from node.dicom.association import Peer
 from node.dicom.filing import Filing, Session
 from node.dicom.incoming import IncomingDataSet
-from node.dicom.query import FIND_PROPOSAL, count_series
 from node.dicom.retrieve import Retrieved, get_study, move_study
+from node.dicomweb.wado import fetch_study
 from node.doorbell import SCHEDULER, ring
-from node.errors import NoPresentationContext, PeerError
+from node.errors import NoPresentationContext, ObjectRejected, PeerError
 from node.settings import Settings
 from node.status import run_folder
 
@@ -94,18 +95,16 @@ class StudyFetcher:
     def _fetch(self, row: Any) -> Fetched:
         started, response = time.monotonic(), 0.0
         method, outcome, message, refused = "none", Retrieved(0, 0, 0), "", False
-        destination = self._settings.destination.get(row.archive)
-        if destination is None:
-            message, refused = f"there is no [destination.{row.archive}] any more", True
+        if row.archive not in self._settings.archives:
+            message, refused = f"there is no archive {row.archive} in the configuration any more", True
         else:
-            peer = Peer.of(destination, self._settings.node.ae_title)
             try:
-                with ClientAssociation(peer, [FIND_PROPOSAL]) as association:
+                with view_of(self._settings, row.archive) as view:
                     asked = time.monotonic()
-                    count_series(association, row.study_uid)
+                    view.count_series(row.study_uid)
                     response = time.monotonic() - asked
-                method, outcome, message = self._retrieve(peer, row)
-            except PeerError as error:
+                method, outcome, message = self._retrieve(row)
+            except (PeerError, ObjectRejected) as error:
                 message = error.message
         completed = outcome.completed + outcome.warnings
         if not message and not completed and not outcome.failed:
@@ -126,8 +125,14 @@ class StudyFetcher:
         ring(run_folder(self._settings.data_dir), SCHEDULER)
         return Fetched(row.study_uid, state, method, completed, outcome.failed, response, seconds, message)
 
-    def _retrieve(self, peer: Peer, row: Any) -> tuple[str, Retrieved, str]:
+    def _retrieve(self, row: Any) -> tuple[str, Retrieved, str]:
         """The first way that the archive offers."""
+        web = web_peer_of(self._settings, row.archive)
+        if web is not None:
+            filing = Filing(self._settings, self._store, self._spool)
+            report = fetch_study(web, row.study_uid, row.archive, self._settings, filing, self._spool)
+            return "wado", Retrieved(len(report.filed), len(report.refused), 0), ""
+        peer = Peer.of(self._settings.destination[row.archive], self._settings.node.ae_title)
         ways: list[tuple[str, Callable[[], Retrieved]]] = []
         if row.method in ("auto", "get"):
             ways.append(("get", lambda: self._get(peer, row.study_uid)))

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
-from node.archive.headers import UNREADABLE
-from node.archive.placing import checked_uid
 from node.dicom.association import ClientAssociation
 from node.dicom.query import find
-from node.errors import ObjectRejected
 from node.listed import ListedStudy
-from node.site_time import seconds_of
-
-logger = logging.getLogger(__name__)
+from node.listing import Listing, read_studies, within
 
 _NARROWEST = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Studies of an archive, by their start.
-
-    Attributes
-    ----------
-    truncated : int
-        Spans of time of which there was more than could be fetched.
-    """
-
-    studies: tuple[ListedStudy, ...]
-    truncated: int = 0
 
 
 def studies_between(
@@ -57,10 +35,7 @@ def studies_between(
             datasets, lost = _within(association, first, last, modality, limit)
             truncated += lost
             for study in read_studies(datasets):
-                timed = study.starts_at is not None and study.starts_at < since.timestamp()
-                # An archive that does not match by Modalities in Study lists everything.
-                other = modality and study.modalities and modality not in study.modalities
-                if not timed and not other:
+                if within(study, since, modality):
                     found[study.study_uid] = study
     ordered = sorted(found.values(), key=lambda study: (study.starts_at or 0.0, study.study_uid))
     return Listing(tuple(ordered), truncated)
@@ -77,17 +52,6 @@ def find_study(association: ClientAssociation, study_uid: str) -> ListedStudy | 
     query = _query()
     query.StudyInstanceUID = study_uid
     return next(iter(read_studies(find(association, query))), None)
-
-
-def read_studies(datasets: Sequence[Dataset]) -> list[ListedStudy]:
-    """Every match that can be read; one that breaks every rule costs itself and a line in the log."""
-    studies = []
-    for dataset in datasets:
-        try:
-            studies.append(_read(dataset))
-        except (*UNREADABLE, ObjectRejected) as error:
-            logger.warning("an archive's answer cannot be read: %s", type(error).__name__)
-    return studies
 
 
 def _within(
@@ -123,19 +87,3 @@ def _query() -> Dataset:
         setattr(query, keyword, "")
     query.NumberOfStudyRelatedInstances = None
     return query
-
-
-def _read(found: Dataset) -> ListedStudy:
-    number = found.get("NumberOfStudyRelatedInstances")
-    modalities = found.get("ModalitiesInStudy")
-    several = list(modalities) if isinstance(modalities, MultiValue | list) else [modalities] if modalities else []
-    return ListedStudy(
-        study_uid=checked_uid(str(found.get("StudyInstanceUID") or ""), "Study Instance UID"),
-        # What no database takes: NUL, control characters.
-        accession_number="".join(
-            each for each in str(found.get("AccessionNumber") or "") if each.isprintable()
-        ).strip(),
-        modalities=tuple(str(each) for each in several),
-        starts_at=seconds_of(str(found.get("StudyDate") or ""), str(found.get("StudyTime") or "")),
-        instances=int(number) if number not in (None, "") else None,
-    )

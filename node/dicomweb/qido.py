@@ -19,13 +19,13 @@ _PAGE = 500
 _MOST_PAGES = 200
 
 
-def studies(client: WebClient, **match: str) -> list[Attributes]:
+def studies(client: WebClient, **match: str | Sequence[str]) -> list[Attributes]:
     """Studies that match, as DICOM JSON.
 
     Parameters
     ----------
     **match
-        Keyword → value with the wildcards of PS3.4 C.2.2.2, as ``PatientID="P1"``.
+        Keyword → value with the wildcards of PS3.4 C.2.2.2, as ``PatientID="P1"``; several values repeat the parameter.
 
     Raises
     ------
@@ -37,12 +37,14 @@ def studies(client: WebClient, **match: str) -> list[Attributes]:
     return _search(client, "/studies", match)
 
 
-def series(client: WebClient, study_uid: str, **match: str) -> list[Attributes]:
+def series(client: WebClient, study_uid: str, **match: str | Sequence[str]) -> list[Attributes]:
     """Series of a study that match; arguments and errors as :func:`studies`."""
     return _search(client, f"/studies/{study_uid}/series", match)
 
 
-def instances(client: WebClient, study_uid: str, series_uid: str | None = None, **match: str) -> list[Attributes]:
+def instances(
+    client: WebClient, study_uid: str, series_uid: str | None = None, **match: str | Sequence[str]
+) -> list[Attributes]:
     """Instances of a study, or of one of its series, that match; arguments and errors as :func:`studies`."""
     within = f"/series/{series_uid}" if series_uid else ""
     return _search(client, f"/studies/{study_uid}{within}/instances", match)
@@ -58,7 +60,7 @@ def find_instances(
     return frozenset(found.intersection(sop_instance_uids))
 
 
-def _search(client: WebClient, path: str, match: Mapping[str, str]) -> list[Attributes]:
+def _search(client: WebClient, path: str, match: Mapping[str, str | Sequence[str]]) -> list[Attributes]:
     found: list[Attributes] = []
     seen: set[str] = set()
     for page in range(_MOST_PAGES):

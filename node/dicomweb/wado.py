@@ -20,9 +20,9 @@ from node.archive.spool import Part, Spool
 from node.dicom.filing import SUCCESS, Filing, Session
 from node.dicom.incoming import IncomingDataSet
 from node.dicomweb.multipart import Event, PartBegins, PartData, boundary_of, read_parts
-from node.dicomweb.web_client import WebClient, refusal
+from node.dicomweb.web_client import WebClient, WebPeer, refusal
 from node.errors import ObjectRejected, SpoolDamaged, SpoolError
-from node.settings import ReceiveSection
+from node.settings import ReceiveSection, Settings
 
 # Any transfer syntax: the server must not decode what it has (PS3.18 8.7.3.5.2).
 _ACCEPT = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
@@ -138,6 +138,39 @@ class Fetcher:
             report.filed.append(meta.sop_instance_uid)
         else:
             report.refused.append(f"{meta.sop_instance_uid}: 0x{answer.status:04X} {answer.comment}")
+
+
+def fetch_study(
+    peer: WebPeer, study_uid: str, name: str, settings: Settings, filing: Filing, spool: Spool
+) -> FetchReport:
+    """Fetch a whole study into the node.
+
+    Parameters
+    ----------
+    name : str
+        Of the archive; stands in the index as where the images came from.
+    filing : Filing
+        Not started.
+
+    Raises
+    ------
+    PeerError, ObjectRejected
+        As :meth:`Fetcher.fetch`.
+    """
+    filing.start()
+    try:
+        with WebClient(peer) as client:
+            fetcher = Fetcher(
+                client,
+                filing,
+                spool,
+                settings.receive,
+                calling_ae_title=name.upper(),
+                called_ae_title=settings.node.ae_title,
+            )
+            return fetcher.fetch(study_uid)
+    finally:
+        filing.stop()
 
 
 class _Instance:

@@ -37,7 +37,7 @@ class WorkitemWeb:
     def search(self, limit: int) -> list[Dataset]:
         wanted = search_identifier()
         matching = {each.keyword: str(each.value) for each in wanted if each.VR != "SQ" and each.value}
-        fields = ",".join(each.keyword for each in wanted)
+        fields = [each.keyword for each in wanted]
         parameters = {**matching, "includefield": fields, "limit": str(limit)}
         response = self._client.request("GET", "/workitems", params=parameters, headers={"Accept": _JSON})
         if response.status_code in (httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND):

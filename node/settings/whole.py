@@ -80,18 +80,29 @@ class Settings(Section):
                 if name not in self.destination:
                     raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
         self._check_prompts(names)
+        return self
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        """Names of destinations and archives that other sections hold."""
+        for twice in self.destination.keys() & self.web_source.keys():
+            raise ValueError(f"web_source.{twice}: a destination has this name; rename one")
+        for key, named in (
+            ("evidence.commitment_archive", self.evidence.commitment_archive),
+            *((f"prompt.{each.name}.destinations", name) for each in self.prompt for name in each.destinations),
+        ):
+            if named is not None and named not in self.destination:
+                raise ValueError(f"{key}: there is no [destination.{named}]; add it")
         for key, named in (
             ("arrival.archive", self.arrival.archive),
-            ("evidence.commitment_archive", self.evidence.commitment_archive),
             ("priors.archive", self.priors.archive),
             ("reconcile.archive", self.reconcile.archive),
             *((f"watch.{name}", name) for name in self.watch),
             *((f"workitems.{name}.archive", section.archive) for name, section in self.workitems.items()),
             *((f"prompt.{each.name}.archive", each.archive) for each in self.prompt),
-            *((f"prompt.{each.name}.destinations", name) for each in self.prompt for name in each.destinations),
         ):
-            if named is not None and named not in self.destination:
-                raise ValueError(f"{key}: there is no [destination.{named}]; add it")
+            if named is not None and named not in self.archives:
+                raise ValueError(f"{key}: there is no [destination.{named}] or [web_source.{named}]; add it")
         return self
 
     def _check_prompts(self, rules: list[str]) -> None:
@@ -135,6 +146,11 @@ class Settings(Section):
     @property
     def data_dir(self) -> Path:
         return self.node.data_dir.expanduser()
+
+    @property
+    def archives(self) -> frozenset[str]:
+        """Names under which studies can be asked for: destinations and web sources."""
+        return frozenset([*self.destination, *self.web_source])
 
     @property
     def called_ae_titles(self) -> frozenset[str]:
