@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from node.cli import new_app
 if TYPE_CHECKING:
     from node.dicom.peer_trial import Trial
     from node.dicom.verify_peer import PeerReport
+    from node.dicomweb.peer_trial import WebTrial
+    from node.settings import Settings
 
 app = new_app()
 
@@ -42,6 +45,11 @@ def verify_peer(
     from node.errors import NoPresentationContext
 
     settings = ctx.obj.settings()
+    if destination in settings.web_source or (
+        destination in settings.destination and settings.destination[destination].url
+    ):
+        _verify_service(settings, destination, as_json=as_json, test_object=test_object)
+        return
     peer = peer_of(settings, destination)
     configured = settings.destination.get(destination)
     needed = {*RESULT_CLASSES, *([COMMITMENT_SOP_CLASS] if configured and configured.commitment else [])}
@@ -58,6 +66,46 @@ def verify_peer(
     refused = [each.name for each in report.contexts if not each.transfer_syntaxes and each.abstract_syntax in needed]
     if refused:
         raise NoPresentationContext(f"{peer} does not accept: {', '.join(refused)}")
+
+
+def _verify_service(settings: Settings, name: str, *, as_json: bool, test_object: bool) -> None:
+    """A DICOMweb service does not say what it takes; it shows it with an object."""
+    from node.delivery.peer_record import attempt_web
+    from node.dicom.archive_views import view_of, web_peer_of
+    from node.errors import PeerRejectedObject
+
+    peer = web_peer_of(settings, name)
+    assert peer is not None
+    started = time.monotonic()
+    with view_of(settings, name) as view:
+        view.studies_of_patient("AINODE^NOBODY", "")
+    seconds = time.monotonic() - started
+    trial = attempt_web(settings, peer) if test_object else None
+    if as_json:
+        facts = {"query_seconds": seconds, "trial": asdict(trial) if trial else None}
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{peer}: query answered in {seconds * 1000:.0f} ms")
+        for line in _web_lines(trial) if trial else ():
+            typer.echo(line)
+    if trial is not None and not trial.good:
+        raise PeerRejectedObject(f"{peer}: the test object was not stored and given back as it was")
+
+
+def _web_lines(trial: WebTrial) -> list[str]:
+    words = {None: "not found out", True: "yes", False: "NO"}
+    lines = [
+        f"test object stored: {words[trial.stored]}{_in(trial.store_seconds)}"
+        f"{f' ({trial.store_note})' if trial.store_note else ''}",
+        f"  found by query: {words[trial.found]}{_in(trial.found_seconds)}",
+        f"  given back as it was: {words[trial.same]}{_in(trial.retrieve_seconds)}",
+        f"  characters beyond ASCII: {trial.charset or 'not shown'}",
+    ]
+    if trial.stored and not trial.removed:
+        lines.append("  removed: no, the service has no way to; delete the patient AINODE^TEST there by hand")
+    elif trial.stored:
+        lines.append("  removed: yes")
+    return [*lines, *([f"  {trial.problem}"] if trial.problem else [])]
 
 
 def _facts(report: PeerReport, trial: Trial | None, profile: dict[str, Any], *, kept: bool) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from node.delivery import capabilities, outbox
 from node.dicom.association import Peer
 from node.dicom.peer_trial import Trial, try_peer
 from node.dicom.verify_peer import PeerReport
+from node.dicomweb.peer_trial import WebTrial, try_service
+from node.dicomweb.web_client import WebPeer
 from node.errors import StoreError
 from node.identity import load_identity
 from node.settings import Settings
@@ -53,6 +55,15 @@ def attempt(settings: Settings, peer: Peer, name: str) -> Trial:
             outcome_elsewhere=lambda: _outcome(store, transaction_uid) if store else None,
             wait_seconds=_WAIT_SECONDS,
         )
+
+
+def attempt_web(settings: Settings, peer: WebPeer) -> WebTrial:
+    """Store the node's marked test object at a DICOMweb service and see what becomes of it."""
+    marked = marked_object(load_identity(settings))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.dcm"
+        path.write_bytes(marked.content)
+        return try_service(peer, marked, path)
 
 
 def remember(settings: Settings, name: str, report: PeerReport, trial: Trial | None) -> bool:

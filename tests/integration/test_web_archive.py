@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from node.archive import orders, priors, tables
+from node.cli import app
 from node.dicom.outside import Outside
 from node.dicom.reconciliation import Reconciler
 from node.orders import Order
@@ -26,6 +29,24 @@ RULES = [{"name": "mr", "model": "m", "match": {"modality": ["MR"]}}]
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebOrthanc]:
     with running_web_orthanc(tmp_path_factory.mktemp("orthanc")) as peer:
         yield peer
+
+
+def test_verified_with_an_object_that_is_removed_again(tmp_path: Path, orthanc: WebOrthanc) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'[node]\ndata_dir = "{tmp_path / "data"}"\n[web_source.web]\nurl = "{orthanc.url}"\n'
+        '[destination.gone]\nurl = "http://127.0.0.1:9/dicom-web"\n'
+    )
+    before = orthanc.instances()
+    done = CliRunner().invoke(app, ["--config", str(config), "verify-peer", "web", "--json"])
+    assert done.exit_code == 0, done.output
+    trial = json.loads(done.stdout)["trial"]
+    assert (trial["stored"], trial["found"], trial["same"], trial["charset"]) == (True, True, True, "kept")
+    assert trial["removed"] == (orthanc.instances().keys() == before.keys())
+    shown = CliRunner().invoke(app, ["--config", str(config), "verify-peer", "web"])
+    assert "given back as it was: yes" in shown.stdout
+    away = CliRunner().invoke(app, ["--config", str(config), "verify-peer", "gone"])
+    assert away.exit_code == 1 and "no connection" in str(away.exception)
 
 
 def test_watched_and_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orthanc: WebOrthanc) -> None:
