@@ -1,14 +1,15 @@
 """The nearest to what a profile asks for that a destination takes: one self-consistent set, never a part of one.
 
 Fallbacks, in order: Label Map Segmentation → Segmentation (BINARY), RLE → uncompressed; Comprehensive 3D SR →
-Comprehensive SR → Enhanced SR. Kinds the destination does not take are left out; measurements of regions go with the
+Comprehensive SR → Enhanced SR; presentation states → pictures with the same outlines; Secondary Capture as many frames → as
+single pictures, or the other way round. Kinds the destination does not take are left out; measurements of regions go with the
 segmentation they refer to. Where neither picture nor number is left the text goes (``document.render`` leaves no study
 without an answer).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -30,6 +31,10 @@ _MEASUREMENTS: dict[_Report, str] = {
     "enhanced": f"{_STORAGE}.88.22",
 }
 _BASIC_TEXT = f"{_STORAGE}.88.11"
+_PICTURES: dict[Literal["multi_frame", "single_frame"], str] = {
+    "multi_frame": f"{_STORAGE}.7.4",
+    "single_frame": f"{_STORAGE}.7",
+}
 # A kind goes where one of its classes is taken; which one a writer uses follows from the result.
 _OTHERS: dict[ObjectKind, tuple[str, ...]] = {
     "text": (_BASIC_TEXT,),
@@ -59,8 +64,10 @@ def fitting(profile: Profile, takes: Takes) -> Profile:
     Profile
         Same name. Where the destination takes nothing of it at all, what was configured.
     """
-    kinds: list[ObjectKind] = [kind for kind in profile.objects if _is_taken(kind, takes)]
+    kinds: list[ObjectKind] = [kind for kind in _seen(profile.objects, takes) if _is_taken(kind, takes)]
     made = replace(profile, objects=tuple(kinds))
+    if "secondary_capture" in kinds:
+        made = _in_pictures_taken(made, takes)
     if "seg" in kinds or "measurements" in kinds:
         found = next(_segmentations(profile, takes), None)
         if found is None:
@@ -76,6 +83,22 @@ def fitting(profile: Profile, takes: Takes) -> Profile:
         else:
             made = replace(made, objects=tuple(kind for kind in made.objects if kind != "measurements"))
     return made if made.objects or takes(_BASIC_TEXT, ExplicitVRLittleEndian) else profile
+
+
+def _seen(kinds: Sequence[ObjectKind], takes: Takes) -> tuple[ObjectKind, ...]:
+    """The kinds, with pictures in the place of presentation states that are not taken: outlines are there to be seen."""
+    if "presentation" not in kinds or _is_taken("presentation", takes):
+        return tuple(kinds)
+    instead: list[ObjectKind] = ["secondary_capture" if kind == "presentation" else kind for kind in kinds]
+    return tuple(dict.fromkeys(instead))
+
+
+def _in_pictures_taken(profile: Profile, takes: Takes) -> Profile:
+    asked = profile.secondary_capture
+    other: Literal["multi_frame", "single_frame"] = "single_frame" if asked == "multi_frame" else "multi_frame"
+    if takes(_PICTURES[asked], ExplicitVRLittleEndian) or not takes(_PICTURES[other], ExplicitVRLittleEndian):
+        return profile
+    return replace(profile, secondary_capture=other)
 
 
 def _is_taken(kind: ObjectKind, takes: Takes) -> bool:

@@ -28,6 +28,7 @@ def variant(name: str, section: ProfileSection, known: Capabilities) -> tuple[st
             "segmentation": fit.segmentation,
             "segmentation_syntax": fit.segmentation_syntax,
             "measurements": fit.measurements,
+            "secondary_capture": fit.secondary_capture,
         }
     )
     return f"{base}{_SEPARATOR}{hashlib.sha256(fit.content.encode()).hexdigest()[:8]}", chosen
