@@ -26,6 +26,7 @@ from node.process import PARENT_VARIABLE, stop_event
 from node.report import NodeReport
 from node.settings import Settings
 from node.status import StatusServer, run_folder
+from node.units import tells
 
 _LOG = log.logger("supervisor")
 _POLL_SECONDS = 0.05
@@ -253,7 +254,7 @@ def _children(settings: Settings) -> list[Child]:
     if settings.jobs.stat_slot:
         dispatchers.append(Child("dispatcher-stat", ("dispatcher", "--stat-only")))
     asked_for = []
-    if settings.channel or any(each.availability for each in settings.destination.values()):
+    if tells(settings):
         asked_for.append(Child("notifier", ("notifier",)))
     if settings.hl7.enabled:
         asked_for.append(Child("hl7", ("hl7",)))
