@@ -24,12 +24,12 @@ on_system() { [ -z "$root" ]; }
 with_systemd() { on_system && [ -d /run/systemd/system ]; }
 # The program never runs as root: what it writes belongs to its own user.
 ainode_of() {
-  version=$1; shift
+  program=$1/bin/ainode; shift
   if on_system; then
     (cd /var/lib/ainode && setpriv --reuid=ainode --regid=ainode --init-groups \
-      env HOME=/var/lib/ainode PYTHONSAFEPATH=1 AINODE_CONFIG="$etc/node.toml" "$version/bin/ainode" "$@")
+      env HOME=/var/lib/ainode PYTHONSAFEPATH=1 AINODE_CONFIG="$etc/node.toml" "$program" "$@")
   else
-    PYTHONSAFEPATH=1 AINODE_CONFIG="$etc/node.toml" "$version/bin/ainode" "$@"
+    PYTHONSAFEPATH=1 AINODE_CONFIG="$etc/node.toml" "$program" "$@"
   fi
 }
 
@@ -108,14 +108,14 @@ running() { with_systemd && systemctl --quiet is-active ainode.target; }
 # While the lock is held a receiver that a caller wakes through its socket waits; nobody is refused.
 hold() { exec 9>"$lock"; flock 9; }
 let_go() { exec 9>&-; }
-stop_services() { systemctl stop ainode.target 'ainode-*.service'; }
+# The services alone: their sockets stay open.
+stop_services() { systemctl stop 'ainode-*.service'; }
 
 change() { # $1: version to go to, $2: "" or the revision that the database must go back to first
   was_running=no
   ! running || was_running=yes
   hold
   if [ $was_running = yes ]; then
-    # In the background: it comes back when the last service has stopped, and a caller may start the receiver again.
     stop_services
   fi
   if [ -n "$2" ]; then ainode_of "$opt/current" db downgrade --to "$2"; fi
@@ -160,7 +160,7 @@ do_install() {
 do_rollback() {
   old=$(version_of current)
   back=$(version_of previous)
-  [ -n "$back" ] && [ -d "$opt/$back" ] || fail "there is no earlier version"
+  if [ -z "$back" ] || [ ! -d "$opt/$back" ]; then fail "there is no earlier version"; fi
   revision=$(cat "$opt/$back/share/schema-revision")
   say "going back from $old to $back"
   change "$back" "$revision"
@@ -180,7 +180,7 @@ do_apply() {
         rm "$folder/10-address.conf.new"
       else
         mv "$folder/10-address.conf.new" "$folder/10-address.conf"
-        ! running || { systemctl daemon-reload; systemctl stop ainode-receiver.service "$socket"; }
+        ! running || { systemctl daemon-reload; systemctl stop "$socket" ainode-receiver.service; }
       fi
     fi
   done
@@ -189,13 +189,14 @@ do_apply() {
   for each in $(systemctl list-unit-files --no-legend --state=enabled 'ainode-*' | cut -d' ' -f1); do
     echo "$wanted" | cut -d' ' -f1 | grep -qxF "$each" || systemctl --quiet disable --now "$each"
   done
-  for each in $(ls /etc/systemd/system/ainode.target.wants 2>/dev/null); do
-    echo "$wanted" | cut -d' ' -f1 | grep -qxF "$each" || systemctl --quiet disable --now "$each"
+  for link in /etc/systemd/system/ainode.target.wants/*; do
+    each=$(basename "$link")
+    [ "$each" = '*' ] || echo "$wanted" | cut -d' ' -f1 | grep -qxF "$each" || systemctl --quiet disable --now "$each"
   done
   for each in $(echo "$wanted" | cut -d' ' -f1); do systemctl --quiet enable "$each"; done
   if running; then
     # Sockets first: they stay open from here on.
-    systemctl start $(echo "$wanted" | sed -n 's/\.socket .*/.socket/p')
+    for each in $(echo "$wanted" | sed -n 's/\.socket .*/.socket/p'); do systemctl start "$each"; done
     systemctl restart ainode.target
   fi
   say "applied: $(echo "$wanted" | cut -d' ' -f1 | tr '\n' ' ')"
@@ -203,8 +204,11 @@ do_apply() {
 
 do_remove() {
   if with_systemd; then
-    systemctl disable --now ainode.target $(systemctl list-unit-files --no-legend 'ainode-*' | cut -d' ' -f1 | grep -v '@\.') || true
-    systemctl stop 'ainode-*' || true
+    systemctl stop ainode.target 'ainode-*' || true
+    for each in ainode.target $(systemctl list-unit-files --no-legend --state=enabled 'ainode-*' | cut -d' ' -f1); do
+      systemctl --quiet disable "$each" || true
+    done
+    rm -rf /etc/systemd/system/ainode.target.wants
   fi
   rm -rf "$opt" "$units"/ainode.target "$units"/ainode-* "$root/usr/bin/ainode" "$root/usr/sbin/ainode-setup"
   rm -rf "$root/usr/lib/sysusers.d/ainode.conf" "$root/usr/lib/tmpfiles.d/ainode.conf" "$root"/etc/systemd/system/ainode-receiver*.socket.d
