@@ -92,7 +92,7 @@ def test_database_commands(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert run("db", "upgrade") == 0
     load_identity(settings.load(config))
     assert run("db", "backup", str(tmp_path / "copy")) == 0
-    assert run("db", "backup", str(tmp_path / "copy")) == 2
+    assert run("db", "backup", str(tmp_path / "copy")) == 1
     assert run("db", "restore", str(tmp_path / "copy")) == 0
     assert "db rescan" in capsys.readouterr().out
     assert run("db", "rescan") == 0
