@@ -130,7 +130,7 @@ deb: bundle
 
 ## make bundle-test  the documentation's own commands in a bare Debian 12 tree with systemd (as root; debootstrap, systemd-nspawn)
 bundle-test: bundle
-	$(BIN)/python -m release.bare_debian dist/ainode-$$($(BIN)/python -m release.version).tar
+	$(BIN)/python -m release.bare_debian dist/ainode-$$($(BIN)/python -m release.version)
 
 ## make sbom         the bill of materials of this environment, CycloneDX JSON
 sbom: setup-dev

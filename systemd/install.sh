@@ -51,7 +51,7 @@ install_program() { # $1: folder of the version
   "$python" -m venv --without-pip "$1"
   pip=$(ls "$here"/wheels/pip-*.whl)
   "$1/bin/python" "$pip/pip" --disable-pip-version-check --no-cache-dir install --quiet --no-index \
-    --find-links "$here/wheels" --require-hashes --requirement "$here/requirements.lock"
+    --find-links "$here/wheels" --no-deps --require-hashes --requirement "$here/requirements.lock"
   mkdir -p "$1/share"
   for each in VERSION NOTICE LICENSE SECURITY.md sbom.cdx.json doc config systemd; do
     [ ! -e "$here/$each" ] || cp -R "$here/$each" "$1/share/"
