@@ -24,7 +24,7 @@ Priority: optional
 Architecture: amd64
 Maintainer: The ainode authors <maintainers@ainode.invalid>
 Installed-Size: {size}
-Depends: python3 (>= 3.11), systemd (>= 247), util-linux
+Depends: python3 (>= 3.11), systemd (>= 249)
 Recommends: openssl
 Description: DICOM-native AI node for hospital networks
  Receives studies by C-STORE, runs ONNX models on them, and returns DICOM
@@ -44,7 +44,7 @@ if [ "$1" = configure ]; then sh /{_HOME}/install.sh install; fi
 _PRERM = """\
 #!/bin/sh
 set -e
-if [ "$1" = remove ] && [ -x /usr/sbin/ainode-setup ]; then /usr/sbin/ainode-setup remove; fi
+if [ "$1" = remove ] && command -v ainode-setup > /dev/null; then ainode-setup remove; fi
 """
 
 _COPYRIGHT = """\
@@ -52,7 +52,7 @@ Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: ainode
 
 Files: *
-Copyright: The ainode authors
+Copyright: 2026 The ainode authors
 License: Apache-2.0
  On Debian systems the text of the Apache License, Version 2.0 is in
  /usr/share/common-licenses/Apache-2.0. Every other component and its licence
