@@ -148,6 +148,13 @@ do_install() {
     say "upgrading $old to $version; a copy of database and configuration goes to $copy"
     if [ -e "$root/var/lib/ainode/identity.json" ]; then ainode_of "$opt/$old" db backup "$copy"; fi
   fi
+  if [ "$old" = "$version" ]; then
+    # A repair at most: what runs goes on.
+    install_units "$opt/$version"
+    ! with_systemd || systemctl daemon-reload
+    say "$version is current"
+    return
+  fi
   change "$version" ""
   if [ -z "$old" ]; then
     do_apply
