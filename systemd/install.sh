@@ -209,6 +209,15 @@ do_apply() {
   say "applied: $(echo "$wanted" | cut -d' ' -f1 | tr '\n' ' ')"
 }
 
+do_versions() {
+  for each in "$opt"/*/.complete; do
+    folder=$(dirname "$each")
+    [ -h "$folder" ] || basename "$folder"
+  done
+  echo "current: $(version_of current)"
+  echo "previous: $(version_of previous)"
+}
+
 do_remove() {
   if with_systemd; then
     systemctl stop ainode.target 'ainode-*' || true
@@ -227,7 +236,7 @@ case ${1:-install} in
   install) do_install ;;
   apply) do_apply ;;
   rollback) do_rollback ;;
-  versions) for each in "$opt"/*/.complete; do basename "$(dirname "$each")"; done; echo "current: $(version_of current)"; echo "previous: $(version_of previous)" ;;
+  versions) do_versions ;;
   remove) do_remove ;;
   *) sed -n '2,12s/^# \{0,1\}//p' "$here/$(basename "$0")"; exit 2 ;;
 esac
