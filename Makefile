@@ -12,7 +12,7 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium
+PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium systemd openssl
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 TORCH_PIN := torch==2.13.0
 RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
@@ -20,7 +20,7 @@ RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
 VIEWERS := .viewers
 OHIF := $(shell sed -n 's/.*"viewer": "\(.*\)".*/\1/p' tests/browser/package.json)
 
-.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections scenarios fuzz soak clean
+.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections scenarios fuzz soak bundle bundle-test deb sbom audit clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -117,6 +117,29 @@ soak: setup-dev
 ## make bench        measure beside DCMTK and Orthanc, on a quiet machine; writes bench/results.json
 bench: setup-dev peers
 	PYTHONSAFEPATH= $(BIN)/python -m tests.bench
+
+## make bundle       the offline bundle in dist/ (KEY=release.key signs it, WHEELS=folder takes wheels fetched before)
+bundle: setup-dev
+	$(BIN)/python -m release.bundle --out dist $(if $(KEY),--key '$(KEY)') $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(EXTRA),--extra $(EXTRA))
+	$(BIN)/python -m release.wheel_tags dist/ainode-$$($(BIN)/python -m release.version)/wheels
+
+## make deb          the Debian package of that bundle
+deb: bundle
+	$(BIN)/python -m release.deb dist/ainode-$$($(BIN)/python -m release.version)
+	@if command -v lintian >/dev/null; then lintian --tag-display-limit 0 --fail-on error dist/ainode_$$($(BIN)/python -m release.version)_amd64.deb; fi
+
+## make bundle-test  the documentation's own commands in a bare Debian 12 tree with systemd (as root; debootstrap, systemd-nspawn)
+bundle-test: bundle
+	$(BIN)/python -m release.bare_debian dist/ainode-$$($(BIN)/python -m release.version)
+
+## make sbom         the bill of materials of this environment, CycloneDX JSON
+sbom: setup-dev
+	@mkdir -p dist && $(BIN)/python -m release.sbom > dist/sbom.cdx.json && echo dist/sbom.cdx.json
+
+## make audit        known weaknesses of the exact versions (needs the network)
+audit: setup-dev
+	$(PIP) install -q pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) $(VIEWERS) demo/out build dist *.egg-info

@@ -84,6 +84,12 @@ class NotStored(StoreError):
     remedy = "See `ainode jobs`, `ainode deliveries` or `ainode studies` for what there is."
 
 
+class BackupUnusable(StoreError):
+    code = "STO-008"
+    summary = "A copy of the database cannot be made or put back."
+    remedy = "See the message and “Backup” in docs/install.md; a copy that is damaged or newer changes nothing."
+
+
 class SpoolError(NodeError):
     """Files could not be stored or read."""
 

@@ -49,7 +49,9 @@ def listening(settings: Settings) -> Iterator[dict[Listener, socket.socket]]:
     wanted = addresses(settings)
     with ExitStack() as stack:
         found = inherited(tuple(wanted))
-        if not found:
+        if found:
+            check_addresses(found, settings)
+        else:
             found = {name: stack.enter_context(bind(*address, name)) for name, address in wanted.items()}
         for listener in found.values():
             stack.callback(listener.close)
@@ -100,6 +102,25 @@ def inherited(wanted: tuple[Listener, ...] = (Listener.PLAIN,)) -> dict[Listener
         os.set_inheritable(number, False)
         found[name] = socket.socket(fileno=number)
     return found
+
+
+def check_addresses(found: Mapping[Listener, socket.socket], settings: Settings) -> None:
+    """Refuse sockets that listen elsewhere than the configuration says: what is shown and checked is the configuration.
+
+    Raises
+    ------
+    ConfigError
+        Another port; or every interface where the configuration says loopback.
+    """
+    for name, (host, port) in addresses(settings).items():
+        bound_host, bound_port = found[name].getsockname()[:2]
+        key = "receive.port" if name is Listener.PLAIN else "receive.tls.port"
+        loopback = ("127.0.0.1", "::1", "localhost")
+        if port not in (0, bound_port) or (host in loopback and bound_host not in loopback):
+            raise ConfigError(
+                f"receive.host, {key}: {host}:{port} is configured, the socket that was handed over listens on "
+                f"{bound_host}:{bound_port}; change one (`systemctl edit ainode-receiver.socket`)"
+            )
 
 
 def pass_on(listeners: Mapping[Listener, socket.socket], environment: dict[str, str]) -> list[tuple[Any, ...]]:

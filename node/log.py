@@ -1,5 +1,7 @@
 """Structured log lines: ``time=… level=… process=… event="…" key=value``, one line for each record, on standard error.
 
+Where standard error is the systemd journal, the facts become fields of the journal (:mod:`node.journal`).
+
 Identifiers of studies, objects and jobs may be logged. Names, ids and birth dates of patients never.
 """
 
@@ -11,10 +13,12 @@ import os
 import time
 import traceback
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from models.errors import NodeError
+from node import journal
 
 ROOT = "node"
 _FACTS = "facts"
@@ -40,18 +44,26 @@ class KeyValueFormatter(logging.Formatter):
             ("level", record.levelname.lower()),
             ("process", self._process),
             ("event", record.getMessage()),
-            *getattr(record, _FACTS, {}).items(),
         ]
-        if record.exc_info and record.exc_info[0]:
-            pairs.append(("traceback", _without_content(record.exc_info[1])))
-        return " ".join(f"{key}={_value(value)}" for key, value in pairs)
+        return _laid_out([*pairs, *_facts_of(record)])
+
+
+class JournalFormatter(KeyValueFormatter):
+    """The same without time and level, which the journal has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Event first, then the facts."""
+        return " ".join(filter(None, [f"{self._process}: {record.getMessage()}", _laid_out(_facts_of(record))]))
 
 
 def set_up(process: str, level: str = "info") -> None:
     """Log this process's records to standard error. Call once, at the process's outermost frame."""
-    handler = logging.StreamHandler()
+    handler: logging.Handler = logging.StreamHandler()
+    formatter = KeyValueFormatter(f"{process}[{os.getpid()}]")
+    if journal.is_connected():
+        handler, formatter = journal.JournalHandler(process, _FACTS), JournalFormatter(process)
     handler.addFilter(_from_no_quoting_library)
-    handler.setFormatter(KeyValueFormatter(f"{process}[{os.getpid()}]"))
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -96,6 +108,17 @@ def _without_content(error: BaseException | None) -> str:
         parts.append(f"{type(error).__name__}{said} in {' > '.join(frames) or 'an unknown place'}")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "; caused by ".join(parts)
+
+
+def _facts_of(record: logging.LogRecord) -> list[tuple[str, Any]]:
+    facts = list(getattr(record, _FACTS, {}).items())
+    if record.exc_info and record.exc_info[0]:
+        facts.append(("traceback", _without_content(record.exc_info[1])))
+    return facts
+
+
+def _laid_out(pairs: Iterable[tuple[str, Any]]) -> str:
+    return " ".join(f"{key}={_value(value)}" for key, value in pairs)
 
 
 def _value(value: Any) -> str:

@@ -37,6 +37,7 @@ from node.delivery import delivered, outbox
 from node.dicom.outside import Outside
 from node.errors import StoreUnavailable
 from node.jobs import queue
+from node.liveness import Liveness
 from node.notify import alerts, notification_rows
 from node.own_equipment import OwnEquipment
 from node.settings import Settings
@@ -62,10 +63,11 @@ _PART_AGE_SECONDS = 3600.0
 _WORK_AGE_SECONDS = 24 * 3600.0
 
 
-def run_scheduler(settings: Settings, stopping: threading.Event) -> None:
+def run_scheduler(settings: Settings, stopping: threading.Event, liveness: Liveness | None = None) -> None:
     """Run until ``stopping`` is set."""
+    liveness = liveness or Liveness()
     store = open_store(settings)
-    scheduler = Scheduler(settings, store)
+    scheduler = Scheduler(settings, store, liveness=liveness)
     timers = _timers(scheduler)
     watch(timers, settings, Outside(settings, store))
     scheduler.rebuild_index()
@@ -73,8 +75,10 @@ def run_scheduler(settings: Settings, stopping: threading.Event) -> None:
         ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
     timers.start()
     try:
+        liveness.ready("looking at studies")
         scheduler.run(stopping)
     finally:
+        liveness.stopping()
         timers.shutdown(wait=True)
         with store.write() as connection:
             ledger.record(connection, time.time(), ledger.Kind.NODE_STOPPED)
@@ -89,10 +93,13 @@ class Scheduler:
     ----------
     settings : Settings
     store : Store
+    liveness : Liveness or None
+        Told of every turn of the loop, and of every study within one.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, *, liveness: Liveness | None = None) -> None:
         self._settings = settings
+        self._liveness = liveness or Liveness()
         self._store = store
         self._clock = MonotonicClock()
         self._assessed = 0
@@ -107,11 +114,13 @@ class Scheduler:
                 # News come in bursts, one ring for each image: a short pause makes one step of many.
                 stopping.wait(_PAUSE_SECONDS)
                 while not stopping.is_set() and (left := until - time.monotonic()) > 0:
+                    self._liveness.beat()
                     if bell.wait(min(left, 0.5)):
                         break
 
     def look(self) -> float:
         """Step every study that needs it; return the seconds until the next one does."""
+        self._liveness.beat()
         try:
             return self._look()
         except StoreUnavailable as error:
@@ -125,6 +134,7 @@ class Scheduler:
             waiting = connection.execute(select(studies).where(studies.c.due_at.is_not(None))).all()
         queued: list[int] = []
         for study in waiting:
+            self._liveness.beat()
             due_in = planning.waiting_in_seconds(study, at, self._settings)
             if due_in is not None and due_in <= 0.0:
                 planned = self.step(study.study_uid)

@@ -212,6 +212,30 @@ def upgrade(settings: Settings) -> str:
         store.close()
 
 
+def downgrade(settings: Settings, revision: str) -> list[str]:
+    """Take the schema back to an earlier revision, for an earlier version to run on; return the revisions taken back.
+
+    Everything that the earlier version knows stays. Nobody may use the database meanwhile.
+
+    Raises
+    ------
+    ConfigError, StoreUnavailable
+        As :func:`open_store`.
+    StoreSchemaMismatch
+        There is no way back to it; nothing was changed.
+    """
+    from node.archive import migration
+
+    store = Store(make_engine(settings), lock_timeout_seconds=settings.store.busy_timeout_seconds)
+    try:
+        with store.write() as connection:
+            if store.dialect is Dialect.POSTGRESQL:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            return migration.downgrade(connection, revision)
+    finally:
+        store.close()
+
+
 def store_url(settings: Settings) -> URL:
     """URL of the store with its driver.
 

@@ -19,9 +19,20 @@ _FIRST_IN_LIST = 1000
 
 
 @app.command()
-def check_config(file: Annotated[Path, typer.Argument(metavar="F", help="node.toml")]) -> None:
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="F", help="node.toml")],
+    units: Annotated[
+        bool, typer.Option("--units", help="Print the systemd units it asks for, each with the address it listens on.")
+    ] = False,
+) -> None:
     """Check node.toml, routing.toml beside it, and that the models named there are installed; starts nothing."""
     settings = load(file)
+    if units:
+        from node.units import wanted_units
+
+        for name, address in wanted_units(settings).items():
+            typer.echo(f"{name} {address}".rstrip())
+        return
     _find_models(settings)
     ends = check_files(settings)
     typer.echo(f"{file}: valid")

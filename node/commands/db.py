@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from node.cli import new_app
-from node.errors import StoreError, UsageError
-from node.settings import Settings
 
 app = new_app("Upgrade, back up and restore the database.")
-_IDENTITY = "identity.json"
-_DATABASE = "node.db"
 
 
 @app.command()
@@ -28,51 +21,60 @@ def upgrade(ctx: typer.Context) -> None:
 
 
 @app.command()
-def backup(ctx: typer.Context, folder: Annotated[Path, typer.Argument(help="New folder for the copy.")]) -> None:
-    """Copy database and identity into a folder, while the node runs. Received files and results are not copied."""
-    settings = _embedded(ctx.obj.settings())
-    try:
-        folder.mkdir(parents=True, mode=0o700)
-    except FileExistsError as error:
-        raise UsageError(f"{folder} exists; name a new folder") from error
-    source = settings.data_dir / _DATABASE
-    if not source.exists():
-        raise UsageError(f"there is no database in {settings.data_dir}")
-    with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(folder / _DATABASE)) as copy:
-        live.backup(copy)
-    if (settings.data_dir / _IDENTITY).exists():
-        shutil.copy2(settings.data_dir / _IDENTITY, folder / _IDENTITY)
-    typer.echo(f"copied to {folder}")
+def downgrade(
+    ctx: typer.Context,
+    to: Annotated[str, typer.Option("--to", metavar="REV", help="Revision that the earlier version needs.")],
+) -> None:
+    """Take the schema back for an earlier version, with the node stopped. What only later versions recorded is lost."""
+    from node.archive.engine import downgrade as take_back
+    from node.folder_lock import nobody_else
+
+    settings = ctx.obj.settings()
+    with nobody_else(settings.data_dir):
+        taken_back = take_back(settings, to)
+    typer.echo(f"the database has revision {to}; taken back: {', '.join(taken_back) or 'nothing'}")
+
+
+@app.command()
+def backup(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="New folder for the copy.")],
+    files: Annotated[
+        bool, typer.Option("--files", help="Received files and results too (hard links where possible).")
+    ] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Keys, passcodes and the node's secret too.")] = False,
+) -> None:
+    """Copy database, identity and configuration into a folder, while the node runs, with lists of the spool and outbox."""
+    from node.archive.backup import back_up
+
+    made = back_up(ctx.obj.settings(), folder, files=files, secrets=secrets)
+    typer.echo(f"copied to {folder}: {made.dialect} at revision {made.revision}, configuration, identity")
+    for name, tree in made.trees.items():
+        typer.echo(
+            f"  {name}: {tree['files']} files, {tree['bytes']} bytes {'copied' if files else 'listed, NOT copied'}"
+        )
+    if not secrets:
+        typer.echo("  keys, passcodes and the node's secret are NOT in it (--secrets)")
 
 
 @app.command()
 def restore(ctx: typer.Context, folder: Annotated[Path, typer.Argument(help="Folder made by backup.")]) -> None:
     """Put a copy back, with the node stopped. What was there is kept beside it."""
-    from node.supervisor import only_supervisor
+    from datetime import datetime
 
-    settings = _embedded(ctx.obj.settings())
-    copy = folder / _DATABASE
-    if not copy.is_file():
-        raise UsageError(f"{folder} holds no copy made by `ainode db backup`")
-    with closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as database:
-        (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
-    if verdict != "ok":
-        raise StoreError(f"the copy is damaged: {verdict}")
-    target = settings.data_dir / _DATABASE
-    with only_supervisor(settings.data_dir):
-        for suffix in ("", "-wal", "-shm"):
-            old = target.with_name(target.name + suffix)
-            if old.exists():
-                old.replace(old.with_name(f"{old.name}.before-restore"))
-        part = target.with_name(f"{_DATABASE}.part")
-        shutil.copy2(copy, part)
-        part.replace(target)
-        if (folder / _IDENTITY).exists():
-            shutil.copy2(folder / _IDENTITY, settings.data_dir / _IDENTITY)
-    typer.echo(f"restored from {folder}; what was there is kept as {target.name}.before-restore")
-    typer.echo(
-        "next: `ainode db upgrade` and `ainode db rescan`, which finds what was received since the copy was made"
-    )
+    from node.archive.backup import put_back
+
+    restored = put_back(ctx.obj.settings(), folder)
+    made_at = datetime.fromtimestamp(restored.backup.created_at)
+    typer.echo(f"restored from {folder}, made {made_at:%Y-%m-%d %H:%M:%S}; what was there is kept (.before-restore)")
+    for name, count in restored.missing.items():
+        if count:
+            typer.echo(f"  {name}: {count} files that belonged to it are not here any more")
+    typer.echo("next, in this order:")
+    typer.echo("  ainode db upgrade     the schema of this version")
+    typer.echo("  ainode db rescan      finds what was received since the copy was made")
+    typer.echo("  start the node        it runs on that, and sends the same objects with the same UIDs")
+    typer.echo(f"  ainode reconcile --since {made_at:%Y-%m-%dT%H:%M} --fetch     what the archive has and is not here")
 
 
 @app.command()
@@ -92,9 +94,3 @@ def rescan(ctx: typer.Context) -> None:
         typer.echo(f"damaged: {path}")
     for path in report.missing:
         typer.echo(f"missing: {path}")
-
-
-def _embedded(settings: Settings) -> Settings:
-    if settings.store.url and not settings.store.url.startswith("sqlite"):
-        raise UsageError("this database is copied with its own tools: pg_dump and pg_restore")
-    return settings

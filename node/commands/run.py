@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+from typing import Annotated, NamedTuple
 
 import typer
 
 from node import log
 from node.cli import new_app
-from node.process import die_with_parent, forbid_core_dumps, leave, stop_event
+from node.liveness import Liveness
+from node.process import PARENT_VARIABLE, die_with_parent, forbid_core_dumps, leave, stop_event
 from node.settings import Settings
 
 app = new_app("Run one process of the node.")
 
 
+class Process(NamedTuple):
+    """What every process has."""
+
+    settings: Settings
+    stop: Event
+    liveness: Liveness
+
+
 @app.command()
 def receiver(ctx: typer.Context) -> None:
     """Answer C-ECHO and C-STORE; take commitment reports. Uses an inherited socket (LISTEN_FDS) where there is one."""
-    settings = _begin(ctx, "receiver")
-    from node.dicom.storage_scp import run_receiver
-    from node.listening import listening
+    with _process(ctx, "receiver") as (settings, stop, liveness):
+        from node.dicom.storage_scp import run_receiver
+        from node.listening import listening
 
-    stop = stop_event()
-    with listening(settings) as listeners:
-        run_receiver(settings, stop, listeners)
+        with listening(settings) as listeners:
+            run_receiver(settings, stop, listeners, liveness)
     leave()
 
 
 @app.command()
 def scheduler(ctx: typer.Context) -> None:
     """Decide when studies are complete, match rules, sweep leases, seal the ledger."""
-    settings = _begin(ctx, "scheduler")
-    from node.schedule import run_scheduler
+    with _process(ctx, "scheduler") as (settings, stop, liveness):
+        from node.schedule import run_scheduler
 
-    run_scheduler(settings, stop_event())
+        run_scheduler(settings, stop, liveness)
     leave()
 
 
@@ -43,57 +55,78 @@ def dispatcher(
     stat_only: Annotated[bool, typer.Option("--stat-only", help="Take STAT runs only.")] = False,
 ) -> None:
     """Lease jobs and run them in a model-host child."""
-    settings = _begin(ctx, "dispatcher-stat" if stat_only else "dispatcher")
-    from node.jobs.dispatcher import run_dispatcher
+    with _process(ctx, "dispatcher-stat" if stat_only else "dispatcher") as (settings, stop, liveness):
+        from node.jobs.dispatcher import run_dispatcher
 
-    run_dispatcher(settings, stop_event(), stat_only=stat_only)
+        run_dispatcher(settings, stop, stat_only=stat_only, liveness=liveness)
     leave()
 
 
 @app.command()
 def sender(ctx: typer.Context) -> None:
     """Send what waits in the outbox, and ask for proof."""
-    settings = _begin(ctx, "sender")
-    from node.delivery.sender import run_sender
+    with _process(ctx, "sender") as (settings, stop, liveness):
+        from node.delivery.sender import run_sender
 
-    run_sender(settings, stop_event())
+        run_sender(settings, stop, liveness)
     leave()
 
 
 @app.command()
 def notifier(ctx: typer.Context) -> None:
     """Tell people and systems about results, and escalate."""
-    settings = _begin(ctx, "notifier")
-    from node.notify.notifier import run_notifier
+    with _process(ctx, "notifier") as (settings, stop, liveness):
+        from node.notify.notifier import run_notifier
 
-    run_notifier(settings, stop_event())
+        run_notifier(settings, stop, liveness)
     leave()
 
 
 @app.command()
 def hl7(ctx: typer.Context) -> None:
     """Take HL7 v2 messages over MLLP."""
-    settings = _begin(ctx, "hl7")
-    from node.hl7.listener import run_hl7
+    with _process(ctx, "hl7") as (settings, stop, liveness):
+        from node.hl7.listener import run_hl7
 
-    run_hl7(settings, stop_event())
+        run_hl7(settings, stop, liveness)
     leave()
 
 
 @app.command()
 def web(ctx: typer.Context) -> None:
     """Serve the console."""
-    settings = _begin(ctx, "web")
-    from node.web.server import run_web
+    with _process(ctx, "web") as (settings, stop, liveness):
+        from node.web.server import run_web
 
-    run_web(settings, stop_event())
+        run_web(settings, stop, liveness)
     leave()
 
 
-def _begin(ctx: typer.Context, process: str) -> Settings:
-    """What every process does first."""
+@contextmanager
+def _process(ctx: typer.Context, name: str) -> Iterator[Process]:
+    """What every process does first and last."""
     die_with_parent()
     forbid_core_dumps()
+    liveness = Liveness.of_environment()
     settings: Settings = ctx.obj.settings()
-    log.set_up(process, settings.log.level)
-    return settings
+    log.set_up(name, settings.log.level)
+    with ExitStack() as stack:
+        if PARENT_VARIABLE not in os.environ:
+            _stand_alone(settings, name, stack)
+        yield Process(settings, stop_event(), liveness)
+
+
+def _stand_alone(settings: Settings, name: str, stack: ExitStack) -> None:
+    """Do what the supervisor would do: keep the data folder, be counted; the scheduler answers `ainode status`."""
+    from node.folder_lock import one_process, only_supervisor
+    from node.presence import present, processes
+    from node.report import NodeReport
+    from node.status import StatusServer
+
+    stack.enter_context(one_process(settings.data_dir))
+    stack.enter_context(present(settings.data_dir, name))
+    if name == "scheduler":
+        stack.enter_context(only_supervisor(settings.data_dir))
+        status = StatusServer(settings.data_dir, NodeReport(settings, lambda: processes(settings.data_dir)))
+        status.start()
+        stack.callback(status.stop)

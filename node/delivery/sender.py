@@ -18,6 +18,7 @@ from node.delivery.proof import Proof
 from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
 from node.errors import StoreUnavailable
+from node.liveness import Liveness
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,20 @@ class Sender:
         Open; shared by the threads.
     clock : callable
         Seconds since the epoch, for everything that is scheduled.
+    liveness : Liveness or None
+        Told of every turn of the loop that wakes the couriers.
     """
 
-    def __init__(self, settings: Settings, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        clock: Callable[[], float] = time.time,
+        liveness: Liveness | None = None,
+    ) -> None:
         self._settings = settings
+        self._liveness = liveness or Liveness()
         self._store = store
         self._clock = clock
         self._gates: list[Gate] = []
@@ -64,7 +75,9 @@ class Sender:
         with Doorbell(self._settings.data_dir / "run", SENDER).listen() as bell:
             for thread in threads:
                 thread.start()
+            self._liveness.ready(f"sending to {len(self._settings.destination)} destination(s)")
             self._attend(bell, stop_event)
+        self._liveness.stopping()
         self.wake()
         until = time.monotonic() + _JOIN_SECONDS
         for thread in threads:
@@ -110,6 +123,7 @@ class Sender:
     def _attend(self, bell: Doorbell, stop_event: threading.Event) -> None:
         next_poll = 0.0
         while not stop_event.is_set():
+            self._liveness.beat()
             rung = bell.wait(_TICK_SECONDS)
             now = time.monotonic()
             self._stop_paused()
@@ -160,10 +174,10 @@ class Sender:
         return bool(overdue)
 
 
-def run_sender(settings: Settings, stop_event: threading.Event) -> None:
+def run_sender(settings: Settings, stop_event: threading.Event, liveness: Liveness | None = None) -> None:
     """Main of the sender process."""
     store = open_store(settings)
     try:
-        Sender(settings, store).run(stop_event)
+        Sender(settings, store, liveness=liveness).run(stop_event)
     finally:
         store.close()

@@ -86,6 +86,7 @@ class ListeningServer(ThreadedAssociationServer):
         self._connections = {True: 0, False: 0}
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.turned_at = time.monotonic()
         super().__init__(
             entity, address, entity.ae_title, list(contexts), evt_handlers=list(handlers), request_handler=_Handler
         )
@@ -96,6 +97,11 @@ class ListeningServer(ThreadedAssociationServer):
         self._thread.start()
         host, port = self.server_address[:2]
         return str(host), int(port)
+
+    def service_actions(self) -> None:
+        """Note that the loop that accepts has turned; see ``turned_at``, monotonic seconds."""
+        self.turned_at = time.monotonic()
+        super().service_actions()
 
     def server_bind(self) -> None:
         """Bind, or take over the inherited socket."""

@@ -44,6 +44,7 @@ from node.dicom.tls_gate import TlsGate
 from node.doorbell import SCHEDULER, SENDER, ring
 from node.errors import ObjectRejected, StoreUnavailable
 from node.listening import Listener, addresses
+from node.liveness import Liveness
 from node.own_equipment import OwnEquipment
 from node.settings import Settings
 
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 _ASSOCIATION_REQUEST_SECONDS = 15.0
 _STOP_SECONDS = 5.0
+# A listener's loop turns ten times a second.
+_TURN_SECONDS = 5.0
+_TICK_SECONDS = 0.25
 
 
 class _Reception(StreamingProvider):
@@ -124,6 +128,11 @@ class Receiver:
             prepare=self._on_connection,
             finished=self._on_finished,
         )
+
+    def accepting(self) -> bool:
+        """Whether every listener's loop has turned within the last seconds."""
+        latest = time.monotonic() - _TURN_SECONDS
+        return all(server.turned_at >= latest for server in self._servers.values())
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
         """Stop accepting, let associations finish for ``grace_seconds``, abort the rest."""
@@ -282,7 +291,10 @@ def _prefer_explicit_vr(contexts: list[PresentationContext]) -> None:
 
 
 def run_receiver(
-    settings: Settings, stop_event: threading.Event, listeners: Mapping[Listener, socket.socket] | None = None
+    settings: Settings,
+    stop_event: threading.Event,
+    listeners: Mapping[Listener, socket.socket] | None = None,
+    liveness: Liveness | None = None,
 ) -> None:
     """Main of a receiver process: accept until ``stop_event`` is set.
 
@@ -293,7 +305,11 @@ def run_receiver(
     ----------
     listeners : mapping or None
         Bound by the supervisor and shared by every receiver; without them the configured addresses are bound.
+    liveness : Liveness or None
+        Told that the receiver is ready when it accepts, with its store open and its spool there; and that it is alive
+        as long as every listener's loop turns.
     """
+    liveness = liveness or Liveness()
     started_at = time.time()
     sockets = listeners or {}
     store = open_store(settings)
@@ -309,7 +325,11 @@ def run_receiver(
         logger.info("receiving on %s:%d", host, port)
         left = threading.Thread(target=_index_left, args=(settings, store, spool, started_at), daemon=True)
         left.start()
-        stop_event.wait()
+        liveness.ready(f"receiving on {host}:{port}")
+        while not stop_event.wait(_TICK_SECONDS):
+            if receiver.accepting():
+                liveness.beat()
+        liveness.stopping()
         receiver.stop()
         left.join(_STOP_SECONDS)
     finally:

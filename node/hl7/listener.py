@@ -19,6 +19,7 @@ from node.errors import ConfigError, Hl7Rejected, TlsUnusable
 from node.hl7.acknowledgement import Code, acknowledgement
 from node.hl7.framing import BlockReader, framed
 from node.hl7.inbox import Inbox
+from node.liveness import Liveness
 from node.settings import Hl7InboundSection, Settings
 from node.status import run_folder
 
@@ -27,18 +28,24 @@ logger = logging.getLogger(__name__)
 _LOG = log.logger("hl7")
 _POLL_SECONDS = 0.5
 _CHUNK = 65536
+_TURN_SECONDS = 5.0
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
-def run_hl7(settings: Settings, stopping: threading.Event) -> None:
+def run_hl7(settings: Settings, stopping: threading.Event, liveness: Liveness | None = None) -> None:
     """Run until ``stopping`` is set."""
+    liveness = liveness or Liveness()
     store = open_store(settings)
     try:
         inbox = Inbox(settings.hl7, store, run_folder(settings.data_dir))
         listener = Listener(settings.hl7, inbox.take, tls_gate(settings.hl7, store))
         host, port = listener.start()
         log.say(_LOG, 20, "listening for HL7", host=host, port=port, tls=settings.hl7.tls.enabled)
-        stopping.wait()
+        liveness.ready(f"listening for HL7 on {host}:{port}")
+        while not stopping.wait(_POLL_SECONDS):
+            if listener.accepting():
+                liveness.beat()
+        liveness.stopping()
         listener.stop()
     finally:
         store.close()
@@ -87,6 +94,7 @@ class Listener:
         self._stopping = threading.Event()
         self._socket: socket.socket | None = None
         self._threads: list[threading.Thread] = []
+        self._turned_at = time.monotonic()
 
     def start(self, port: int | None = None) -> tuple[str, int]:
         """Bind and listen; return the address.
@@ -111,6 +119,10 @@ class Listener:
         host, bound = self._socket.getsockname()[:2]
         return str(host), int(bound)
 
+    def accepting(self) -> bool:
+        """Whether the loop that accepts has turned within the last seconds."""
+        return time.monotonic() - self._turned_at < _TURN_SECONDS
+
     def stop(self, seconds: float = 5.0) -> None:
         """Take no more connections, and let messages that are being carried out end."""
         self._stopping.set()
@@ -123,6 +135,7 @@ class Listener:
     def _accept(self) -> None:
         assert self._socket is not None  # started
         while not self._stopping.is_set():
+            self._turned_at = time.monotonic()
             try:
                 connection, address = self._socket.accept()
             except TimeoutError:

@@ -43,6 +43,7 @@ from node.jobs.specification import (
     ResultBundle,
     WrittenObject,
 )
+from node.liveness import Liveness
 from node.notify.conditions import unwanted_profiles
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
 from node.settings import Settings
@@ -53,14 +54,20 @@ POLL_SECONDS = 2.0
 _STATUS_DEADLINE_SECONDS = 120.0
 
 
-def run_dispatcher(settings: Settings, stopping: threading.Event, *, stat_only: bool = False) -> None:
+def run_dispatcher(
+    settings: Settings, stopping: threading.Event, *, stat_only: bool = False, liveness: Liveness | None = None
+) -> None:
     """Run until ``stopping`` is set; a run in progress is given back without costing an attempt."""
     store = open_store(settings)
     executor = executor_for(settings)
-    dispatcher = Dispatcher(settings, store, executor, load_identity(settings), stat_only=stat_only)
+    liveness = liveness or Liveness()
+    identity = load_identity(settings)
+    dispatcher = Dispatcher(settings, store, executor, identity, stat_only=stat_only, liveness=liveness)
     try:
+        liveness.ready("waiting for jobs")
         dispatcher.run(stopping)
     finally:
+        liveness.stopping()
         executor.close()
         store.close()
 
@@ -78,6 +85,8 @@ class Dispatcher:
         Stands in every object.
     stat_only : bool
         Keep this slot free for STAT.
+    liveness : Liveness or None
+        Told of every turn of the loop; during a run, of every look at the child.
     """
 
     def __init__(
@@ -88,8 +97,10 @@ class Dispatcher:
         identity: NodeIdentity,
         *,
         stat_only: bool = False,
+        liveness: Liveness | None = None,
     ) -> None:
         self._settings = settings
+        self._liveness = liveness or Liveness()
         self._store = store
         self._executor = executor
         self._identity = identity
@@ -106,6 +117,7 @@ class Dispatcher:
         self._stopping = stopping
         with doorbell.Doorbell(self._bells, doorbell.DISPATCHER).listen() as bell:
             while not stopping.is_set():
+                self._liveness.beat()
                 try:
                     self._executor.start()
                     if self.run_once():
@@ -115,6 +127,7 @@ class Dispatcher:
                     log.say(_LOG, 30, "no run can start at the moment", error=str(error))
                 until = time.monotonic() + POLL_SECONDS
                 while not stopping.is_set() and time.monotonic() < until:
+                    self._liveness.beat()
                     if bell.wait(min(0.5, POLL_SECONDS)):
                         break
 
@@ -137,6 +150,7 @@ class Dispatcher:
             )
         if job is None:
             return False
+        self._liveness.say(f"job {job.id}")
         log.say(_LOG, 20, "run starts", job=job.id, study=job.study_uid, model=job.model_id, attempt=job.attempt)
         folder = self._work / f"{job.id}-{job.attempt}-{uuid.uuid4().hex[:8]}"
         try:
@@ -152,6 +166,7 @@ class Dispatcher:
                 log.say(_LOG, 30, "the job is not ours any more", job=job.id, error=str(error))
             raise
         finally:
+            self._liveness.say("waiting for jobs")
             shutil.rmtree(folder, ignore_errors=True)
         return True
 
@@ -190,7 +205,7 @@ class Dispatcher:
             failure = Failure(code=row.error_code or AttemptsExhausted.code, message=row.message or "", transient=True)
             folder = self._work / f"{job.id}-status-{uuid.uuid4().hex[:8]}"
             try:
-                objects = self._status_objects(job, _reason(job, failure), folder, self._stopping.is_set)
+                objects = self._status_objects(job, _reason(job, failure), folder, self._asked_to_stop)
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
                     if connection.execute(ours.values(result=_answer(objects))).rowcount:
@@ -202,8 +217,14 @@ class Dispatcher:
                 shutil.rmtree(folder, ignore_errors=True)
         return len(dead)
 
+    def _asked_to_stop(self) -> bool:
+        self._liveness.beat()
+        return self._stopping.is_set()
+
     def _work_on(self, job: LeasedJob, folder: Path, beat: Heartbeat) -> None:
         def abandoned() -> bool:
+            # The executor asks while it waits for the child.
+            self._liveness.beat()
             return beat.lost or self._stopping.is_set()
 
         marked = False

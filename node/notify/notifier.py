@@ -11,6 +11,7 @@ from node.delivery.breaker import Breaker
 from node.doorbell import NOTIFIER, Doorbell
 from node.errors import StoreUnavailable
 from node.identity import load_identity
+from node.liveness import Liveness
 from node.notify import escalation, notification_rows
 from node.notify.acknowledgement import Acknowledgement
 from node.notify.availability import (
@@ -44,10 +45,13 @@ class Notifier:
         Its channels are fixed for the life of the process.
     store : Store
         Open; shared by the threads.
+    liveness : Liveness or None
+        Told of every turn of the loop.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, *, liveness: Liveness | None = None) -> None:
         self._settings = settings
+        self._liveness = liveness or Liveness()
         self._store = store
         self._next_sweep = 0.0
         self._couriers: dict[str, ChannelCourier] = {}
@@ -70,13 +74,16 @@ class Notifier:
             for thread in threads:
                 thread.start()
             next_look = 0.0
+            self._liveness.ready(f"telling {len(self._couriers)} channel(s)")
             while not stop_event.is_set():
+                self._liveness.beat()
                 rung = bell.wait(_TICK_SECONDS)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + _HOUSE_SECONDS
                     rung = self.keep_house() or rung
                 if rung:
                     self._wake()
+        self._liveness.stopping()
         self._wake()
         until = time.monotonic() + _JOIN_SECONDS
         for thread in threads:
@@ -148,10 +155,10 @@ def transport_of(section: ChannelSection, settings: Settings) -> Transport:
             return FhirTransport(section, load_identity(settings).device_uid)
 
 
-def run_notifier(settings: Settings, stop_event: threading.Event) -> None:
+def run_notifier(settings: Settings, stop_event: threading.Event, liveness: Liveness | None = None) -> None:
     """Main of the notifier process."""
     store = open_store(settings)
     try:
-        Notifier(settings, store).run(stop_event)
+        Notifier(settings, store, liveness=liveness).run(stop_event)
     finally:
         store.close()

@@ -52,7 +52,7 @@ def test_study_through_and_everything_killed_meanwhile(postgresql: PostgreSQL, t
         time.sleep(2.0)
         assert len(node.json("jobs")) == 1
         backup = node.cli("db", "backup", str(tmp_path / "copy"))
-        assert backup.returncode == 2 and "pg_dump" in backup.stderr
+        assert backup.returncode == 0 and (tmp_path / "copy" / "node.pgdump").is_file(), backup.stderr
     finally:
         node.stop()
         pacs.stop()

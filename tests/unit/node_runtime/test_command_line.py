@@ -16,11 +16,11 @@ from node.cli import COMMANDS, main
 from node.commands import run as run_command
 from node.commands.status import tell_status
 from node.errors import ConfigError, NameConflict, NodeNotRunning
+from node.folder_lock import only_supervisor
 from node.identity import load_identity
 from node.listening import Listener, bind, inherited, pass_on
 from node.settings import NodeSection, Settings
 from node.status import StatusServer, ask, publish, published
-from node.supervisor import only_supervisor
 from node.toml_file import data_dir_of
 
 VALIDATING = {"pydantic", "pydantic_core"}
@@ -92,7 +92,7 @@ def test_database_commands(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert run("db", "upgrade") == 0
     load_identity(settings.load(config))
     assert run("db", "backup", str(tmp_path / "copy")) == 0
-    assert run("db", "backup", str(tmp_path / "copy")) == 2
+    assert run("db", "backup", str(tmp_path / "copy")) == 1
     assert run("db", "restore", str(tmp_path / "copy")) == 0
     assert "db rescan" in capsys.readouterr().out
     assert run("db", "rescan") == 0

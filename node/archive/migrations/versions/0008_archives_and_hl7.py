@@ -13,6 +13,7 @@ revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+reversible = True
 
 
 def upgrade() -> None:
@@ -91,5 +92,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: restore the copy made before the upgrade."""
-    raise NotImplementedError("restore the backup made before the upgrade")
+    """Drop the tables; what they held is lost."""
+    op.drop_index(op.f("ix_instances_patient_id"), table_name="instances")
+    for name in ("signed_reports", "patient_changes", "hl7_messages", "archive_studies"):
+        op.drop_table(name)
