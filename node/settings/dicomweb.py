@@ -25,6 +25,10 @@ class DicomWebSection(Section):
     def _plain_origins(cls, value: list[str]) -> list[str]:
         for each in value:
             parts = urlsplit(each)
-            if parts.scheme not in ("http", "https") or not parts.hostname or each != f"{parts.scheme}://{parts.netloc}":
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or each != f"{parts.scheme}://{parts.netloc}"
+            ):
                 raise ValueError(f"origins: '{each}' is no origin; write it like \"https://viewer.hospital\"")
         return value

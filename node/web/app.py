@@ -18,6 +18,7 @@ from node.archive.engine import Store
 from node.errors import StoreError
 from node.settings import Settings
 from node.web.acknowledge import add_acknowledgement
+from node.web.dicomweb import add_cors, dicomweb_router
 from node.web.metrics import render_metrics
 from node.web.overview import counts, latest_studies
 from node.why import tell
@@ -38,6 +39,8 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.middleware("http")(_secured)
     _add_pages(app, settings, store)
     _add_probes(app, settings, store)
+    app.include_router(dicomweb_router(settings, store))
+    add_cors(app, settings)
     return app
 
 

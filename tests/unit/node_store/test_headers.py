@@ -62,7 +62,7 @@ def test_identity_and_routing() -> None:
         "diffusion": True,
         "plane": "",
         "tags": {},
-        "listed": {"StudyDate": "20260102", "InstanceNumber": "7"},
+        "listed": {"StudyDate": "20260102", "InstanceNumber": "7", "BitsAllocated": "16"},
     }
 
 
