@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
@@ -24,18 +24,15 @@ class Line:
     name : str
         Meaning of its concept name; empty where it has none.
     value : str
-    image : str
-        SOP Instance UID of an image it refers to; empty elsewhere.
-    frame : int
-        Of that image, from 1.
+    images : tuple of tuple
+        (SOP Instance UID, frame from 1) of images it refers to; items of one name that follow each other are one line.
     children : tuple of Line
     """
 
     name: str
     value: str = ""
     kind: str = ""
-    image: str = ""
-    frame: int = 1
+    images: tuple[tuple[str, int], ...] = ()
     children: tuple[Line, ...] = ()
 
 
@@ -66,7 +63,7 @@ def report_of(dataset: Dataset) -> Report | None:
         return None
     budget = _Budget(_MOST_ITEMS)
     try:
-        lines = tuple(_lines(dataset, budget, 0))
+        lines = _together(_lines(dataset, budget, 0))
         return Report(
             sop_instance_uid=str(dataset.SOPInstanceUID),
             title=_meaning(dataset, "ConceptNameCodeSequence") or "Report",
@@ -103,15 +100,30 @@ def _lines(parent: Dataset, budget: _Budget, depth: int) -> Iterator[Line]:
 
 def _line(item: Dataset, budget: _Budget, depth: int) -> Line:
     kind = str(item.get("ValueType") or "")
-    image, frame = _image(item) if kind in ("IMAGE", "COMPOSITE") else ("", 1)
     return Line(
         name=_meaning(item, "ConceptNameCodeSequence"),
         value=_value(item, kind),
         kind=kind,
-        image=image if kind == "IMAGE" else "",
-        frame=frame,
-        children=tuple(_lines(item, budget, depth + 1)),
+        images=(_image(item),) if kind == "IMAGE" and not _segment(item) else (),
+        children=_together(_lines(item, budget, depth + 1)),
     )
+
+
+def _together(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Images of one name that follow each other as one line."""
+    made: list[Line] = []
+    for line in lines:
+        last = made[-1] if made else None
+        if (
+            last is not None
+            and line.images
+            and last.images
+            and (last.name, last.children) == (line.name, line.children)
+        ):
+            made[-1] = replace(last, images=last.images + line.images)
+        else:
+            made.append(line)
+    return tuple(made)
 
 
 def _value(item: Dataset, kind: str) -> str:
@@ -119,7 +131,7 @@ def _value(item: Dataset, kind: str) -> str:
         return _measured(item)
     if kind in ("IMAGE", "COMPOSITE"):
         uid, frame = _image(item)
-        return f"{uid}, frame {frame}" if frame > 1 else uid
+        return _segment(item) or (f"{uid}, frame {frame}" if frame > 1 else uid)
     if kind == "CODE":
         return _meaning(item, "ConceptCodeSequence")
     if kind in ("SCOORD", "SCOORD3D"):
@@ -149,6 +161,16 @@ def _image(item: Dataset) -> tuple[str, int]:
     frames = references[0].get("ReferencedFrameNumber")
     first = frames if frames is None or isinstance(frames, int | str) else frames[0]
     return str(references[0].get("ReferencedSOPInstanceUID") or ""), int(first or 1)
+
+
+def _segment(item: Dataset) -> str:
+    """Segments of a segmentation that an item refers to; empty where it refers to an image."""
+    references = item.get("ReferencedSOPSequence")
+    numbers = references[0].get("ReferencedSegmentNumber") if references else None
+    if numbers is None:
+        return ""
+    several = [numbers] if isinstance(numbers, int | str) else list(numbers)
+    return f"segment {', '.join(str(each) for each in several)}"
 
 
 def _meaning(item: Dataset, keyword: str) -> str:

@@ -67,7 +67,9 @@ class Scenes:
 
     def scene(self, contents: Contents) -> dict[str, Any]:
         """Stacks and segmentations of a study, as JSON."""
-        made = self._kept.get(contents.held, lambda: _scene(contents.held))
+        # Bytes never change under a path; what happens to an object on its way does.
+        key = tuple((each.path, each.produced) for each in contents.held)
+        made = self._kept.get(key, lambda: _scene(contents.held))
         earlier = contents.earlier
         prior = (
             None
