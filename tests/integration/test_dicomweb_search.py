@@ -178,9 +178,9 @@ def test_says_what_orthanc_says(ours: Service, theirs: Service, path: str) -> No
     for result in ours.find(path):
         other = others[value(result, tag)]
         for each in result.keys() & other.keys() - apart:
-            mine, its = result[each].get("Value", []), other[each].get("Value", [])
-            key = str
-            assert sorted(map(key, mine)) == sorted(map(key, its)), each
+            # This release of Orthanc writes the other groups of a name as "^".
+            mine, its = (_plain(one[each]) for one in (result, other))
+            assert mine == its, each
             compared += 1
     assert compared >= 5 * len(others)
 

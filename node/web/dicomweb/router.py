@@ -221,4 +221,9 @@ def _wanted(request: Request) -> list[MediaType]:
 
 def _base(request: Request) -> str:
     """URL of the service as the client named it."""
-    return f"{str(request.base_url).rstrip('/')}{ROOT}"
+    url = request.base_url
+    host, port = request.scope.get("server") or ("", None)
+    if url.port is None and port and url.hostname == host and port not in (80, 443):
+        # dicomweb-client leaves the port out of Host. Through a proxy the name is another one than ours.
+        url = url.replace(port=port)
+    return f"{str(url).rstrip('/')}{ROOT}"
