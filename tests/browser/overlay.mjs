@@ -1,6 +1,6 @@
 // Opens the overlay viewer of a node and writes what it showed: node overlay.mjs TASK.json SEEN.json
 //
-// TASK: { chromium, url, folder, width, height, segments: [{ index, slice }], hostile }
+// TASK: { chromium, url, folder, width, height, segments: [{ index }] }
 import fs from 'node:fs';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
@@ -10,7 +10,9 @@ const browser = await chromium.launch({ executablePath: task.chromium, headless:
 try {
   const page = await browser.newPage({ viewport: { width: task.width, height: task.height } });
   const complaints = [];
-  page.on('console', message => message.type() === 'error' && complaints.push(message.text()));
+  // A browser asks for an icon by itself.
+  const isOwn = message => message.type() === 'error' && !message.location().url.endsWith('/favicon.ico');
+  page.on('console', message => isOwn(message) && complaints.push(`${message.text()} ${message.location().url}`));
   page.on('pageerror', error => complaints.push(String(error)));
   page.on('dialog', dialog => {
     complaints.push(`dialog: ${dialog.message()}`);
@@ -40,8 +42,10 @@ async function look(page) {
   seen.legends = await page.locator('#overlays legend').allInnerTexts();
   seen.reports = await page.locator('.report').allInnerTexts();
   if (await page.locator('#prior').count()) seen.prior = await prior(page);
-  seen.keys = await keys(page);
-  seen.unfilled = await switched(page);
+  if (task.segments.length) {
+    seen.keys = await keys(page);
+    seen.unfilled = await switched(page);
+  }
   seen.refused = await otherStacks(page);
   seen.sides = await sides(page);
   seen.injected = await page.evaluate(() => window.injected ?? null);
