@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from node.archive.headers import UNREADABLE
@@ -17,6 +17,7 @@ from node.image_tags import LISTED_TAGS
 from node.web.dicomweb.holdings import Holding
 from node.web.dicomweb.kept import Kept
 from node.web.dicomweb.pixel_source import read_dataset
+from node.web.dicomweb.raw_values import plain_element
 
 Attributes = dict[str, Any]
 """Eight hexadecimal digits of a tag, upper case → ``{"vr": …, "Value": […]}``."""
@@ -115,15 +116,17 @@ def to_json(dataset: Dataset, bulk_data: BulkData | None = None, path: str = "")
             continue
         key = f"{tag:08X}"
         raw = dataset.get_item(tag)
-        length = getattr(raw, "length", None)
-        vr = getattr(raw, "VR", None)
-        if bulk_data is not None and vr in _BINARY and isinstance(length, int) and length > _LONGEST_INLINE:
-            made[key] = {"vr": str(vr), "BulkDataURI": bulk_data(path + key)}
-            continue
+        if isinstance(raw, RawDataElement):
+            if bulk_data is not None and raw.VR in _BINARY and raw.length > _LONGEST_INLINE:
+                made[key] = {"vr": str(raw.VR), "BulkDataURI": bulk_data(path + key)}
+                continue
+            if (plain := plain_element(raw, tag)) is not None:
+                made[key] = plain
+                continue
         try:
             made[key] = _converted(dataset[tag], bulk_data, path + key)
         except UNREADABLE:
-            made[key] = {"vr": str(vr or "UN")}
+            made[key] = {"vr": str(raw.VR or "UN") if raw is not None else "UN"}
     return made
 
 
