@@ -178,8 +178,8 @@ class Search:
         if series_uid is not None:
             narrowed.append(_has(instances.c.series_uid.in_([series_uid]), objects.c.series_uid.in_([series_uid])))
         statement = select(studies.c.study_uid).where(*narrowed).order_by(studies.c.last_at.desc(), studies.c.study_uid)
-        rows = self.connection.execute(statement)
-        for row in rows:
+        # As they are looked at: a database may have a hundred thousand.
+        for row in self.connection.execute(statement.execution_options(stream_results=True, max_row_buffer=200)):
             yield row.study_uid
 
     def _modalities_fit(self, query: Query, held: list[Holding]) -> bool:
@@ -294,15 +294,22 @@ def _narrowed(query: Query) -> Iterator[ColumnElement[bool]]:
         yield _has(instances.c.sop_instance_uid.in_(found.choices), objects.c.sop_instance_uid.in_(found.choices))
     if (found := query.single(Level.STUDIES, "ModalitiesInStudy")) is not None:
         yield _has(_like(instances.c.modality, found), objects.c.sop_class_uid.in_(_classes(found)))
+    if (found := query.single(Level.STUDIES, "PatientID")) is not None:
+        named = select(instances.c.study_uid).where(instances.c.active, _like(instances.c.patient_id, found))
+        yield studies.c.study_uid.in_(named)
     for keyword, column in (
-        ("PatientID", instances.c.patient_id),
         ("AccessionNumber", instances.c.accession_number),
         ("PatientName", instances.c.patient_name),
     ):
         if (found := query.single(Level.STUDIES, keyword)) is not None:
             yield exists().where(received, instances.c.active, _like(column, found))
     if (found := query.single(Level.STUDIES, "StudyDate")) is not None:
-        yield exists().where(received, instances.c.active, _dated(found))
+        # The same instance that the study's attributes are taken from.
+        one = instances.alias()
+        of_study = (one.c.study_uid == studies.c.study_uid) & one.c.active
+        first = select(one.c.id).where(of_study).order_by(one.c.ours, one.c.derived, one.c.id).limit(1)
+        first = first.correlate(studies)
+        yield exists().where(instances.c.id == first.scalar_subquery(), _dated(found)).correlate(studies)
 
 
 def _like(column: Any, found: Condition) -> ColumnElement[bool]:
