@@ -11,10 +11,14 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from node.archive import tables
 from node.settings import Settings
+from node.web.dicomweb import dicomweb_router
+from node.web.viewer import viewer_router
 from tests.dicomweb_peer import running_web_orthanc
 from tests.network import Node, instance, running_node, uid
 from tests.store_databases import PostgreSQL
@@ -409,3 +413,36 @@ def test_other_origins_only_where_named(tmp_path: Path) -> None:
             update={"dicomweb": node.settings.dicomweb.model_copy(update={"origins": []})}
         )
         assert asked(closed, node, "https://viewer.hospital")[1:] == (None, None)
+
+
+def test_guards_stand_before_every_route(tmp_path: Path) -> None:
+    """Whoever plugs in a sign-on leaves no way around it."""
+
+    def nobody_reads() -> None:
+        raise HTTPException(401)
+
+    def nobody_writes() -> None:
+        raise HTTPException(403)
+
+    with running_node(tmp_path, dicomweb={"store": True}) as node:
+        app = FastAPI()
+        read, write = [Depends(nobody_reads)], [Depends(nobody_writes)]
+        app.include_router(dicomweb_router(node.settings, node.store, read=read, write=write))
+        app.include_router(viewer_router(node.settings, node.store, read=read, write=write))
+        client = TestClient(app)
+        for path in _readable():
+            assert client.get(path).status_code == 401, path
+        for path in ("/dicom-web/studies", "/dicom-web/studies/1.2.3"):
+            assert client.post(path, content=b"x").status_code == 403, path
+
+
+def _readable() -> list[str]:
+    """Every resource that is read, of a study, series and instance named 1.2.3."""
+    study = "/studies/1.2.3"
+    series = f"{study}/series/1.2.3"
+    image = f"{series}/instances/1.2.3"
+    found = ["/studies", "/series", "/instances", f"{study}/series", f"{study}/instances", f"{series}/instances"]
+    found += [level + last for level in (study, series, image) for last in ("", "/metadata", "/rendered", "/thumbnail")]
+    found += [image + last for last in ("/frames/1", "/frames/1/rendered", "/frames/1/thumbnail", "/bulkdata/7FE00010")]
+    pages = [f"/study/1.2.3{last}" for last in ("/view", "/view/scene", "/report/1.2.3")]
+    return [f"/dicom-web{each}" for each in found] + pages
