@@ -103,7 +103,7 @@ def test_slices_are_ordered_by_place(case: Case) -> None:
     assert [each.holding.sop_instance_uid for each in stack.slices] == [f.sop_instance_uid for f in case.source.frames]
     offsets = [each.offset_mm for each in stack.slices]
     assert offsets == sorted(offsets)
-    assert stack.slices[0].described()["sides"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
+    assert stack.slices[0].facts["sides"] == {"left": "R", "right": "L", "top": "A", "bottom": "P"}
 
 
 @pytest.mark.parametrize("form", ["binary", "labelmap", "fractional"])
@@ -205,7 +205,7 @@ def test_planes_and_forms_of_images(tmp_path: Path, plane: str, enhanced: bool) 
     stack = stack_of(case)
     assert len(stack.slices) == len(case.source.frames)
     assert areas(drawn(case, written(case, tmp_path))) == expected(case)
-    sides = stack.slices[0].described()["sides"]
+    sides = stack.slices[0].facts["sides"]
     assert {"axial": "R", "sagittal": "A", "oblique": "R"}[plane] in sides["left"]
 
 
@@ -218,7 +218,7 @@ def test_images_without_geometry_are_shown_without_letters(case: Case, tmp_path:
         files.append(tmp_path / file.name)
         dataset.save_as(files[-1])
     (stack, *_) = stacks_of(map(holding, files))
-    described = stack.slices[0].described()
+    described = stack.slices[0].facts
     assert described["sides"] is None and described["offset"] is None and described["spacing"] == [1.0, 1.0]
 
 
@@ -306,6 +306,33 @@ def test_reports_are_shown_with_their_numbers_and_flags(case: Case, tmp_path: Pa
                 assert httpx.get(f"{url}/study/{case.study.study_uid}/report/{bad}").status_code == status
             assert httpx.get(f"{url}/study/1.2.3/view").status_code == 404
             assert httpx.get(f"{url}/study/<b>/view").status_code == 400
+
+
+def test_damage_costs_itself_alone(case: Case, tmp_path: Path) -> None:
+    """Values that are none, frames beyond counting, files that are gone: the rest of the study is shown."""
+
+    def bytes_in_place(path: Path, old: bytes, new: bytes) -> None:
+        content = path.read_bytes()
+        assert content.count(old) == 1 and len(old) == len(new)
+        path.write_bytes(content.replace(old, new))
+
+    with running_node(tmp_path / "node") as node:
+        receive(node, case.files)
+        objects = freeze(node, case.rendered(), case.study.study_uid)
+        gone, odd, *_ = node.files()
+        gone.unlink()
+        spacing = b"\x28\x00\x30\x00DS"
+        at = odd.read_bytes().index(spacing) + 8
+        bytes_in_place(odd, odd.read_bytes()[at - 8 : at + 3], odd.read_bytes()[at - 8 : at] + b"nan")
+        objects["text-en"].write_bytes(b"x")
+        with running_web(node.settings, node.store) as url:
+            page = f"{url}/study/{case.study.study_uid}/view"
+            scene = httpx.get(f"{page}/scene", timeout=60)
+            assert scene.status_code == 200
+            shown = sum(len(stack["slices"]) for stack in scene.json()["stacks"])
+            assert len(scene.json()["lost"]) == 2 and shown == len(case.files) - 2
+            assert len(scene.json()["overlays"]) == 1
+            assert httpx.get(page, timeout=60).status_code == 200
 
 
 def test_report_of_any_depth_and_length_ends() -> None:

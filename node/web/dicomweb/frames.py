@@ -47,11 +47,14 @@ def required_pixels(path: Path) -> PixelElement:
     Raises
     ------
     HTTPException
-        404: it has none.
+        404: it has none. 410: its header does not say how they are laid out.
     """
     _, source = read_stored(path)
     if source is None:
         refuse(NOT_FOUND, "the instance has no pixel data")
+    with readable():
+        if source.bits_of_frame <= 0 or source.frames <= 0:
+            raise ValueError
     return source
 
 

@@ -25,7 +25,7 @@ from node.web.dicomweb.pixel_source import PixelElement, readable
 _DARKEST, _BRIGHTEST = 1.0, 99.7
 """Percentiles that become black and white where neither request nor image names a window."""
 _LARGEST_SIDE = 8192
-_MOST_BITS = 8 * (512 << 20)
+_MOST_BITS = 8 * (64 << 20)
 _THUMBNAIL_PIXELS = 128
 _QUALITY = 90
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from sqlalchemy import ColumnElement, Connection, exists, or_, select
+from sqlalchemy import Connection, select
 
-from node.archive.tables import instances, jobs, objects, studies
+from node.archive.tables import instances, objects, studies
 from node.web.dicomweb.attributes import (
     CREATOR,
     CREATOR_TAG,
@@ -25,8 +24,9 @@ from node.web.dicomweb.attributes import (
     tag_of,
 )
 from node.web.dicomweb.failures import TOO_LARGE, refuse
-from node.web.dicomweb.holdings import MODALITIES, Holding, Holdings
+from node.web.dicomweb.holdings import Holding, Holdings
 from node.web.dicomweb.matching import Condition
+from node.web.dicomweb.narrowing import contains, has, narrowed
 from node.web.dicomweb.query import Level, Query
 
 _MODALITIES = tag_of("ModalitiesInStudy")
@@ -172,12 +172,14 @@ class Search:
 
     def _candidates(self, query: Query, study_uid: str | None, series_uid: str | None) -> Iterator[str]:
         """Studies that may fit, as far as the database tells; the one that heard news last comes first."""
-        narrowed = [*_narrowed(query), _contains(self.holdings)]
+        conditions = [*narrowed(query), contains(self.holdings)]
         if study_uid is not None:
-            narrowed.append(studies.c.study_uid == study_uid)
+            conditions.append(studies.c.study_uid == study_uid)
         if series_uid is not None:
-            narrowed.append(_has(instances.c.series_uid.in_([series_uid]), objects.c.series_uid.in_([series_uid])))
-        statement = select(studies.c.study_uid).where(*narrowed).order_by(studies.c.last_at.desc(), studies.c.study_uid)
+            conditions.append(has(instances.c.series_uid.in_([series_uid]), objects.c.series_uid.in_([series_uid])))
+        statement = (
+            select(studies.c.study_uid).where(*conditions).order_by(studies.c.last_at.desc(), studies.c.study_uid)
+        )
         # As they are looked at: a database may have a hundred thousand.
         for row in self.connection.execute(statement.execution_options(stream_results=True, max_row_buffer=200)):
             yield row.study_uid
@@ -269,75 +271,3 @@ def _state(holding: Holding) -> Attributes:
 
 def _all_match(conditions: Iterable[Condition], attributes: Attributes, apart_from: str = "") -> bool:
     return all(each.tag == apart_from or each.matches(attributes) for each in conditions)
-
-
-def _contains(holdings: Holdings) -> ColumnElement[bool]:
-    """The study has an instance that can be given out; one whose images all moved to another study has not."""
-    return exists().where(instances.c.study_uid == studies.c.study_uid, holdings.is_received())
-
-
-def _has(received: ColumnElement[bool], produced: ColumnElement[bool]) -> ColumnElement[bool]:
-    return or_(
-        exists().where(instances.c.study_uid == studies.c.study_uid, received),
-        exists().where(objects.c.study_uid == studies.c.study_uid, jobs.c.id == objects.c.job_id, produced),
-    )
-
-
-def _narrowed(query: Query) -> Iterator[ColumnElement[bool]]:
-    """What of the conditions the database can tell by itself; each is a superset of what matches."""
-    received = instances.c.study_uid == studies.c.study_uid
-    if (found := query.single(Level.STUDIES, "StudyInstanceUID")) is not None:
-        yield studies.c.study_uid.in_(found.choices)
-    if (found := query.single(Level.SERIES, "SeriesInstanceUID")) is not None:
-        yield _has(instances.c.series_uid.in_(found.choices), objects.c.series_uid.in_(found.choices))
-    if (found := query.single(Level.INSTANCES, "SOPInstanceUID")) is not None:
-        yield _has(instances.c.sop_instance_uid.in_(found.choices), objects.c.sop_instance_uid.in_(found.choices))
-    if (found := query.single(Level.STUDIES, "ModalitiesInStudy")) is not None:
-        yield _has(_like(instances.c.modality, found), objects.c.sop_class_uid.in_(_classes(found)))
-    if (found := query.single(Level.STUDIES, "PatientID")) is not None:
-        named = select(instances.c.study_uid).where(instances.c.active, _like(instances.c.patient_id, found))
-        yield studies.c.study_uid.in_(named)
-    for keyword, column in (
-        ("AccessionNumber", instances.c.accession_number),
-        ("PatientName", instances.c.patient_name),
-    ):
-        if (found := query.single(Level.STUDIES, keyword)) is not None:
-            yield exists().where(received, instances.c.active, _like(column, found))
-    if (found := query.single(Level.STUDIES, "StudyDate")) is not None:
-        # The same instance that the study's attributes are taken from.
-        one = instances.alias()
-        of_study = (one.c.study_uid == studies.c.study_uid) & one.c.active
-        first = select(one.c.id).where(of_study).order_by(one.c.ours, one.c.derived, one.c.id).limit(1)
-        first = first.correlate(studies)
-        yield exists().where(instances.c.id == first.scalar_subquery(), _dated(found)).correlate(studies)
-
-
-def _like(column: Any, found: Condition) -> ColumnElement[bool]:
-    """A superset: letters beyond ASCII fold differently in databases, so of names only the ASCII ones narrow."""
-    name = found.vr == "PN"
-    if not found.has_wildcard and not name:
-        return column == found.text
-    pattern = "".join(_PATTERNS.get(character, character) for character in found.text)
-    if name:
-        pattern = "%" + "".join(each if each.isascii() else "%" for each in pattern) + "%"
-        return column.ilike(pattern, escape="\\")
-    return column.like(pattern, escape="\\")
-
-
-_PATTERNS = {"*": "%", "?": "_", "%": "\\%", "_": "\\_", "\\": "\\\\"}
-
-
-def _dated(found: Condition) -> ColumnElement[bool]:
-    """Study Date within a range, or not in the index."""
-    date = instances.c.headers["listed"]["StudyDate"].as_string()
-    first, last = found.limits
-    within: ColumnElement[bool] = date.is_not(None)
-    if first:
-        within = within & (date >= first)
-    if last:
-        within = within & (date <= last)
-    return or_(instances.c.headers["listed"].as_string().is_(None), within)
-
-
-def _classes(found: Condition) -> list[str]:
-    return [uid for uid, modality in MODALITIES.items() if found.matches({found.tag: {"Value": [modality]}})]

@@ -140,7 +140,9 @@ def read_overlay(holding: Holding) -> Overlay | None:
 def place(overlay: Overlay, stack: Stack) -> Placed:
     """Find the slice of each frame."""
     frame_of_reference = str(overlay.header.get("FrameOfReferenceUID") or "")
-    if not frame_of_reference or frame_of_reference != stack.frame_of_reference:
+    if not frame_of_reference or not stack.frame_of_reference:
+        return Placed(refusal="no frame of reference is stated: positions cannot be compared")
+    if frame_of_reference != stack.frame_of_reference:
         return Placed(refusal="another frame of reference: positions cannot be compared")
     if any(not _same_grid(overlay, frame, each) for frame in overlay.frames[:1] for each in stack.slices):
         return Placed(refusal="another plane or pixel grid than these images; nothing is resampled")

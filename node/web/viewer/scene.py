@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import HTTPException
+
+from dicom_sr.pixels import READ_ERRORS
 from node.archive.engine import Store
 from node.settings import Settings
 from node.web.dicomweb.attributes import HeaderReader, tag_of
@@ -15,7 +18,7 @@ from node.web.dicomweb.pixel_source import read_stored
 from node.web.viewer.earlier import Earlier, earlier_study
 from node.web.viewer.overlays import read_overlay
 from node.web.viewer.report_tree import Report, report_of
-from node.web.viewer.stacks import stacks_of
+from node.web.viewer.stacks import Stack, stacks_of
 
 _KEPT_STUDIES = 8
 
@@ -83,19 +86,41 @@ def reports(held: Sequence[Holding]) -> list[tuple[Holding, Report]]:
     """Structured reports of a study, those of this node's last run first."""
     wanted = [each for each in held if each.modality == "SR"]
     wanted.sort(key=lambda each: -(each.produced.job_id if each.produced is not None else 0))
-    found = [(each, report_of(read_stored(each.path)[0])) for each in wanted]
+    found = [(each, _report(each)) for each in wanted]
     return [(holding, report) for holding, report in found if report is not None]
 
 
+def _report(holding: Holding) -> Report | None:
+    """A report; None where it cannot be read."""
+    try:
+        return report_of(read_stored(holding.path)[0])
+    except HTTPException:
+        return None
+
+
 def _scene(held: Sequence[Holding]) -> dict[str, Any]:
-    stacks = stacks_of(held)
+    lost: list[str] = []
+    stacks = stacks_of(held, lost)
     overlays, unreadable = [], []
-    for each in held:
-        if each.modality == "SEG":
-            overlay = read_overlay(each)
-            if overlay is None:
-                unreadable.append(each.sop_instance_uid)
-            else:
-                overlays.append(overlay.described(stacks))
+    for each in (one for one in held if one.modality == "SEG"):
+        described = _overlay(each, stacks)
+        if described is None:
+            unreadable.append(each.sop_instance_uid)
+        else:
+            overlays.append(described)
     overlays.sort(key=lambda each: (-each["run"], each["sop"]))
-    return {"stacks": [each.described() for each in stacks], "overlays": overlays, "unreadable": unreadable}
+    return {
+        "stacks": [each.described() for each in stacks],
+        "overlays": overlays,
+        "unreadable": unreadable,
+        "lost": lost,
+    }
+
+
+def _overlay(holding: Holding, stacks: Sequence[Stack]) -> dict[str, Any] | None:
+    """A segmentation as the page needs it; None where it cannot be read."""
+    try:
+        overlay = read_overlay(holding)
+        return None if overlay is None else overlay.described(stacks)
+    except (HTTPException, *READ_ERRORS):
+        return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 from pydicom.dataset import Dataset
 
 from dicom_sr.frames import Frame, frames_of
@@ -20,6 +22,7 @@ from node.web.dicomweb.search import resource_of
 
 NOT_SOURCES = frozenset({"SEG", "SR", "KO", "PR", "DOC", "RTSTRUCT", "RTDOSE", "RTPLAN", "REG", "RWV", "PMAP"})
 """Modalities that are no images, or are shown over others."""
+_MOST_FRAMES = 20_000
 _AXES = "LPH"
 _OPPOSITE = "RAF"
 
@@ -35,6 +38,8 @@ class Slice:
     frame : Frame
         Geometry and rescaling.
     instance_number : int
+    facts : dict
+        What the page needs to fetch, window and place it.
     """
 
     holding: Holding
@@ -42,35 +47,12 @@ class Slice:
     frame: Frame
     instance_number: int
     source: PixelElement
+    facts: dict[str, Any]
 
     @property
     def offset_mm(self) -> float | None:
         """Along its own normal; None where the geometry is absent."""
         return offset_mm(self.frame.placement)
-
-    def described(self) -> dict[str, Any]:
-        """What the page needs to fetch, window and place it."""
-        header, placement = self.source.header, self.frame.placement
-        voi = stated_window(header, self.number)
-        return {
-            "sop": self.holding.sop_instance_uid,
-            "frame": self.number,
-            "url": f"/dicom-web{resource_of(self.holding)}/frames/{self.number}",
-            "rows": placement.size[0],
-            "columns": placement.size[1],
-            "spacing": _spacing(header, placement.spacing_mm),
-            "bits": int(header.get("BitsAllocated") or 8),
-            "signed": int(header.get("PixelRepresentation") or 0) == 1,
-            "colour": int(header.get("SamplesPerPixel") or 1) > 1
-            or header.get("PhotometricInterpretation") == "PALETTE COLOR",
-            "inverted": header.get("PhotometricInterpretation") == "MONOCHROME1",
-            "slope": self.frame.mapping.slope,
-            "intercept": self.frame.mapping.intercept,
-            "window": None if voi is None else [voi.centre, voi.width],
-            "offset": self.offset_mm,
-            "place": _place(placement.position_mm, placement.orientation, placement.spacing_mm, placement.size),
-            "sides": _sides(placement.orientation),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +82,26 @@ class Stack:
             "description": self.description,
             "modality": self.modality,
             "frameOfReference": self.frame_of_reference,
-            "slices": [each.described() for each in self.slices],
+            "slices": [each.facts for each in self.slices],
         }
 
 
-def stacks_of(held: Iterable[Holding]) -> list[Stack]:
-    """Stacks of a study, by Series Number."""
+def stacks_of(held: Iterable[Holding], lost: list[str] | None = None) -> list[Stack]:
+    """Stacks of a study, by Series Number.
+
+    Parameters
+    ----------
+    lost : list or None
+        Gets the SOP Instance UIDs of what cannot be read.
+    """
     by_series: dict[str, list[Slice]] = {}
     for holding in held:
         if holding.modality not in NOT_SOURCES:
-            by_series.setdefault(holding.series_uid, []).extend(_slices(holding))
+            try:
+                by_series.setdefault(holding.series_uid, []).extend(_slices(holding))
+            except (HTTPException, *READ_ERRORS):
+                if lost is not None:
+                    lost.append(holding.sop_instance_uid)
     found = [stack for slices in by_series.values() if slices for stack in _stacks(slices)]
     return sorted(found, key=lambda stack: (stack.series_number, stack.series_uid, stack.key))
 
@@ -118,12 +110,39 @@ def _slices(holding: Holding) -> list[Slice]:
     header, source = read_stored(holding.path)
     if source is None or not header.get("Rows") or source.tag != "7FE00010":
         return []
-    try:
-        frames = frames_of(header, 0)
-        number = int(header.get("InstanceNumber") or 0)
-    except READ_ERRORS:
-        return []
-    return [Slice(holding, at + 1, frame, number, source) for at, frame in enumerate(frames)]
+    frames = frames_of(header, 0, limit=_MOST_FRAMES)
+    number = int(header.get("InstanceNumber") or 0)
+    return [
+        Slice(holding, at + 1, frame, number, source, _facts(holding, source, frame, at + 1))
+        for at, frame in enumerate(frames)
+    ]
+
+
+def _facts(holding: Holding, source: PixelElement, frame: Frame, number: int) -> dict[str, Any]:
+    header, placement = source.header, frame.placement
+    voi = stated_window(header, number)
+    places = (*(placement.position_mm or ()), *(placement.orientation or ()), *(placement.spacing_mm or ()))
+    if not all(map(math.isfinite, places)):
+        raise ValueError("a place that is not a number")
+    return {
+        "sop": holding.sop_instance_uid,
+        "frame": number,
+        "url": f"/dicom-web{resource_of(holding)}/frames/{number}",
+        "rows": placement.size[0],
+        "columns": placement.size[1],
+        "spacing": _spacing(header, placement.spacing_mm),
+        "bits": int(header.get("BitsAllocated") or 8),
+        "signed": int(header.get("PixelRepresentation") or 0) == 1,
+        "colour": int(header.get("SamplesPerPixel") or 1) > 1
+        or header.get("PhotometricInterpretation") == "PALETTE COLOR",
+        "inverted": header.get("PhotometricInterpretation") == "MONOCHROME1",
+        "slope": frame.mapping.slope,
+        "intercept": frame.mapping.intercept,
+        "window": None if voi is None else [voi.centre, voi.width],
+        "offset": offset_mm(placement),
+        "place": _place(placement.position_mm, placement.orientation, placement.spacing_mm, placement.size),
+        "sides": _sides(placement.orientation),
+    }
 
 
 def _stacks(slices: Sequence[Slice]) -> list[Stack]:

@@ -15,7 +15,10 @@ async function start() {
   const [first, ...older] = scene.overlays;
   // Results of earlier runs stay in the list, switched off.
   for (const overlay of older) if (overlay.run !== first.run) overlay.segments.forEach(each => display.hidden.add(key(overlay, each)));
-  if (scene.unreadable.length) trouble(`${scene.unreadable.length} segmentation(s) of this study cannot be placed and are not drawn.`);
+  const told = [];
+  if (scene.lost.length) told.push(`${scene.lost.length} image(s) of this study cannot be read and are not shown.`);
+  if (scene.unreadable.length) told.push(`${scene.unreadable.length} segmentation(s) of this study cannot be placed and are not drawn.`);
+  trouble(told.join(' '));
   panes.push(new Pane(document.getElementById('current'), scene, display, changed));
   active = panes[0];
   list(scene);
