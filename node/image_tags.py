@@ -16,3 +16,13 @@ TEXT_TAGS = (
     "PerformedProcedureStepDescription",
 )
 NUMBER_TAGS = ("SliceThickness", "KVP", "RepetitionTime", "EchoTime", "InversionTime", "SeriesNumber")
+LISTED_TAGS = (
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "ReferringPhysicianName",
+    "TimezoneOffsetFromUTC",
+    "InstanceNumber",
+    "BitsAllocated",
+)
+"""Kept so that DICOMweb can list studies and images without opening a file; rules cannot ask for them."""

@@ -93,6 +93,13 @@ _WANTED: dict[str, tuple[int, bytes]] = {
     "EchoTime": (0x00180081, b"DS"),
     "InversionTime": (0x00180082, b"DS"),
     "SeriesNumber": (0x00200011, b"IS"),
+    "StudyDate": (0x00080020, b"DA"),
+    "StudyTime": (0x00080030, b"TM"),
+    "ReferringPhysicianName": (0x00080090, b"PN"),
+    "TimezoneOffsetFromUTC": (0x00080201, b"SH"),
+    "StudyID": (0x00200010, b"SH"),
+    "InstanceNumber": (0x00200013, b"IS"),
+    "BitsAllocated": (0x00280100, b"US"),
 }
 _CREATORS = frozenset(group << 16 | block for group, _, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS)
 _PRIVATE = frozenset(
@@ -424,6 +431,7 @@ _DECODERS: dict[bytes, Callable[[_ScannedValues, bytes], Any]] = {
     b"CS": _ScannedValues._string,
     b"AS": _ScannedValues._string,
     b"DA": _ScannedValues._string,
+    b"TM": _ScannedValues._string,
     b"UI": _ScannedValues._string,
     b"LO": _ScannedValues._text,
     b"SH": _ScannedValues._text,

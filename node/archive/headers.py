@@ -19,7 +19,7 @@ from pydicom.tag import BaseTag, Tag
 
 from node.archive.bounded_stream import header_stream
 from node.errors import ObjectRejected
-from node.image_tags import NUMBER_TAGS, TEXT_TAGS
+from node.image_tags import LISTED_TAGS, NUMBER_TAGS, TEXT_TAGS
 
 # Diffusion b-value where the standard attribute is missing: group, element within the block, creator, make.
 PRIVATE_B_VALUES = (
@@ -78,6 +78,7 @@ _KEYWORDS = (
     "ImageOrientationPatient",
     *TEXT_TAGS,
     *NUMBER_TAGS,
+    *LISTED_TAGS,
 )
 _TAGS: list[Any] = [
     *map(Tag, _KEYWORDS),
@@ -131,7 +132,8 @@ class InstanceHeader:
         ``protocol_name``, ``image_type`` (list), ``manufacturer``, ``model_name``, ``station_name``,
         ``procedure_codes`` (list of code values), ``b_value`` (s/mm2 or None), ``number_of_frames``, ``rows``,
         ``columns``, ``field_strength`` (T or None), ``diffusion`` (bool), ``plane`` (``axial``, ``coronal``, ``sagittal``,
-        ``oblique`` or empty), ``tags`` (keyword of :mod:`node.image_tags` → list of text, where there is any).
+        ``oblique`` or empty), ``tags`` (keyword of :mod:`node.image_tags` → list of text, where there is any), ``listed``
+        (keyword → text, for DICOMweb).
     device : Device
         General Equipment: who made it.
     contributors : tuple of Device
@@ -235,6 +237,7 @@ def _routing(values: HeaderValues, modality: str) -> dict[str, Any]:
         "diffusion": diffusion,
         "plane": plane_of(values.numbers("ImageOrientationPatient")),
         "tags": _tags(values),
+        "listed": {keyword: text for keyword in LISTED_TAGS if (text := values.text(keyword))},
     }
 
 

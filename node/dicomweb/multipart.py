@@ -49,16 +49,23 @@ def boundary_of(content_type: str) -> str:
     return boundary
 
 
-@dataclass
-class _Reader:
-    """Cuts a stream at its boundary. ``buffer`` never holds more than a chunk and a boundary."""
+class PartReader:
+    """Cuts a stream at its boundary, chunk by chunk. What is kept never exceeds a chunk and a boundary.
 
-    delimiter: bytes
-    buffer: bytes = b"\r\n"
-    inside: bool = False
-    ended: bool = False
+    Attributes
+    ----------
+    ended : bool
+        The last boundary was read.
+    """
+
+    def __init__(self, boundary: str) -> None:
+        self.delimiter = b"\r\n--" + boundary.encode("ascii")
+        self.buffer = b"\r\n"
+        self.inside = False
+        self.ended = False
 
     def take(self, chunk: bytes) -> Iterator[Event]:
+        """Events that another chunk completes."""
         self.buffer += chunk
         while not self.ended and (event := self._next()) is not None:
             yield event
@@ -109,7 +116,7 @@ def read_parts(chunks: Iterable[bytes], boundary: str) -> Iterator[Event]:
     WebAnswerUnusable
         The body ends before its last boundary, so that the last part may lack its end.
     """
-    reader = _Reader(b"\r\n--" + boundary.encode("ascii"))
+    reader = PartReader(boundary)
     for chunk in chunks:
         yield from reader.take(chunk)
     if not reader.ended:

@@ -5,7 +5,6 @@ So what is fetched is as durable, indexed, checked and recorded as what is sent 
 
 from __future__ import annotations
 
-import io
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,20 +13,16 @@ from dataclasses import dataclass, field
 import httpx
 
 from node.archive.index import Ending
-from node.archive.part10 import FileMeta, file_meta_bytes, read_file_meta
 from node.archive.placing import checked_uid
-from node.archive.spool import Part, Spool
+from node.archive.spool import Spool
 from node.dicom.filing import SUCCESS, Filing, Session
-from node.dicom.incoming import IncomingDataSet
+from node.dicomweb.incoming_file import IncomingFile
 from node.dicomweb.multipart import Event, PartBegins, PartData, boundary_of, read_parts
 from node.dicomweb.web_client import WebClient, WebPeer, refusal
-from node.errors import ObjectRejected, SpoolDamaged, SpoolError
 from node.settings import ReceiveSection, Settings
 
 # Any transfer syntax: the server must not decode what it has (PS3.18 8.7.3.5.2).
 _ACCEPT = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-_META_HEAD = 144
-_LONGEST_META = 1 << 20
 
 
 @dataclass(slots=True)
@@ -106,11 +101,11 @@ class Fetcher:
         return report
 
     def _take(self, events: Iterator[Event], session: Session, report: FetchReport) -> None:
-        instance: _Instance | None = None
+        instance: IncomingFile | None = None
         try:
             for event in events:
                 if isinstance(event, PartBegins):
-                    instance = _Instance(self._spool, self._limits, self._titles)
+                    instance = IncomingFile(self._spool, self._limits, self._titles)
                 elif instance is None:
                     continue
                 elif isinstance(event, PartData):
@@ -122,7 +117,7 @@ class Fetcher:
             if instance is not None:
                 instance.discard()
 
-    def _file(self, instance: _Instance, session: Session, report: FetchReport) -> None:
+    def _file(self, instance: IncomingFile, session: Session, report: FetchReport) -> None:
         meta = instance.meta
         if meta is None:
             report.refused.append("a part of the answer is no DICOM file (PS3.10 7.1)")
@@ -171,66 +166,6 @@ def fetch_study(
             return fetcher.fetch(study_uid)
     finally:
         filing.stop()
-
-
-class _Instance:
-    """One part of the answer on its way into the spool."""
-
-    def __init__(self, spool: Spool, limits: ReceiveSection, titles: tuple[str, str]) -> None:
-        self._spool = spool
-        self._titles = titles
-        self._head = bytearray()
-        self.meta: FileMeta | None = None
-        self.incoming = IncomingDataSet(
-            self._begin, limit_bytes=limits.maximum_object_bytes, limit_seconds=limits.maximum_object_seconds
-        )
-
-    def write(self, data: bytes) -> None:
-        """Take bytes; those of the file meta information are read, the rest goes to the disk."""
-        if self.meta is not None:
-            self.incoming.write(data)
-            return
-        self._head += data
-        if len(self._head) < _META_HEAD:
-            return
-        whole = _META_HEAD + int.from_bytes(self._head[140:144], "little")
-        if len(self._head) < min(whole, _LONGEST_META):
-            return
-        try:
-            self.meta = read_file_meta(io.BytesIO(self._head))
-        except SpoolDamaged:
-            # No DICOM file, which is only said when the part has ended; what follows of it is not kept.
-            del self._head[_META_HEAD:]
-            return
-        rest = bytes(self._head[self.meta.dataset_offset :])
-        self._head.clear()
-        if rest:
-            self.incoming.write(rest)
-
-    def discard(self) -> None:
-        """Forget it."""
-        self.incoming.discard()
-
-    def _begin(self) -> Part:
-        assert self.meta is not None  # the data set follows the meta information
-        try:
-            head = file_meta_bytes(
-                sop_class_uid=self.meta.sop_class_uid,
-                sop_instance_uid=self.meta.sop_instance_uid,
-                transfer_syntax_uid=self.meta.transfer_syntax_uid,
-                sending_ae_title=self._titles[0],
-                receiving_ae_title=self._titles[1],
-            )
-        except UnicodeEncodeError as error:
-            raise ObjectRejected("the UIDs of the file meta information are not ASCII") from error
-        part = self._spool.begin()
-        part.transfer_syntax_uid = self.meta.transfer_syntax_uid
-        try:
-            part.write(head)
-        except (SpoolError, OSError):
-            part.discard()
-            raise
-        return part
 
 
 def _resource(study_uid: str, series_uid: str | None, sop_instance_uid: str | None) -> str:

@@ -13,6 +13,7 @@ from node.settings.delivery import (
     DestinationTlsSection,
     ProfileSection,
 )
+from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import (
@@ -50,6 +51,7 @@ __all__ = [
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
+    "DicomWebSection",
     "EmailSection",
     "EscalationSection",
     "EvidenceSection",

@@ -11,6 +11,7 @@ from node.errors import ConfigError
 from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
+from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
@@ -47,6 +48,7 @@ class Settings(Section):
     models: ModelsSection = Field(default_factory=ModelsSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     web: WebSection = Field(default_factory=WebSection)
+    dicomweb: DicomWebSection = Field(default_factory=DicomWebSection)
     log: LogSection = Field(default_factory=LogSection)
     profile: dict[Name, ProfileSection] = Field(default_factory=dict)
     destination: dict[Name, DestinationSection] = Field(default_factory=dict)

@@ -18,8 +18,10 @@ from node.archive.engine import Store
 from node.errors import StoreError
 from node.settings import Settings
 from node.web.acknowledge import add_acknowledgement
+from node.web.dicomweb import add_cors, dicomweb_router
 from node.web.metrics import render_metrics
 from node.web.overview import counts, latest_studies
+from node.web.viewer import viewer_router
 from node.why import tell
 
 _HERE = Path(__file__).parent
@@ -38,6 +40,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.middleware("http")(_secured)
     _add_pages(app, settings, store)
     _add_probes(app, settings, store)
+    app.include_router(dicomweb_router(settings, store))
+    app.include_router(viewer_router(settings, store))
+    add_cors(app, settings)
     return app
 
 

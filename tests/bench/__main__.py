@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import (
+    dicomweb,
     inference,
     latency,
     memory,
@@ -42,6 +43,7 @@ MEASUREMENTS = {
     "receive.memory": memory.of_64_associations,
     "send.ct": sending.ct,
     "send.mr": sending.mr,
+    "dicomweb.series": dicomweb.series,
     "seg.stroke": objects.segmentation,
     "seg.binary": segmentations.native,
     "seg.labelmap": segmentations.label_map,

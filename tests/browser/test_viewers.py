@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -25,9 +27,11 @@ from dicom_sr.write import write_objects
 from models.phantom import LesionSpec, make_phantom
 from tests.browser.viewers import installed, run_script
 from tests.generators.results import found
+from tests.network import running_node
 from tests.orthanc_peer import running_orthanc
 from tests.peers import free_port, require
 from tests.unit.dicom_sr_objects.cases import Case, context, trace_of
+from tests.web_scene import freeze, receive, running_web
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -87,26 +91,47 @@ def places(case: Case) -> list[Place]:
     return found
 
 
-@pytest.fixture(scope="module")
-def seen(study: Case, objects: list[RenderedObject], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What OHIF showed of the study and every object."""
+@pytest.fixture(scope="module", params=["orthanc", "node"])
+def seen(
+    request: pytest.FixtureRequest,
+    study: Case,
+    objects: list[RenderedObject],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    """What OHIF showed of the study and every object: out of Orthanc, and straight out of this node."""
     folder = tmp_path_factory.mktemp("ohif")
     viewer, chromium = installed(), require("chromium")
-    with running_orthanc(folder / "orthanc", node_port=free_port(), dicomweb=True) as orthanc:
-        (folder / "objects").mkdir()
-        for file in [*study.files, *(w.path for w in write_objects(objects, folder / "objects"))]:
-            orthanc.store(file)
+    served = _orthanc if request.param == "orthanc" else _node
+    with served(folder, study, objects) as port:
         headers = [*study.study.headers, *(o.dataset for o in objects)]
         task = {
             "dist": str(viewer / "package" / "dist"),
             "chromium": chromium,
-            "dicomwebPort": orthanc.http_port,
+            "dicomwebPort": port,
             "studyUid": study.study.study_uid,
             "series": len({str(h.SeriesInstanceUID) for h in headers}),
             "folder": str(folder),
             "places": [{"number": p.number, "world": p.world} for p in places(study)],
         }
         return run_script("ohif.mjs", folder, task)
+
+
+@contextmanager
+def _orthanc(folder: Path, study: Case, objects: list[RenderedObject]) -> Iterator[int]:
+    with running_orthanc(folder / "orthanc", node_port=free_port(), dicomweb=True) as orthanc:
+        (folder / "objects").mkdir()
+        for file in [*study.files, *(w.path for w in write_objects(objects, folder / "objects"))]:
+            orthanc.store(file)
+        yield orthanc.http_port
+
+
+@contextmanager
+def _node(folder: Path, study: Case, objects: list[RenderedObject]) -> Iterator[int]:
+    with running_node(folder / "node") as node:
+        receive(node, study.files)
+        freeze(node, objects, study.study.study_uid)
+        with running_web(node.settings, node.store) as url:
+            yield int(url.rpartition(":")[2])
 
 
 def mask_of(case: Case) -> np.ndarray:

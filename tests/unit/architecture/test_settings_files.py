@@ -36,6 +36,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
         "delivery",
         "notifications",
         "web",
+        "dicomweb",
         "log",
     )
     for section in sections:
@@ -69,6 +70,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.ModelsSection,
                 settings.DeliverySection,
                 settings.WebSection,
+                settings.DicomWebSection,
                 settings.LogSection,
                 settings.ProfileSection,
                 settings.DestinationSection,
@@ -134,6 +136,8 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[hl7]\nenabled=true\nhost='0.0.0.0'\n", ["hl7", "allow"]),
         ("[hl7]\naccession_fields=['accession']\n", ["accession_fields", "OBR-18"]),
         ("[web]\nenabled=true\nport=11112\n", ["web.port"]),
+        ("[dicomweb]\norigins=['*']\n", ["dicomweb.origins", "https://viewer.hospital"]),
+        ("[dicomweb]\nstore_allow=['all']\n", ["dicomweb.store_allow"]),
         ("[receive]\nplain=false\n", ["receive", "plain", "[receive.tls]"]),
         ("[receive]\nport=2762\n[receive.tls]\nenabled=true\ncertificate='c'\nkey='k'\nca='a'\n", ["tls.port"]),
         ("[receive.tls]\nenabled=true\n", ["receive.tls", "certificate"]),

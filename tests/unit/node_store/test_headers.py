@@ -34,6 +34,8 @@ def test_identity_and_routing() -> None:
                 NumberOfFrames=22,
                 IssuerOfPatientID="HOSP",
                 PatientBirthDate="19500101",
+                StudyDate="20260102",
+                InstanceNumber="7",
             )
         )
     )
@@ -60,6 +62,7 @@ def test_identity_and_routing() -> None:
         "diffusion": True,
         "plane": "",
         "tags": {},
+        "listed": {"StudyDate": "20260102", "InstanceNumber": "7", "BitsAllocated": "16"},
     }
 
 
