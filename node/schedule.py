@@ -36,8 +36,10 @@ from node.delivery import delivered, outbox
 from node.dicom.outside import Outside
 from node.errors import StoreUnavailable
 from node.jobs import queue
+from node.monitor.forecast import take_sample
 from node.notify import alerts, notification_rows
 from node.own_equipment import OwnEquipment
+from node.pulse import Pulse
 from node.settings import Settings
 from node.settings.window import closed_until
 from node.status import publish, run_folder
@@ -68,6 +70,7 @@ def run_scheduler(settings: Settings, stopping: threading.Event) -> None:
     timers = _timers(scheduler)
     watch(timers, settings, Outside(settings, store))
     scheduler.rebuild_index()
+    scheduler.sample_disk()
     with store.write() as connection:
         ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
     timers.start()
@@ -95,6 +98,7 @@ class Scheduler:
         self._store = store
         self._clock = MonotonicClock()
         self._assessed = 0
+        self._pulse = Pulse(settings.data_dir, "scheduler")
         self._bells = run_folder(settings.data_dir)
         self._spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
 
@@ -102,12 +106,15 @@ class Scheduler:
         """Look at studies whenever the doorbell rings or a wait ends, and every five seconds in any case."""
         with doorbell.Doorbell(self._bells, doorbell.SCHEDULER).listen() as bell:
             while not stopping.is_set():
+                self._pulse.beat()
                 until = time.monotonic() + min(POLL_SECONDS, self.look())
                 # News come in bursts, one ring for each image: a short pause makes one step of many.
                 stopping.wait(_PAUSE_SECONDS)
                 while not stopping.is_set() and (left := until - time.monotonic()) > 0:
+                    self._pulse.beat()
                     if bell.wait(min(left, 0.5)):
                         break
+        self._pulse.end()
 
     def look(self) -> float:
         """Step every study that needs it; return the seconds until the next one does."""
@@ -271,6 +278,10 @@ class Scheduler:
         }
         publish(self._settings.data_dir, summary)
 
+    def sample_disk(self) -> None:
+        """Note how much is free, for the forecast."""
+        take_sample(self._settings.data_dir)
+
     def _downtime(self, now: float) -> dict[str, float]:
         """Destinations in planned downtime → when it ends."""
         ends = {name: closed_until(each.downtime, now) for name, each in self._settings.destination.items()}
@@ -292,6 +303,7 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
         (scheduler.assess, _ASSESSMENT_SECONDS),
         (scheduler.tidy, _TIDY_SECONDS),
         (scheduler.remove_delivered, _TIDY_SECONDS),
+        (scheduler.sample_disk, _TIDY_SECONDS),
     ):
         timers.add_job(_tolerant(work), "interval", seconds=seconds, name=work.__name__)
     return timers

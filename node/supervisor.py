@@ -21,9 +21,11 @@ from typing import Any
 from node import log, name_conflict
 from node.dicom.files import check_files
 from node.errors import ConfigError, NodeError
+from node.expected import expected_processes
 from node.identity import load_identity
 from node.listening import Listener, listening, pass_on
 from node.process import PARENT_VARIABLE, stop_event
+from node.pulse import Pulse, forget_dead
 from node.settings import Settings
 from node.status import StatusServer, published, run_folder
 
@@ -138,13 +140,17 @@ class Supervisor:
             raise NodeError("the database could not be prepared; the reason stands above")
 
     def _watch(self, stopping: threading.Event, listeners: Mapping[Listener, socket.socket]) -> None:
+        pulse = Pulse(self._settings.data_dir, "supervisor")
+        forget_dead(self._settings.data_dir)
         while not stopping.wait(_POLL_SECONDS):
+            pulse.beat()
             now = time.monotonic()
             for child in self._children:
                 if child.pid is not None:
                     self._reap(child, now)
                 if child.pid is None and now >= child.start_at:
                     self._start(child, listeners, now)
+        pulse.end()
 
     def _start(self, child: Child, listeners: Mapping[Listener, socket.socket], now: float) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LISTEN_")}
@@ -222,20 +228,7 @@ def only_supervisor(data_dir: Path) -> Iterator[None]:
 
 
 def _children(settings: Settings) -> list[Child]:
-    receivers = [
-        Child(f"receiver-{number + 1}", ("receiver",), listens=True) for number in range(settings.receive.processes)
-    ]
-    dispatchers = [Child(f"dispatcher-{number + 1}", ("dispatcher",)) for number in range(settings.jobs.dispatchers)]
-    if settings.jobs.stat_slot:
-        dispatchers.append(Child("dispatcher-stat", ("dispatcher", "--stat-only")))
-    asked_for = []
-    if settings.channel or any(each.availability for each in settings.destination.values()):
-        asked_for.append(Child("notifier", ("notifier",)))
-    if settings.hl7.enabled:
-        asked_for.append(Child("hl7", ("hl7",)))
-    if settings.web.enabled:
-        asked_for.append(Child("web", ("web",)))
-    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *asked_for]
+    return [Child(each.name, each.words, listens=each.listens) for each in expected_processes(settings)]
 
 
 def _bound(listener: socket.socket) -> str:

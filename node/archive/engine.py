@@ -24,7 +24,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
 
-from node.archive import tables
+from node.archive import tables, watch_tables  # noqa: F401  (the latter declares its tables)
 from node.archive.file_system import file_system_type, is_network_file_system
 from node.archive.turnstile import Turnstile
 from node.errors import ConfigError, StoreMisused, StoreOnNetworkFileSystem, StoreSchemaMismatch, StoreUnavailable

@@ -90,6 +90,16 @@ def web(ctx: typer.Context) -> None:
     leave()
 
 
+@app.command()
+def monitor(ctx: typer.Context) -> None:
+    """Watch the node: processes, disk, certificates, canary; raise alarms, send audit messages."""
+    settings = _begin(ctx, "monitor")
+    from node.monitor.process import run_monitor
+
+    run_monitor(settings, stop_event())
+    leave()
+
+
 def _begin(ctx: typer.Context, process: str) -> Settings:
     """What every process does first."""
     die_with_parent()

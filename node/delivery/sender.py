@@ -18,6 +18,7 @@ from node.delivery.proof import Proof
 from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
 from node.errors import StoreUnavailable
+from node.pulse import Pulse
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ class Sender:
         self._settings = settings
         self._store = store
         self._clock = clock
-        self._gates: list[Gate] = []
+        self._gates: dict[str, Gate] = {}
+        self._pulse = Pulse(settings.data_dir, "sender")
         self._paused: set[tuple[str, str]] = set()
         self._couriers = [courier for name in sorted(settings.destination) for courier in self._of(name)]
 
@@ -65,6 +67,7 @@ class Sender:
             for thread in threads:
                 thread.start()
             self._attend(bell, stop_event)
+        self._pulse.end()
         self.wake()
         until = time.monotonic() + _JOIN_SECONDS
         for thread in threads:
@@ -81,7 +84,7 @@ class Sender:
         destination, delivery = self._settings.destination[name], self._settings.delivery
         breaker = Breaker(failures=delivery.breaker_failures, pause_seconds=delivery.breaker_seconds)
         gate = Gate(breaker, downtime=destination.downtime, catch_up_per_minute=destination.catch_up_per_minute)
-        self._gates.append(gate)
+        self._gates[name] = gate
         if destination.url:
             return [
                 WebCourier(self._settings, self._store, name, gate=gate, clock=self._clock)
@@ -110,6 +113,7 @@ class Sender:
     def _attend(self, bell: Doorbell, stop_event: threading.Event) -> None:
         next_poll = 0.0
         while not stop_event.is_set():
+            self._pulse.beat(breakers={name: gate.breaker_open for name, gate in self._gates.items()})
             rung = bell.wait(_TICK_SECONDS)
             now = time.monotonic()
             self._stop_paused()
@@ -143,7 +147,7 @@ class Sender:
             logger.error("pauses could not be looked for: %s", error)
             return
         if self._paused - paused:
-            for gate in self._gates:
+            for gate in self._gates.values():
                 gate.hold_back()
         self._paused = paused
 

@@ -85,6 +85,7 @@ class ListeningServer(ThreadedAssociationServer):
         # Open connections, of known addresses and of strangers.
         self._connections = {True: 0, False: 0}
         self._guard = threading.Lock()
+        self.looked_at = time.monotonic()
         self._thread: threading.Thread | None = None
         super().__init__(
             entity, address, entity.ae_title, list(contexts), evt_handlers=list(handlers), request_handler=_Handler
@@ -109,6 +110,11 @@ class ListeningServer(ThreadedAssociationServer):
             self.server_address = self._inherited.getsockname()
         # Several processes are woken by one connection and one of them gets it: the others must not wait in accept.
         self._listener.setblocking(False)
+
+    def service_actions(self) -> None:
+        """Called by the accepting loop each time it turns."""
+        super().service_actions()
+        self.looked_at = time.monotonic()
 
     def server_activate(self) -> None:
         """Listen, unless whoever bound the socket has done so."""

@@ -45,12 +45,15 @@ from node.doorbell import SCHEDULER, SENDER, ring
 from node.errors import ObjectRejected, StoreUnavailable
 from node.listening import Listener, addresses
 from node.own_equipment import OwnEquipment
+from node.pulse import Pulse
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _ASSOCIATION_REQUEST_SECONDS = 15.0
 _STOP_SECONDS = 5.0
+_STUCK_SECONDS = 10.0
+_PULSE_SECONDS = 0.5
 
 
 class _Reception(StreamingProvider):
@@ -124,6 +127,12 @@ class Receiver:
             prepare=self._on_connection,
             finished=self._on_finished,
         )
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the accepting loop of every listener turns."""
+        now = time.monotonic()
+        return all(now - server.looked_at < _STUCK_SECONDS for server in self._servers.values())
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
         """Stop accepting, let associations finish for ``grace_seconds``, abort the rest."""
@@ -309,7 +318,11 @@ def run_receiver(
         logger.info("receiving on %s:%d", host, port)
         left = threading.Thread(target=_index_left, args=(settings, store, spool, started_at), daemon=True)
         left.start()
-        stop_event.wait()
+        pulse = Pulse(settings.data_dir, "receiver")
+        while not stop_event.wait(_PULSE_SECONDS):
+            if receiver.accepting:
+                pulse.beat()
+        pulse.end()
         receiver.stop()
         left.join(_STOP_SECONDS)
     finally:

@@ -15,6 +15,7 @@ from node.errors import ConfigError, Hl7Rejected
 from node.hl7.acknowledgement import Code, acknowledgement
 from node.hl7.framing import BlockReader, framed
 from node.hl7.inbox import Inbox
+from node.pulse import Pulse
 from node.settings import Hl7InboundSection, Settings
 from node.status import run_folder
 
@@ -33,7 +34,11 @@ def run_hl7(settings: Settings, stopping: threading.Event) -> None:
         listener = Listener(settings.hl7, Inbox(settings.hl7, store, run_folder(settings.data_dir)).take)
         host, port = listener.start()
         log.say(_LOG, 20, "listening for HL7", host=host, port=port)
-        stopping.wait()
+        pulse = Pulse(settings.data_dir, "hl7")
+        while not stopping.wait(_POLL_SECONDS):
+            if listener.accepting:
+                pulse.beat()
+        pulse.end()
         listener.stop()
     finally:
         store.close()
@@ -80,6 +85,11 @@ class Listener:
         self._threads.append(accepting)
         host, bound = self._socket.getsockname()[:2]
         return str(host), int(bound)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the accepting thread lives."""
+        return bool(self._threads) and self._threads[0].is_alive()
 
     def stop(self, seconds: float = 5.0) -> None:
         """Take no more connections, and let messages that are being carried out end."""

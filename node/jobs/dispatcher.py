@@ -45,6 +45,7 @@ from node.jobs.specification import (
 )
 from node.notify.conditions import unwanted_profiles
 from node.notify.facts import ResultFacts, facts_of_failure, facts_of_result
+from node.pulse import Pulse
 from node.settings import Settings
 from node.status import run_folder
 
@@ -100,6 +101,7 @@ class Dispatcher:
         self._work = settings.data_dir / "work"
         self._outbox = settings.data_dir / "outbox"
         self._stopping = threading.Event()
+        self._pulse = Pulse(settings.data_dir, "dispatcher-stat" if stat_only else "dispatcher")
 
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping`` is set."""
@@ -108,15 +110,19 @@ class Dispatcher:
             while not stopping.is_set():
                 try:
                     self._executor.start()
+                    self._pulse.beat(models=self._executor.models)
                     if self.run_once():
                         continue
                     self.answer_the_dead()
                 except (StoreUnavailable, SpoolFull, ChildDied) as error:
                     log.say(_LOG, 30, "no run can start at the moment", error=str(error))
+                self._pulse.beat()
                 until = time.monotonic() + POLL_SECONDS
                 while not stopping.is_set() and time.monotonic() < until:
+                    self._pulse.beat()
                     if bell.wait(min(0.5, POLL_SECONDS)):
                         break
+        self._pulse.end()
 
     def run_once(self) -> bool:
         """Take one job and bring it to an end; False when there was none.
@@ -190,7 +196,7 @@ class Dispatcher:
             failure = Failure(code=row.error_code or AttemptsExhausted.code, message=row.message or "", transient=True)
             folder = self._work / f"{job.id}-status-{uuid.uuid4().hex[:8]}"
             try:
-                objects = self._status_objects(job, _reason(job, failure), folder, self._stopping.is_set)
+                objects = self._status_objects(job, _reason(job, failure), folder, self._stopped)
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
                     if connection.execute(ours.values(result=_answer(objects))).rowcount:
@@ -202,8 +208,13 @@ class Dispatcher:
                 shutil.rmtree(folder, ignore_errors=True)
         return len(dead)
 
+    def _stopped(self) -> bool:
+        self._pulse.beat()
+        return self._stopping.is_set()
+
     def _work_on(self, job: LeasedJob, folder: Path, beat: Heartbeat) -> None:
         def abandoned() -> bool:
+            self._pulse.beat()
             return beat.lost or self._stopping.is_set()
 
         marked = False

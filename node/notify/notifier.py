@@ -22,6 +22,7 @@ from node.notify.availability import (
 )
 from node.notify.channel_courier import ChannelCourier, Transport
 from node.notify.escalation import Escalated
+from node.pulse import Pulse
 from node.settings import EmailSection, FhirSection, Hl7Section, Settings, WebhookSection
 from node.settings.notify import ChannelSection
 
@@ -70,13 +71,16 @@ class Notifier:
             for thread in threads:
                 thread.start()
             next_look = 0.0
+            pulse = Pulse(self._settings.data_dir, "notifier")
             while not stop_event.is_set():
+                pulse.beat()
                 rung = bell.wait(_TICK_SECONDS)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + _HOUSE_SECONDS
                     rung = self.keep_house() or rung
                 if rung:
                     self._wake()
+            pulse.end()
         self._wake()
         until = time.monotonic() + _JOIN_SECONDS
         for thread in threads:

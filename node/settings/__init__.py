@@ -15,6 +15,7 @@ from node.settings.delivery import (
 )
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
+from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import (
     EmailSection,
     EscalationSection,
@@ -41,8 +42,11 @@ from node.settings.work import (
 )
 
 __all__ = [
+    "CANARY",
     "ArrivalSection",
+    "AuditSection",
     "AvailabilitySection",
+    "CanarySection",
     "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
@@ -57,6 +61,7 @@ __all__ = [
     "JobsSection",
     "LogSection",
     "ModelsSection",
+    "MonitorSection",
     "NodeSection",
     "NotificationsSection",
     "NotifySection",

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from node.archive.engine import Store
-from node.errors import StoreError
+from node.metrics.page import MetricsPage
+from node.pulse import beats
+from node.readiness import STALE_SECONDS, problems
 from node.settings import Settings
-from node.web.metrics import render_metrics
-from node.web.overview import counts
 
 
 def add_probes(app: FastAPI, settings: Settings, store: Store) -> None:
     """Add ``/healthz``, ``/readyz`` and ``/metrics``."""
+    page = MetricsPage(settings, store)
 
+    # In the event loop itself: it answers only while the loop turns.
     @app.get("/healthz")
-    def healthz() -> Response:
-        return PlainTextResponse("ok\n")
+    async def healthz() -> Response:
+        stuck = [
+            beat for beat in beats(settings.data_dir) if beat.process == "web" and beat.age_seconds > STALE_SECONDS
+        ]
+        return PlainTextResponse("main loop stands still\n", status_code=503) if stuck else PlainTextResponse("ok\n")
 
     @app.get("/readyz")
     def readyz() -> Response:
-        problems = []
-        try:
-            with store.read() as connection:
-                counts(connection, time.time())
-        except StoreError as error:
-            problems.append(str(error))
-        free = shutil.disk_usage(settings.data_dir).free
-        if free < settings.receive.disk_reserve_bytes:
-            problems.append(f"SPO-001: {free} bytes free, the reserve is {settings.receive.disk_reserve_bytes}")
-        return JSONResponse({"ready": not problems, "problems": problems}, status_code=503 if problems else 200)
+        found = problems(settings, store)
+        return JSONResponse({"ready": not found, "problems": found}, status_code=503 if found else 200)
 
     @app.get("/metrics")
     def metrics() -> Response:
-        with store.read() as connection:
-            found = counts(connection, time.time())
-        page = render_metrics(found, shutil.disk_usage(settings.data_dir).free)
-        return Response(page, media_type="text/plain; version=0.0.4")
+        return Response(page.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -7,6 +7,7 @@ import threading
 import uvicorn
 
 from node.archive.engine import open_store
+from node.pulse import Pulse
 from node.settings import Settings
 from node.web.app import create_app
 
@@ -28,8 +29,10 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
         thread.start()
+        pulse = Pulse(settings.data_dir, "web")
         while thread.is_alive() and not stop.wait(0.2):
-            continue
+            pulse.beat()
+        pulse.end()
         server.should_exit = True
         thread.join(10)
     finally:
