@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from node.settings import ClientTlsSection, EmailSection, Hl7Section, Settings
+from node.settings import CANARY, ClientTlsSection, EmailSection, Hl7Section, Settings
 from node.settings.notify import ChannelSection
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
@@ -62,6 +62,8 @@ def egress(settings: Settings) -> list[Peer]:
 
 def _dicom(settings: Settings) -> Iterator[Peer]:
     for name, destination in settings.destination.items():
+        if name == CANARY:
+            continue  # a phantom to this very process, on loopback
         key = f"destination.{name}"
         if destination.url:
             yield from _service(key, destination.url, "results (STOW-RS), proof (QIDO-RS)", destination)

@@ -113,7 +113,7 @@ class Receiver:
         return ListeningServer(
             entity,
             address,
-            contexts=[*_supported_contexts(), *self._evidence.contexts()],
+            contexts=[*supported_contexts(), *self._evidence.contexts()],
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_STORE, self._on_store),
@@ -262,7 +262,7 @@ def _lane_can_work() -> bool:
     return not violations
 
 
-def _supported_contexts() -> list[PresentationContext]:
+def supported_contexts() -> list[PresentationContext]:
     """What is negotiated by name; storage is unrestricted (private and future SOP classes too)."""
     commitment = build_context(StorageCommitmentPushModel)
     # Peers propose their role in every way the standard knows, and in some it does not.
