@@ -18,7 +18,7 @@ class MonitorSection(Section):
     """Watches the node's own processes, disk and certificates, and raises alarms."""
 
     channels: list[Name] = Field(default_factory=list)
-    silent_seconds: float = Field(default=20.0, ge=2, le=3600)
+    silent_seconds: float = Field(default=60.0, ge=2, le=3600)
     repeat_hours: float = Field(default=24.0, gt=0, le=720)
     certificate_days: int = Field(default=21, ge=1, le=365)
     forecast_days: float = Field(default=7.0, gt=0, le=365)
