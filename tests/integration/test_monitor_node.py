@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,9 @@ def test_frozen_model_host_loses_the_canary(ward: Ward) -> None:
         assert "stage run" in ward.messages("alarm", "canary-lost")[-1]["words"]
     finally:
         for pid in hosts:
-            os.kill(pid, signal.SIGCONT)
+            # The lost run is cancelled, and its host killed with it.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     wait(lambda: ward.messages("over", "canary-lost"), "the canary to come back", 4 * INTERVAL)
 
 
