@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from node.archive.event_kinds import Kind
 from node.archive.tables import associations, instances, objects, studies
+from node.archive.watch_tables import canary_runs
 from node.audit import message as codes
 from node.audit.message import AuditMessage, Code, Outcome, Participant, Thing
 from node.settings import CANARY, Settings
@@ -108,10 +109,14 @@ class Translator:
         """One message for each study that an association brought (PS3.15 A.5.3.7)."""
         identifier = row.detail.get("association_id")
         opened = self._connection.execute(select(associations).where(associations.c.id == identifier)).one_or_none()
-        if opened is None:
-            return  # the canary's, which is taken away
+        if opened is None or not row.detail.get("studies"):
+            return  # taken away after the canary; or it brought nothing
         peer = Participant(opened.calling_ae_title, codes.SOURCE, is_requestor=True, address=opened.address)
-        for study_uid in row.detail.get("studies", []):
+        flown = select(canary_runs.c.study_uid)
+        phantoms = set(
+            self._connection.execute(flown.where(canary_runs.c.study_uid.in_(row.detail["studies"]))).scalars()
+        )
+        for study_uid in sorted(set(row.detail["studies"]) - phantoms):
             brought = (instances.c.association_id == identifier) & (instances.c.study_uid == study_uid)
             grouped = select(instances.c.sop_class_uid, func.count()).where(brought).group_by(instances.c.sop_class_uid)
             classes = {uid: int(count) for uid, count in self._connection.execute(grouped)}

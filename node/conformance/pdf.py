@@ -55,7 +55,7 @@ def _text(size: float) -> ParagraphStyle:
 
 def _table(rows: tuple[tuple[str, ...], ...]) -> Table:
     cells = [[Paragraph(escape(cell), _text(7)) for cell in row] for row in rows]
-    longest = [max(4, min(60, max(len(row[column]) for row in rows))) for column in range(len(rows[0]))]
+    longest = [max(8, min(60, max(len(row[column]) for row in rows))) for column in range(len(rows[0]))]
     widths = [_WIDTH * each / sum(longest) for each in longest]
     table = Table(cells, colWidths=widths, repeatRows=1)
     table.setStyle([("GRID", (0, 0), (-1, -1), 0.4, _GREY), ("VALIGN", (0, 0), (-1, -1), "TOP")])

@@ -113,8 +113,8 @@ def models(settings: Settings) -> str:
     with opened(settings) as store, store.read() as connection:
         approved = approvals.current(connection)
     for model_id in wanted:
-        # Taking it out of the registry checks every pinned file.
         model = registry.get(model_id)
+        model.verify()
         if settings.models.require_approval and not model.embedded and approved.get(model_id) != model.digest:
             unapproved.append(model_id)
     if unapproved:

@@ -76,8 +76,15 @@ class LedgerFold:
             buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
             registry=registry,
         )
+        self._ran = (0, 0.0)
         self._guard = threading.Lock()
         self._sequence: int | None = None
+
+    @property
+    def mean_run_seconds(self) -> float | None:
+        """Of the runs seen so far; None before the first."""
+        count, seconds = self._ran
+        return seconds / count if count else None
 
     def take(self, connection: Connection) -> None:
         """Read what the sealer has chained since the last time; the first time only where it stands."""
@@ -136,7 +143,9 @@ class LedgerFold:
         if provider := row.detail.get("provider"):
             self.providers[str(row.detail.get("model", "")), str(provider)] += 1
         if timings := row.detail.get("timings"):
-            self._run_seconds.labels(rule).observe(sum(float(each) for each in timings.values()))
+            seconds = sum(float(each) for each in timings.values())
+            self._run_seconds.labels(rule).observe(seconds)
+            self._ran = (self._ran[0] + 1, self._ran[1] + seconds)
 
     def _proven(self, connection: Connection, job_id: int, rule: str) -> None:
         """Where the last delivery of a run is proven, its latency is known."""

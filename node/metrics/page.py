@@ -10,9 +10,11 @@ from importlib import metadata
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from sqlalchemy import Connection
 
 from node.archive.engine import Store
 from node.errors import StoreError
+from node.jobs import queue
 from node.metrics.ledger_fold import LedgerFold
 from node.metrics.standing import store_figures
 from node.metrics.surroundings import surroundings
@@ -66,12 +68,24 @@ class _NodeCollector(Collector):
         try:
             with self._store.read() as connection:
                 yield from store_figures(connection, time.time())
+                yield self._drain(connection)
             up.add_metric([], 1)
         except StoreError:
             up.add_metric([], 0)
         yield up
         yield from surroundings(self._settings)
         yield from self._folded()
+
+    def _drain(self, connection: Connection) -> Metric:
+        """How long what is queued will take at the pace of the runs seen; to be held against the site's target."""
+        family = GaugeMetricFamily(
+            "ainode_queue_drain_seconds", "Time until what is queued now has run, at the present pace"
+        )
+        mean = self._fold.mean_run_seconds
+        if mean is not None:
+            waiting = queue.count_by_state(connection).get(queue.JobState.QUEUED, 0)
+            family.add_metric([], waiting * mean / self._settings.jobs.dispatchers)
+        return family
 
     def _folded(self) -> Iterator[Metric]:
         fold = self._fold

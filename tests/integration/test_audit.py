@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
-import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from pydicom.dataset import Dataset
@@ -26,56 +21,8 @@ from node.errors import PeerNotTrusted, PeerUnreachable
 from tests.audit_judge import faults
 from tests.network import Node, instance, running_node, uid, wait_for
 from tests.peers import free_port, require
+from tests.syslog_server import SyslogServer, event_of
 from tests.tls_certificates import Authority, Certificate
-
-
-class SyslogServer:
-    """RFC 5425 over TLS, with none of the node's code."""
-
-    def __init__(self, certificate: Certificate, port: int) -> None:
-        self.frames: list[bytes] = []
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate.certificate, certificate.key)
-        self._port = port
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Listen until the block ends."""
-        listener = socket.create_server(("127.0.0.1", self._port))
-        thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-            thread.join(5)
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with self._context.wrap_socket(plain, server_side=True) as connection:
-                    data = b"".join(iter(lambda: connection.recv(65536), b""))
-            except OSError:
-                continue
-            while data:
-                length, _, rest = data.partition(b" ")
-                self.frames.append(rest[: int(length)])
-                data = rest[int(length) :]
-
-    def messages(self) -> list[ElementTree.Element]:
-        """The XML of everything that came, judged."""
-        found = []
-        for frame in self.frames:
-            header, _, xml = frame.decode("utf-8").partition("\ufeff")
-            assert re.fullmatch(r"<85>1 \S+Z \S+ ainode \d+ DICOM\+RFC3881 - ", header), header
-            assert faults(xml) == [], xml
-            found.append(ElementTree.fromstring(xml))
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +68,6 @@ def _do_everything(node: Node, folder: Path) -> None:
     _sealed(node)
 
 
-def _event(message: ElementTree.Element) -> tuple[str, str]:
-    event = message.find("EventIdentification/EventID")
-    assert event is not None
-    kind = message.find("EventIdentification/EventTypeCode")
-    return event.attrib["csd-code"], "" if kind is None else kind.attrib["csd-code"]
-
-
 def test_everything_is_told_and_nothing_lost(tmp_path: Path, certificate: Certificate) -> None:
     port = free_port()
     server = SyslogServer(certificate, port)
@@ -142,7 +82,7 @@ def test_everything_is_told_and_nothing_lost(tmp_path: Path, certificate: Certif
             while forwarder.forward():
                 pass
             told = server.messages()
-            assert sorted(_event(each) for each in told) == sorted(
+            assert sorted(event_of(each) for each in told) == sorted(
                 [
                     ("110100", "110120"),
                     ("110100", "110121"),
@@ -156,7 +96,7 @@ def test_everything_is_told_and_nothing_lost(tmp_path: Path, certificate: Certif
             )
             # Another reader of the same position, as after a restart, tells nothing twice.
             assert Forwarder(node.settings, node.store).forward() == 0
-    moved = next(each for each in told if _event(each)[0] == "110104")
+    moved = next(each for each in told if event_of(each)[0] == "110104")
     things = {each.attrib["ParticipantObjectID"]: each for each in moved.iter("ParticipantObjectIdentification")}
     assert set(things) == {uid("a"), "PID1"}
     classes = things[uid("a")].find("ParticipantObjectDescription/SOPClass")

@@ -165,6 +165,8 @@ def test_figures_are_right(store_settings: Settings, store: Store) -> None:
     assert values["ainode_last_image_to_commitment_seconds_sum", (("rule", "stroke"),)] == pytest.approx(60, abs=0.1)
     assert values["ainode_run_seconds_sum", (("rule", "stroke"),)] == 3.0
     assert values["ainode_instances_received_total", ()] == 1
+    # Two wait, a run takes 3 s, and one dispatcher works.
+    assert values["ainode_queue_drain_seconds", ()] == 6.0
     # The same rows are never counted again.
     again = _values(page.render())
     assert again["ainode_runs_total", (("outcome", "found"), ("rule", "stroke"))] == 1
