@@ -10,7 +10,7 @@ from pathlib import Path
 
 from node.dicom.files import check_files, secret_files
 from node.errors import Misconfigured, SpoolFull, TlsUnusable
-from node.monitor.certificates import own_dates, peer_dates
+from node.monitor.certificates import own_dates, peer_dates, shown_dates
 from node.monitor.forecast import NEVER_DAYS, days_to_reserve, history
 from node.settings import Settings
 
@@ -71,7 +71,7 @@ def time_zone(settings: Settings) -> str:
 def certificates(settings: Settings) -> str:
     """Own and peers' certificates last."""
     check_files(settings)
-    dates = [*own_dates(settings), *peer_dates(settings)]
+    dates = [*own_dates(settings), *peer_dates(settings), *shown_dates(settings)]
     limit = settings.monitor.certificate_days
     short = [each for each in dates if each.days is None or each.days < limit]
     if short:

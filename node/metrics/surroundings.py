@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from node.expected import expected_processes
 from node.monitor.alarms import standing_alarms
-from node.monitor.certificates import DAY_SECONDS, own_dates
+from node.monitor.certificates import DAY_SECONDS, own_dates, shown_dates
 from node.monitor.forecast import days_to_reserve, history
 from node.monitor.processes import FRESH_SECONDS
 from node.pulse import Beat, beats
@@ -73,7 +73,7 @@ def _disk(settings: Settings) -> Iterator[Metric]:
 def _certificates(settings: Settings, living: Sequence[Beat]) -> Metric:
     """The node's own are read now; peers' are looked at by the monitor, which tells them with its pulse."""
     family = GaugeMetricFamily("ainode_certificate_days", "Days until a certificate expires", labels=["certificate"])
-    known = {each.name: each.expires_at for each in own_dates(settings)}
+    known = {each.name: each.expires_at for each in [*own_dates(settings), *shown_dates(settings)]}
     for beat in living:
         if beat.process == "monitor":
             known = {**beat.facts.get("certificates", {}), **known}

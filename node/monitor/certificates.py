@@ -10,6 +10,7 @@ from node.dicom.certificate_dates import own_certificates, own_end, peer_end
 from node.egress import egress
 from node.errors import NodeError
 from node.monitor.condition import Alarm, Condition
+from node.peer_certificates import shown
 from node.settings import Settings
 
 DAY_SECONDS = 86400.0
@@ -57,6 +58,11 @@ def peer_dates(settings: Settings) -> list[CertificateDate]:
         if peer.encrypted and peer.probed and (ends := peer_end(peer.host, peer.port, peer.tls)) is not None:
             found.append(CertificateDate(f"peer {peer.name}", ends.timestamp()))
     return found
+
+
+def shown_dates(settings: Settings) -> list[CertificateDate]:
+    """What peers have shown that call us with a client certificate."""
+    return [CertificateDate(f"peer {title}", ends) for title, ends in shown(settings.data_dir).items()]
 
 
 def certificate_conditions(dates: list[CertificateDate], days: int) -> list[Condition]:

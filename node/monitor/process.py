@@ -13,7 +13,7 @@ from node.archive.engine import Store, open_store
 from node.errors import StoreError
 from node.monitor.alarms import Alarms
 from node.monitor.canary_watch import CanaryWatch
-from node.monitor.certificates import CertificateDate, certificate_conditions, own_dates, peer_dates
+from node.monitor.certificates import CertificateDate, certificate_conditions, own_dates, peer_dates, shown_dates
 from node.monitor.condition import Alarm, Condition
 from node.monitor.digest_clock import DigestClock
 from node.monitor.disk import disk_conditions
@@ -77,7 +77,7 @@ class Monitor:
         while not stopping.wait(LOOK_SECONDS):
             if time.monotonic() >= next_own:
                 next_own = time.monotonic() + _OWN_CERTIFICATES_SECONDS
-                self._own = own_dates(self._settings)
+                self._own = [*own_dates(self._settings), *shown_dates(self._settings)]
             self.look()
             pulse.beat(certificates={each.name: each.expires_at for each in [*self._own, *self._peers]})
         pulse.end()
