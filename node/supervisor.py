@@ -24,6 +24,7 @@ from node.errors import ConfigError, NodeError
 from node.expected import expected_processes
 from node.identity import load_identity
 from node.listening import Listener, listening, pass_on
+from node.monitor.alarms import standing_alarms
 from node.process import PARENT_VARIABLE, stop_event
 from node.pulse import Pulse, forget_dead
 from node.settings import Settings
@@ -130,6 +131,10 @@ class Supervisor:
                 for child in self._children
             ],
             "disk": {"free_bytes": _free_bytes(self._settings.data_dir), "reserve_bytes": receive.disk_reserve_bytes},
+            "alarms": [
+                {"alarm": str(each.alarm), "subject": each.subject, "words": each.words, "since": each.raised_at}
+                for each in standing_alarms(self._settings.data_dir)
+            ],
             "summary": published(self._settings.data_dir),
         }
 

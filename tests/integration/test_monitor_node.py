@@ -236,8 +236,8 @@ def test_frozen_process_raises_an_alarm(ward: Ward, process: str) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert time.monotonic() - begun <= 2 * INTERVAL
-    told = ward.messages("alarm", "process-silent", process)[-1]
-    assert str(pid) in told["words"] and told["page"] == "docs/alerts.md#process-silent"
+    message = ward.messages("alarm", "process-silent", process)[-1]
+    assert str(pid) in message["words"] and message["page"] == "docs/alerts.md#process-silent"
     wait(lambda: told("over") > known, "the alarm to be over", 30)
 
 
@@ -361,8 +361,10 @@ def test_full_disk_raises_an_alarm(ward: Ward) -> None:
     wait(lambda: len(ward.messages("alarm", "canary-lost")) > known, "the canary to be lost", 3 * INTERVAL)
     assert time.monotonic() - begun <= 3 * INTERVAL
     assert "stage send" in ward.messages("alarm", "canary-lost")[-1]["words"]
-    status, body = ward.get("/readyz")
-    assert status == 503 and "SPO-001" in body
+    code, body = ward.get("/readyz")
+    assert code == 503 and "SPO-001" in body
+    status = ward.node.cli("status")
+    assert "ALARM disk-full: SPO-001" in status.stdout and "docs/alerts.md#disk-full" in status.stdout
     doctor = ward.node.cli("doctor", "--json")
     bad = {each["check"] for each in json.loads(doctor.stdout) if not each["good"]}
     assert doctor.returncode == 1 and {"disk", "alarms"} <= bad
