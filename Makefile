@@ -12,7 +12,7 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium
+PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium rsyslog rsyslog-gnutls nftables prometheus
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 TORCH_PIN := torch==2.13.0
 RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
