@@ -39,10 +39,14 @@ class DigestClock:
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping`` is set."""
         while not stopping.is_set():
-            now = datetime.now()
-            if is_due(now, self._settings.monitor.digest_at, self._sent()):
-                self._send(now)
+            self.look()
             stopping.wait(_LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Send the digest of the day where it is due."""
+        now = datetime.now()
+        if is_due(now, self._settings.monitor.digest_at, self._sent()):
+            self._send(now)
 
     @property
     def _file(self) -> Path:

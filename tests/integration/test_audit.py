@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from node.archive import ledger
+from node.archive import ledger, tables
 from node.audit.events import record_access, record_authentication
 from node.audit.forwarder import Forwarder
 from node.dicom.query_record import note_query
 from node.dicom.storage_scu import send_paths
 from node.errors import PeerNotTrusted, PeerUnreachable
 from tests.audit_judge import faults
-from tests.network import Node, instance, running_node, uid, wait_for
+from tests.network import Node, file_delivery, instance, running_node, uid, wait_for
 from tests.peers import free_port, require
 from tests.syslog_server import SyslogServer, event_of
 from tests.tls_certificates import Authority, Certificate
@@ -200,3 +200,35 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_results_that_leave_are_told(tmp_path: Path, certificate: Certificate) -> None:
+    """Two objects to one destination are one beginning and one transfer, from us to it."""
+    port = free_port()
+    server = SyslogServer(certificate, port)
+    pacs = {"ae_title": "PACS", "host": "10.9.8.7", "port": 104}
+    audit = {"enabled": True, "host": "localhost", "port": port, "tls": {"ca": str(certificate.ca)}}
+    with running_node(tmp_path, audit=audit, destination={"pacs": pacs}) as node, server.running():
+        files = [instance(tmp_path / "files", number, study="r") for number in range(2)]
+        file_delivery(node.store, node.settings, files, ["pacs"], now=time.time())
+        with node.store.write() as connection:
+            ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
+            for kind in (ledger.Kind.DELIVERY_SENDING, ledger.Kind.DELIVERY_STORED):
+                for row in node.rows(tables.objects):
+                    facts = {
+                        "study_uid": row.study_uid,
+                        "sop_instance_uid": row.sop_instance_uid,
+                        "destination": "pacs",
+                    }
+                    ledger.record(connection, time.time(), kind, **facts)
+        _sealed(node)
+        while Forwarder(node.settings, node.store).forward():
+            pass
+        told = [each for each in server.messages() if event_of(each)[0] in ("110102", "110104")]
+    assert [event_of(each)[0] for each in told] == ["110102", "110104"]
+    for each in told:
+        source, destination = each.findall("ActiveParticipant")
+        assert (source.attrib["UserID"], source.attrib["UserIsRequestor"]) == ("AINODE", "true")
+        assert (destination.attrib["UserID"], destination.attrib["NetworkAccessPointID"]) == ("PACS", "10.9.8.7")
+        (classes,) = each.iter("SOPClass")
+        assert classes.attrib["NumberOfInstances"] == "2"
