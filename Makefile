@@ -12,7 +12,7 @@ MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium systemd openssl
+PEERS := dcmtk orthanc orthanc-dicomweb postgresql libpixelmed-java default-jdk-headless plastimatch strace poppler-utils chromium systemd openssl rsyslog rsyslog-gnutls nftables prometheus
 IS_ROOT := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 TORCH_PIN := torch==2.13.0
 RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
@@ -89,6 +89,7 @@ lint: setup-dev
 ## make docs         regenerate the generated pages
 docs: setup
 	$(BIN)/python -m node.manual > docs/error-codes.md
+	$(BIN)/python -m node.soup > docs/regulatory/soup.md
 
 ## make conformance  result objects before the external judges
 conformance: setup-dev peers viewers

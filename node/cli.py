@@ -54,6 +54,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "passcode": ("passcode", "Make a line for the file of users (User Identity)."),
     "rules": ("rules", "Test which rules a study matches, and why; replay what has arrived."),
     "ledger": ("ledger", "Verify the ledger's chain of hashes."),
+    "digest": ("digest", "What the last day brought, rule by rule: expected, arrived, answered, late, refused."),
+    "egress": ("egress", "List every peer this node calls; write a firewall ruleset."),
+    "conformance-statement": ("conformance_statement", "Write the DICOM conformance statement of this configuration."),
     "doctor": ("doctor", "Look for what is wrong with this installation."),
 }
 

@@ -270,3 +270,25 @@ class UnexpectedFailure(JobError):
     code = "JOB-999"
     summary = "The run failed in a way nobody foresaw."
     remedy = "Report this with the job's number and the log: it is a defect of the node."
+
+
+class MonitorError(NodeError):
+    """The node watches itself, and something is wrong."""
+
+
+class CanaryLost(MonitorError):
+    code = "MON-001"
+    summary = "The canary's phantom study did not come back as a committed result."
+    remedy = "See docs/alerts.md, “canary-lost”: the stage in the message names the process to look at first."
+
+
+class ProcessSilent(MonitorError):
+    code = "MON-002"
+    summary = "A process of the node gives no sign of life."
+    remedy = "See docs/alerts.md, “process-silent”: look at its last lines in the log, then restart that process."
+
+
+class Misconfigured(MonitorError):
+    code = "MON-003"
+    summary = "The installation is not as it should be."
+    remedy = "The message names what and where; see docs/alerts.md, “installation”."

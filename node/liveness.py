@@ -2,7 +2,7 @@
 
 The protocol is that of ``sd_notify(3)``, so that systemd and our own supervisor (:mod:`node.notify_socket`) hear the same.
 A heartbeat is sent by the loop that does the work and never by a thread beside it: a loop that is stuck falls silent, and
-whoever watches kills the process.
+whoever watches kills the process. The same beat is the process's pulse (:mod:`node.pulse`), which says it to everybody else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import time
+from typing import Any
+
+from node.pulse import Pulse
 
 # Three beats within each time limit: two may be late.
 _BEATS = 3.0
@@ -24,9 +27,12 @@ class Liveness:
         Of a Unix datagram socket; a leading ``@`` names one in Linux's abstract name space. Empty: nobody listens.
     limit_seconds : float or None
         Without a heartbeat for so long this process is killed; None: nobody counts.
+    pulse : Pulse or None
+        Beats along.
     """
 
-    def __init__(self, address: str = "", limit_seconds: float | None = None) -> None:
+    def __init__(self, address: str = "", limit_seconds: float | None = None, pulse: Pulse | None = None) -> None:
+        self._pulse = pulse
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval = None if limit_seconds is None else limit_seconds / _BEATS
         self._next_beat = 0.0
@@ -40,13 +46,26 @@ class Liveness:
         ours = microseconds.isdigit() and int(microseconds) > 0 and pid in ("", str(os.getpid()))
         return cls(address, int(microseconds) / 1e6 if ours else None)
 
+    def with_pulse(self, pulse: Pulse) -> Liveness:
+        """The same line, with a pulse that beats along."""
+        self._pulse = pulse
+        return self
+
     def ready(self, status: str) -> None:
         """Everything that others rely on works now; one line for people."""
         self._said = status
         self._send(f"READY=1\nSTATUS={status}")
 
-    def beat(self) -> None:
-        """The main loop has turned. Call it in every turn: it costs nothing between two heartbeats."""
+    def beat(self, **facts: Any) -> None:
+        """The main loop has turned. Call it in every turn: it costs nothing between two heartbeats.
+
+        Parameters
+        ----------
+        **facts
+            What others may know of this process from now on; none leave what was told before.
+        """
+        if self._pulse is not None:
+            self._pulse.beat(**facts)
         now = time.monotonic()
         if self._interval is not None and now >= self._next_beat:
             self._next_beat = now + self._interval
@@ -60,6 +79,8 @@ class Liveness:
 
     def stopping(self) -> None:
         """The end has begun, as asked."""
+        if self._pulse is not None:
+            self._pulse.end()
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def _send(self, message: str) -> None:

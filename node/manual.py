@@ -20,6 +20,7 @@ _HEADINGS = {
     "HL7": "HL7 v2 messages from others",
     "JOB": "Runs",
     "MOD": "Models",
+    "MON": "Watching the node",
     "NOT": "Notifications",
     "PEER": "Destinations and other peers",
     "RES": "Result objects",

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from node.monitor.alarms import standing_alarms
 from node.settings import Settings
 from node.status import published
 
@@ -47,6 +48,10 @@ class NodeReport:
             "survives_power_cut": receive.mode == "instance",
             "processes": self._processes(),
             "disk": {"free_bytes": _free_bytes(self._settings.data_dir), "reserve_bytes": receive.disk_reserve_bytes},
+            "alarms": [
+                {"alarm": str(each.alarm), "subject": each.subject, "words": each.words, "since": each.raised_at}
+                for each in standing_alarms(self._settings.data_dir)
+            ],
             "summary": published(self._settings.data_dir),
         }
 

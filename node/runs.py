@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from node import assessments, routing
-from node.archive import archive_studies, index, ledger, patient_changes
+from node.archive import archive_studies, canary_runs, index, ledger, patient_changes
 from node.archive.tables import jobs
 from node.arrival import Decision
 from node.delivery import capabilities
@@ -53,7 +53,8 @@ def start_runs(
     # What a reader has drawn is a request, and no image.
     current = [row for row in current if asked_by(row, settings.prompt) is None]
     circumstances = routing.Circumstances(study.study_uid, order.orders, minute_of_day(now))
-    rules = [rule for rule in settings.rule if decision.final or rule.early]
+    own = canary_runs.rules_for(connection, study.study_uid, settings.rule)
+    rules = [rule for rule in own if decision.final or rule.early]
     queued = []
     for verdict in routing.match(rules, [facts_of(row) for row in current], circumstances):
         taken = [row for row in current if verdict.series is None or row.series_uid in verdict.series]

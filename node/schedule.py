@@ -38,6 +38,7 @@ from node.dicom.outside import Outside
 from node.errors import StoreUnavailable
 from node.jobs import queue
 from node.liveness import Liveness
+from node.monitor.forecast import take_sample
 from node.notify import alerts, notification_rows
 from node.own_equipment import OwnEquipment
 from node.settings import Settings
@@ -71,6 +72,7 @@ def run_scheduler(settings: Settings, stopping: threading.Event, liveness: Liven
     timers = _timers(scheduler)
     watch(timers, settings, Outside(settings, store))
     scheduler.rebuild_index()
+    scheduler.sample_disk()
     with store.write() as connection:
         ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
     timers.start()
@@ -110,6 +112,7 @@ class Scheduler:
         """Look at studies whenever the doorbell rings or a wait ends, and every five seconds in any case."""
         with doorbell.Doorbell(self._bells, doorbell.SCHEDULER).listen() as bell:
             while not stopping.is_set():
+                self._liveness.beat()
                 until = time.monotonic() + min(POLL_SECONDS, self.look())
                 # News come in bursts, one ring for each image: a short pause makes one step of many.
                 stopping.wait(_PAUSE_SECONDS)
@@ -282,6 +285,10 @@ class Scheduler:
         }
         publish(self._settings.data_dir, summary)
 
+    def sample_disk(self) -> None:
+        """Note how much is free, for the forecast."""
+        take_sample(self._settings.data_dir)
+
     def _downtime(self, now: float) -> dict[str, float]:
         """Destinations in planned downtime → when it ends."""
         ends = {name: closed_until(each.downtime, now) for name, each in self._settings.destination.items()}
@@ -303,6 +310,7 @@ def _timers(scheduler: Scheduler) -> BackgroundScheduler:
         (scheduler.assess, _ASSESSMENT_SECONDS),
         (scheduler.tidy, _TIDY_SECONDS),
         (scheduler.remove_delivered, _TIDY_SECONDS),
+        (scheduler.sample_disk, _TIDY_SECONDS),
     ):
         timers.add_job(_tolerant(work), "interval", seconds=seconds, name=work.__name__)
     return timers

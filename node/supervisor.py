@@ -17,16 +17,17 @@ from typing import Any
 from node import log, name_conflict
 from node.dicom.files import check_files
 from node.errors import NodeError
+from node.expected import expected_processes
 from node.folder_lock import only_supervisor
 from node.identity import load_identity
 from node.listening import Listener, listening, pass_on
 from node.liveness import Liveness
 from node.notify_socket import NotifySocket
 from node.process import PARENT_VARIABLE, stop_event
+from node.pulse import Pulse, forget_dead
 from node.report import NodeReport
 from node.settings import Settings
 from node.status import StatusServer, run_folder
-from node.units import tells
 
 _LOG = log.logger("supervisor")
 _POLL_SECONDS = 0.05
@@ -90,7 +91,7 @@ class Supervisor:
         if config is not None:
             self._command += ["--config", str(config.resolve())]
         self._children = _children(settings)
-        self._liveness = liveness or Liveness()
+        self._liveness = (liveness or Liveness()).with_pulse(Pulse(settings.data_dir, "supervisor"))
         self._watchdog_seconds = watchdog_seconds
         self._notify_address = ""
         self._all_ready = False
@@ -153,6 +154,7 @@ class Supervisor:
     def _watch(
         self, stopping: threading.Event, listeners: Mapping[Listener, socket.socket], notify_socket: NotifySocket
     ) -> None:
+        forget_dead(self._settings.data_dir)
         looked = time.monotonic()
         while not stopping.wait(_POLL_SECONDS):
             now = time.monotonic()
@@ -247,20 +249,7 @@ class Supervisor:
 
 
 def _children(settings: Settings) -> list[Child]:
-    receivers = [
-        Child(f"receiver-{number + 1}", ("receiver",), listens=True) for number in range(settings.receive.processes)
-    ]
-    dispatchers = [Child(f"dispatcher-{number + 1}", ("dispatcher",)) for number in range(settings.jobs.dispatchers)]
-    if settings.jobs.stat_slot:
-        dispatchers.append(Child("dispatcher-stat", ("dispatcher", "--stat-only")))
-    asked_for = []
-    if tells(settings):
-        asked_for.append(Child("notifier", ("notifier",)))
-    if settings.hl7.enabled:
-        asked_for.append(Child("hl7", ("hl7",)))
-    if settings.web.enabled:
-        asked_for.append(Child("web", ("web",)))
-    return [*receivers, Child("scheduler", ("scheduler",)), *dispatchers, Child("sender", ("sender",)), *asked_for]
+    return [Child(each.name, each.words, listens=each.listens) for each in expected_processes(settings)]
 
 
 def _bound(listener: socket.socket) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from node.expected import Expected, expected_processes
 from node.listening import Listener, addresses
 from node.settings import Settings
 
@@ -17,21 +18,15 @@ def wanted_units(settings: Settings) -> dict[str, str]:
         Name → address to listen on, ``host:port``; empty for a service.
     """
     listening = {_SOCKETS[name]: _written(host, port) for name, (host, port) in addresses(settings).items()}
-    services = ["receiver", "scheduler", "sender"]
-    services += [f"dispatcher@{number + 1}" for number in range(settings.jobs.dispatchers)]
-    for name, asked in (
-        ("dispatcher-stat", settings.jobs.stat_slot),
-        ("notifier", tells(settings)),
-        ("hl7", settings.hl7.enabled),
-        ("web", settings.web.enabled),
-    ):
-        services += [name] if asked else []
+    services = dict.fromkeys(map(_service, expected_processes(settings)))
     return listening | {f"ainode-{name}.service": "" for name in services}
 
 
-def tells(settings: Settings) -> bool:
-    """Whether there is anybody for the notifier to tell."""
-    return bool(settings.channel or any(each.availability for each in settings.destination.values()))
+def _service(expected: Expected) -> str:
+    """Name of a process's unit: receivers share one, each dispatcher is an instance of one."""
+    if expected.process == "dispatcher":
+        return f"dispatcher@{expected.name.rpartition('-')[2]}"
+    return expected.process
 
 
 def _written(host: str, port: int) -> str:

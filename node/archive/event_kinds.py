@@ -93,5 +93,8 @@ class Kind(StrEnum):
     RESUMED = "pause.lifted"
     MODEL_APPROVED = "model.approved"
     MODEL_REVOKED = "model.revoked"
+    QUERY_SENT = "query.sent"
+    USER_AUTHENTICATED = "user.authenticated"
+    STUDY_ACCESSED = "study.accessed"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"

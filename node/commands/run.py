@@ -14,6 +14,7 @@ from node import log
 from node.cli import new_app
 from node.liveness import Liveness
 from node.process import PARENT_VARIABLE, die_with_parent, forbid_core_dumps, leave, stop_event
+from node.pulse import Pulse
 from node.settings import Settings
 
 app = new_app("Run one process of the node.")
@@ -102,6 +103,16 @@ def web(ctx: typer.Context) -> None:
     leave()
 
 
+@app.command()
+def monitor(ctx: typer.Context) -> None:
+    """Watch the node: processes, disk, certificates, canary; raise alarms, send audit messages."""
+    with _process(ctx, "monitor") as (settings, stop, liveness):
+        from node.monitor.process import run_monitor
+
+        run_monitor(settings, stop, liveness)
+    leave()
+
+
 @contextmanager
 def _process(ctx: typer.Context, name: str) -> Iterator[Process]:
     """What every process does first and last."""
@@ -113,7 +124,7 @@ def _process(ctx: typer.Context, name: str) -> Iterator[Process]:
     with ExitStack() as stack:
         if PARENT_VARIABLE not in os.environ:
             _stand_alone(settings, name, stack)
-        yield Process(settings, stop_event(), liveness)
+        yield Process(settings, stop_event(), liveness.with_pulse(Pulse(settings.data_dir, name)))
 
 
 def _stand_alone(settings: Settings, name: str, stack: ExitStack) -> None:

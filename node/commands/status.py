@@ -62,6 +62,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
             f"DISK FULL: {disk['free_bytes'] // 1024**2} MiB free, reserve {disk['reserve_bytes'] // 1024**2} MiB: "
             "senders get A700 until there is room"
         )
+    for each in report.get("alarms", []):  # absent while a node of an older version still runs
+        what = f"{each['alarm']} {each['subject']}".strip()
+        lines.append(f"ALARM {what}: {each['words']} (docs/alerts.md#{each['alarm']})")
     if "at" not in summary:
         lines.append("counts are not known yet")
     elif (age := time.time() - summary["at"]) > _STALE_SECONDS:

@@ -24,6 +24,11 @@ class Breaker:
         """Seconds until the next attempt is allowed; 0 when it is."""
         return max(0.0, self._open_until - now)
 
+    @property
+    def is_open(self) -> bool:
+        """Open or half open: the last attempts have failed."""
+        return self._consecutive >= self._limit
+
     def failed(self, now: float) -> bool:
         """Count a failure; return whether the breaker opened with it."""
         self._consecutive += 1

@@ -53,6 +53,12 @@ class Gate:
                 return Closed(blocked, planned=False)
         return None
 
+    @property
+    def breaker_open(self) -> bool:
+        """Whether the destination was not reached so often that it is left alone, or tried with one attempt only."""
+        with self._guard:
+            return self._breaker.is_open
+
     def failed(self, now: float) -> bool:
         """Count that the destination was not reached; return whether that opened the breaker."""
         with self._guard:

@@ -57,7 +57,7 @@ class Sender:
         self._liveness = liveness or Liveness()
         self._store = store
         self._clock = clock
-        self._gates: list[Gate] = []
+        self._gates: dict[str, Gate] = {}
         self._paused: set[tuple[str, str]] = set()
         self._couriers = [courier for name in sorted(settings.destination) for courier in self._of(name)]
 
@@ -94,7 +94,7 @@ class Sender:
         destination, delivery = self._settings.destination[name], self._settings.delivery
         breaker = Breaker(failures=delivery.breaker_failures, pause_seconds=delivery.breaker_seconds)
         gate = Gate(breaker, downtime=destination.downtime, catch_up_per_minute=destination.catch_up_per_minute)
-        self._gates.append(gate)
+        self._gates[name] = gate
         if destination.url:
             return [
                 WebCourier(self._settings, self._store, name, gate=gate, clock=self._clock)
@@ -123,7 +123,7 @@ class Sender:
     def _attend(self, bell: Doorbell, stop_event: threading.Event) -> None:
         next_poll = 0.0
         while not stop_event.is_set():
-            self._liveness.beat()
+            self._liveness.beat(breakers={name: gate.breaker_open for name, gate in self._gates.items()})
             rung = bell.wait(_TICK_SECONDS)
             now = time.monotonic()
             self._stop_paused()
@@ -157,7 +157,7 @@ class Sender:
             logger.error("pauses could not be looked for: %s", error)
             return
         if self._paused - paused:
-            for gate in self._gates:
+            for gate in self._gates.values():
                 gate.hold_back()
         self._paused = paused
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from dataclasses import dataclass
+from typing import Any
 
 from pynetdicom.association import Association
 
@@ -21,6 +22,7 @@ from node.dicom.tls_gate import TlsGate, TlsRefusal
 from node.dicom.user_identity import is_accepted
 from node.errors import TlsUnusable
 from node.listening import Listener
+from node.peer_certificates import PeerCertificates
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Admission:
         folder.mkdir(parents=True, exist_ok=True)
         self._slots = AssociationSlots(folder / "associations", self._receive.maximum_associations)
         self._rate = RateLimit(folder / "rates")
+        self._certificates = PeerCertificates(settings.data_dir)
 
     def close(self) -> None:
         """Give back what is shared with other processes."""
@@ -89,6 +92,8 @@ class Admission:
                 calling_ae_title=requestor.calling_ae_title,
                 called_ae_title=requestor.called_ae_title,
             )
+        else:
+            self._certificates.note(requestor.calling_ae_title, _certificate_of(association))
         return refusal
 
     def ended(self, association_id: str) -> None:
@@ -126,6 +131,10 @@ class Admission:
 
 
 def _names_of(association: Association) -> tuple[str, ...]:
+    return certificate_names(_certificate_of(association))
+
+
+def _certificate_of(association: Association) -> dict[str, Any] | None:
     wrapper = association.dul.socket
     connection = wrapper.socket if wrapper is not None else None
-    return certificate_names(connection.getpeercert()) if isinstance(connection, ssl.SSLSocket) else ()
+    return connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None

@@ -66,6 +66,16 @@ class Reported:
         return {**self.named, **{f"{OPTIONAL}{uid}": uids for uid, uids in self.optional.items()}}
 
 
+def evidence_contexts(section: EvidenceSection) -> list[PresentationContext]:
+    """Presentation contexts of what a site lets others tell about studies."""
+    wanted = []
+    if section.performed_steps:
+        wanted.append(build_context(ModalityPerformedProcedureStep))
+    if section.notifications:
+        wanted.append(build_context(InstanceAvailabilityNotification))
+    return wanted
+
+
 class EvidenceProvider:
     """Serves the three services for one receiver process.
 
@@ -85,12 +95,7 @@ class EvidenceProvider:
 
     def contexts(self) -> list[PresentationContext]:
         """Presentation contexts to accept."""
-        wanted = []
-        if self._section.performed_steps:
-            wanted.append(build_context(ModalityPerformedProcedureStep))
-        if self._section.notifications:
-            wanted.append(build_context(InstanceAvailabilityNotification))
-        return wanted
+        return evidence_contexts(self._section)
 
     def handlers(self) -> list[tuple[Any, Any]]:
         """Events and what serves them."""

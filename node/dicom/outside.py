@@ -36,9 +36,10 @@ from node.dicom.commitment import (
 from node.dicom.performer import PURPOSE, Performer
 from node.dicom.prior_fetch import PriorFetcher
 from node.dicom.query import FIND_PROPOSAL, find_instances
+from node.dicom.query_record import note_query, note_study_query
 from node.dicom.reconciliation import Reconciler
 from node.dicom.study_fetch import StudyFetcher
-from node.dicom.worklist import WORKLIST_PROPOSAL, peer_of, scheduled
+from node.dicom.worklist import WORKLIST_PROPOSAL, WORKLIST_SOP_CLASS, peer_of, scheduled, worklist_query
 from node.doorbell import SCHEDULER, ring
 from node.errors import PeerError
 from node.listed import NO_IMAGES
@@ -87,6 +88,7 @@ class Outside:
             return None
         if found.truncated:
             logger.warning("worklist %s has more entries in half an hour than maximum_entries", name)
+        note_query(self._settings, self._store, name, WORKLIST_SOP_CLASS, worklist_query(section, "", "", since, until))
         with self._store.write() as connection:
             at = time.time()
             new, changed = stored.take(connection, at, name, found.orders)
@@ -145,7 +147,10 @@ class Outside:
 
     def watch(self, name: str) -> int | None:
         """Look for new studies at an archive that sends none; return how many are to be fetched."""
-        return self._reconciler.watch(name)
+        found = self._reconciler.watch(name)
+        if found is not None:
+            note_study_query(self._settings, self._store, name)
+        return found
 
     def reconcile(self) -> int | None:
         """Hold the archive against what is here; return the number of findings, None where it could not be asked."""
@@ -159,6 +164,7 @@ class Outside:
         except PeerError as error:
             logger.warning("archive %s cannot be reconciled with: %s", section.archive, error)
             return None
+        note_study_query(self._settings, self._store, section.archive)
         for each in told.found:
             logger.warning("study %s: %s: %s", each.study.study_uid, each.verdict.finding, each.verdict.words)
         return len(told.found)

@@ -127,6 +127,13 @@ class TestPacs:
         with self._guard:
             return {uid: held.path for uid, held in self._held.items()}
 
+    def forget(self) -> None:
+        """Drop everything stored, files included."""
+        with self._guard:
+            held, self._held = list(self._held.values()), {}
+        for each in held:
+            each.path.unlink(missing_ok=True)
+
     def start(self) -> tuple[str, int]:
         """Begin to accept; return host and port."""
         prepare_library()

@@ -29,7 +29,7 @@ from node.errors import NoPresentationContext, PeerBusy
 GET_SOP_CLASS = str(StudyRootQueryRetrieveInformationModelGet)
 MOVE_SOP_CLASS = str(StudyRootQueryRetrieveInformationModelMove)
 _PENDING = frozenset({0xFF00, 0xFF01})
-_STORED_SYNTAXES = tuple(
+STORED_SYNTAXES = tuple(
     str(uid)
     for uid in (
         ExplicitVRLittleEndian,
@@ -42,7 +42,7 @@ _STORED_SYNTAXES = tuple(
     )
 )
 # What earlier studies consist of, as far as anything here looks at them; the last part of 1.2.840.10008.5.1.4.1.1.
-_STORED_CLASSES = (
+STORED_CLASSES = (
     *("1", "1.1", "1.1.1", "1.2", "1.2.1", "2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "6.1", "3.1"),
     *("7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.2", "13.1.3", "20", "30", "128", "130", "66", "66.4", "66.7"),
     *("88.11", "88.22", "88.33", "88.34", "88.59", "11.1", "481.3"),
@@ -95,9 +95,7 @@ def get_study(
     PeerBusy, NoResponse
         As :func:`move_study`.
     """
-    stored = [
-        Proposal(f"1.2.840.10008.5.1.4.1.1.{tail}", _STORED_SYNTAXES, as_provider=True) for tail in _STORED_CLASSES
-    ]
+    stored = [Proposal(f"1.2.840.10008.5.1.4.1.1.{tail}", STORED_SYNTAXES, as_provider=True) for tail in STORED_CLASSES]
     handlers = [(evt.EVT_C_STORE, take)]
     with ClientAssociation(peer, [Proposal(GET_SOP_CLASS), *stored], handlers=handlers) as association:
         if not association.accepts(GET_SOP_CLASS):

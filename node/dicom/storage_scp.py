@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Mapping
 from typing import cast
 
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, build_context, evt, sop_class
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -114,7 +115,7 @@ class Receiver:
         return ListeningServer(
             entity,
             address,
-            contexts=[*_supported_contexts(), *self._evidence.contexts()],
+            contexts=[*supported_contexts(), *self._evidence.contexts()],
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_STORE, self._on_store),
@@ -187,6 +188,7 @@ class Receiver:
             association.kill()
             return
         _reception(association).session = session
+        _bar_other_services(request.presentation_context_definition_list)
         _prefer_explicit_vr(request.presentation_context_definition_list)
 
     def _on_finished(self, association: Association) -> None:
@@ -262,13 +264,31 @@ def _lane_can_work() -> bool:
     return not violations
 
 
-def _supported_contexts() -> list[PresentationContext]:
+def supported_contexts() -> list[PresentationContext]:
     """What is negotiated by name; storage is unrestricted (private and future SOP classes too)."""
     commitment = build_context(StorageCommitmentPushModel)
     # Peers propose their role in every way the standard knows, and in some it does not.
     commitment.scu_role = True
     commitment.scp_role = True
     return [build_context(Verification), commitment]
+
+
+class _OtherService(UID):
+    """A SOP class that is no storage and that pynetdicom has no name for: to the library it looks like a new image."""
+
+    @property
+    def keyword(self) -> str:
+        """That of a service it knows, so that it is looked for among those that are supported, and not found."""
+        return "Verification"
+
+
+def _bar_other_services(contexts: list[PresentationContext]) -> None:
+    """Have services refused that the library would take for storage of an unknown kind, the worklist among them."""
+    for context in contexts:
+        uid = UID(str(context.abstract_syntax))
+        is_storage = "Storage" in uid.name and "Commitment" not in uid.name
+        if uid in UID_dictionary and not is_storage and not hasattr(sop_class, uid.keyword):
+            context._abstract_syntax = _OtherService(uid)
 
 
 def _prefer_explicit_vr(contexts: list[PresentationContext]) -> None:

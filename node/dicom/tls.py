@@ -120,6 +120,9 @@ def _client_sections(settings: Settings) -> Iterator[tuple[str, ClientTlsSection
             for where, found in ((f"{kind}.{name}", section), (f"{kind}.{name}.availability", told)):
                 if (tls := getattr(found, "tls", None)) is not None:
                     yield f"{where}.tls", tls
+    for name, single in (("audit", settings.audit.tls), ("canary", settings.canary.tls)):
+        if single is not None:
+            yield f"{name}.tls", single
 
 
 class RotatingContext:

@@ -120,6 +120,7 @@ class Dispatcher:
                 self._liveness.beat()
                 try:
                     self._executor.start()
+                    self._liveness.beat(models=self._executor.models)
                     if self.run_once():
                         continue
                     self.answer_the_dead()

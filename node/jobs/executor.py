@@ -16,6 +16,16 @@ class RunAbandoned(Exception):
 class Executor(Protocol):
     """Runs jobs in a child that holds warm models and has neither database nor network."""
 
+    @property
+    def models(self) -> dict[str, dict[str, bool]]:
+        """Model → whether it ``passed`` its self-test, and ``fell_back`` to the CPU; as far as it is known. Never waits.
+
+        Raises
+        ------
+        ChildDied
+            The child ended while it warmed up.
+        """
+
     def start(self) -> None:
         """Make sure a child is there and warming up. Returns at once."""
 

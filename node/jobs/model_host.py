@@ -89,7 +89,7 @@ def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], 
         except NodeError as error:
             problems.append(str(error))
             log.say(_LOG, 40, "a model that rules name cannot be loaded", model=model_id, error=str(error))
-    return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems}
+    return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems, "models": tests.state}
 
 
 def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: SelfTests) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: Self
         return registry
 
     bundle = execute_guarded(spec, tested)
-    return {"kind": "result", "bundle": bundle.model_dump(mode="json")}
+    return {"kind": "result", "bundle": bundle.model_dump(mode="json"), "models": tests.state}
 
 
 if __name__ == "__main__":

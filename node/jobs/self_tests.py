@@ -23,11 +23,17 @@ class SelfTests:
     ----------
     clock : callable
         Monotonic seconds.
+
+    Attributes
+    ----------
+    state : dict
+        Model → ``passed`` (it answered right when asked last) and ``fell_back`` (on the CPU, where the GPU answered wrong).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._passed: dict[str, float] = {}
+        self.state: dict[str, dict[str, bool]] = {}
 
     def require(self, registry: Registry, model_id: str) -> None:
         """Have a model, and those it is made of, answer right, or move it to the processor, or refuse it.
@@ -49,12 +55,19 @@ class SelfTests:
                 self._passed[model.digest] = self._clock()
 
     def _test(self, model: Model) -> None:
+        state = self.state.setdefault(model.card.id, {"passed": False, "fell_back": False})
+        state["passed"] = False
+        self._ask(model, state)
+        state["passed"] = True
+
+    def _ask(self, model: Model, state: dict[str, bool]) -> None:
         try:
             model.self_test()
         except SelfTestFailed as error:
             log.say(_LOG, 40, "a model answers wrong", model=model.card.id, error=str(error))
             if not model.fall_back_to_cpu():
                 raise
+            state["fell_back"] = True
             model.self_test()
             log.say(_LOG, 40, "the model runs on the CPU from now on", model=model.card.id)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from node.notify.facts import FindingFacts, ResultFacts
-from node.settings import NotifySection, NotifyWhen
+from node.settings import CANARY, NotifySection, NotifyWhen
 from node.settings.prompts import SEPARATOR
 
 _Check = tuple[bool, str]
@@ -29,6 +29,9 @@ def judge(rules: Sequence[NotifySection], facts: ResultFacts) -> list[NotifyVerd
 
 def concerns(rule: NotifySection, routing_rule: str) -> bool:
     """Whether a rule can say anything about results of a routing rule."""
+    if routing_rule == CANARY:
+        # A phantom: nobody is called, and it goes nowhere but to its own test AE.
+        return False
     return not rule.when.rule or _fits(routing_rule.partition(SEPARATOR)[0], rule.when.rule)
 
 

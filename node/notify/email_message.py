@@ -53,7 +53,10 @@ class EmailTransport:
         NoResponse
             The connection was lost when the message was on its way.
         """
-        message = self.compose(notification)
+        return self.hand_over(self.compose(notification))
+
+    def hand_over(self, message: EmailMessage) -> str:
+        """Hand a message to the server for every recipient, and return its words. Raises as :meth:`send`."""
         with self._connected() as server:
             self._check(server.mail(self._section.sender), "the sender")
             for number, recipient in enumerate(self._section.recipients, start=1):

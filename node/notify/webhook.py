@@ -46,13 +46,17 @@ class WebhookTransport:
         NotificationRefused
             Any other status than 2xx.
         """
-        body = json.dumps(self._message(notification), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        return self.post(notification.control_id, self._message(notification))
+
+    def post(self, message_id: str, content: Mapping[str, Any]) -> str:
+        """Post a signed JSON message, and return what was answered. Raises as :meth:`send`."""
+        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
         stamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
-            "webhook-id": notification.control_id,
+            "webhook-id": message_id,
             "webhook-timestamp": stamp,
-            "webhook-signature": signature(self._secret(), notification.control_id, stamp, body),
+            "webhook-signature": signature(self._secret(), message_id, stamp, body),
         }
         with WebClient(self._peer) as client:
             response = client.request("POST", "", content=body, headers=headers)

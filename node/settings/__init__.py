@@ -16,6 +16,7 @@ from node.settings.delivery import (
 from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
+from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import (
     EmailSection,
     EscalationSection,
@@ -45,8 +46,11 @@ from node.settings.work import (
 from node.settings.workitems import WorkitemsSection
 
 __all__ = [
+    "CANARY",
     "ArrivalSection",
+    "AuditSection",
     "AvailabilitySection",
+    "CanarySection",
     "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
@@ -62,6 +66,7 @@ __all__ = [
     "JobsSection",
     "LogSection",
     "ModelsSection",
+    "MonitorSection",
     "NodeSection",
     "NotificationsSection",
     "NotifySection",

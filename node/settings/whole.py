@@ -10,10 +10,12 @@ from pydantic import Field, ValidationError, model_validator
 from node.errors import ConfigError
 from node.settings.archives import ReconcileSection, WatchSection
 from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.canary import with_canary
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
+from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
@@ -22,6 +24,8 @@ from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.settings.workitems import WorkitemsSection
 from node.toml_file import anchored, read_toml
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def _same_machine(listening: str, called: str) -> bool:
@@ -50,6 +54,9 @@ class Settings(Section):
     web: WebSection = Field(default_factory=WebSection)
     dicomweb: DicomWebSection = Field(default_factory=DicomWebSection)
     log: LogSection = Field(default_factory=LogSection)
+    monitor: MonitorSection = Field(default_factory=MonitorSection)
+    canary: CanarySection = Field(default_factory=CanarySection)
+    audit: AuditSection = Field(default_factory=AuditSection)
     profile: dict[Name, ProfileSection] = Field(default_factory=dict)
     destination: dict[Name, DestinationSection] = Field(default_factory=dict)
     web_source: dict[Name, SourceSection] = Field(default_factory=dict)
@@ -112,6 +119,35 @@ class Settings(Section):
         for prompt in self.prompt:
             if names.count(prompt.name) > 1:
                 raise ValueError(f"prompt.{prompt.name}: a rule or another prompt has this name; rename one")
+
+    @model_validator(mode="after")
+    def _watched(self) -> Self:
+        """Who is told of alarms, and what the canary must not meet."""
+        for key, names in (
+            ("monitor.channels", self.monitor.channels),
+            ("monitor.digest_channels", self.monitor.digest_channels),
+        ):
+            for name in names:
+                if name not in self.channel:
+                    raise ValueError(f"{key}: there is no [channel.{name}]; add it")
+                if self.channel[name].kind not in ("email", "webhook"):
+                    raise ValueError(f"{key}: {name} takes results only; name a channel of kind email or webhook")
+        if not self.canary.enabled:
+            return self
+        for table, taken in (
+            ("rule", {rule.name for rule in self.rule}),
+            ("destination", set(self.destination)),
+            ("profile", set(self.profile)),
+        ):
+            if CANARY in taken:
+                raise ValueError(f"{table}.{CANARY}: this name is the canary's own; choose another")
+        if any(port == self.canary.port for _, port in self.receive_addresses):
+            raise ValueError("canary.port: the DICOM listener uses this port; choose another")
+        if not self.receive.plain and self.canary.tls is None:
+            raise ValueError("canary.tls: is needed where receive.plain = false; name ca, certificate and key")
+        if self.canary.host not in _LOOPBACK:
+            raise ValueError("canary.host: the canary's own test AE listens on loopback only")
+        return self
 
     @model_validator(mode="after")
     def _ports(self) -> Self:
@@ -205,7 +241,7 @@ def load(path: Path | None = None) -> Settings:
         content = {**content, **rules}
     settings = _validated(content, path)
     node = settings.node.model_copy(update={"data_dir": anchored(settings.node.data_dir, path)})
-    return settings.model_copy(update={"node": node})
+    return with_canary(settings.model_copy(update={"node": node}))
 
 
 def _validated(content: dict[str, Any], path: Path | None) -> Settings:

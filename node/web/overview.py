@@ -1,4 +1,4 @@
-"""What the console and the metrics show, read from the store."""
+"""What the console shows, read from the store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
-from node import correction
 from node.archive.tables import deliveries, instances, jobs, objects, studies
 
 
@@ -27,21 +26,6 @@ class StudyLine:
     def needs_somebody(self) -> bool:
         """Held, dead or failed: nothing happens by itself any more, or not soon."""
         return self.held or bool({"dead", "failed"} & (self.jobs.keys() | self.deliveries.keys()))
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Totals by state, and the age of the oldest queued job in seconds (0 when none waits).
-
-    ``outdated`` counts deliveries whose destination has an identity that was corrected since.
-    """
-
-    jobs: dict[str, int]
-    deliveries: dict[tuple[str, str], int]
-    held: int
-    images: int
-    oldest_job_seconds: float
-    outdated: int = 0
 
 
 def latest_studies(connection: Connection, limit: int = 100) -> list[StudyLine]:
@@ -80,31 +64,6 @@ def latest_studies(connection: Connection, limit: int = 100) -> list[StudyLine]:
         )
         for row in rows
     ]
-
-
-def counts(connection: Connection, now: float) -> Counts:
-    """Totals for the metrics."""
-    oldest = connection.execute(select(func.min(jobs.c.created_at)).where(jobs.c.state == "queued")).scalar()
-    by_destination = connection.execute(
-        select(deliveries.c.destination, deliveries.c.state, func.count()).group_by(
-            deliveries.c.destination, deliveries.c.state
-        )
-    ).all()
-    return Counts(
-        jobs={
-            state: int(count)
-            for state, count in connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-        },
-        deliveries={(name, state): int(count) for name, state, count in by_destination},
-        held=int(
-            connection.execute(
-                select(func.count()).select_from(studies).where(studies.c.held_reason.is_not(None))
-            ).scalar_one()
-        ),
-        images=int(connection.execute(select(func.count()).select_from(instances)).scalar_one()),
-        oldest_job_seconds=max(0.0, now - oldest) if oldest is not None else 0.0,
-        outdated=sum(each.deliveries for each in correction.outdated_studies(connection)),
-    )
 
 
 def _by_study(rows: object) -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ from node.archive.tables.record import ledger, ledger_head
 from node.archive.tables.ris import hl7_messages, patient_changes, signed_reports
 from node.archive.tables.schema import REVISION, metadata
 from node.archive.tables.telling import alerts, notifications
+from node.archive.tables.watching import canary_runs, ledger_readers
 from node.archive.tables.work import assessments, jobs, model_approvals, objects, pauses
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "arrival_events",
     "assessments",
     "associations",
+    "canary_runs",
     "capabilities",
     "commitment_requests",
     "commitments",
@@ -33,6 +35,7 @@ __all__ = [
     "jobs",
     "ledger",
     "ledger_head",
+    "ledger_readers",
     "metadata",
     "model_approvals",
     "notifications",

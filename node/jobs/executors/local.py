@@ -47,6 +47,14 @@ class LocalExecutor:
         self._connection: socket.socket | None = None
         self._cold = True
         self._warming = False
+        self._models: dict[str, dict[str, bool]] = {}
+
+    @property
+    def models(self) -> dict[str, dict[str, bool]]:
+        """See `Executor.models`."""
+        if self._warming and self._connection is not None and select.select([self._connection], [], [], 0)[0]:
+            self._await_ready(abandoned=lambda: False)
+        return self._models
 
     @property
     def child_pid(self) -> int | None:
@@ -87,12 +95,17 @@ class LocalExecutor:
             self._spawn()
         if self._warming:
             # Time spent on loading models is not the study's: the deadline starts when the child is ready.
-            ready = self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models")
-            self._warming = False
-            log.say(_LOG, 20, "model host is ready", pid=self.child_pid, seconds=f"{ready['seconds']:.2f}")
+            self._await_ready(abandoned)
         self._send({"kind": "run", "spec": spec.model_dump(mode="json")})
         reply = self._await(time.monotonic() + spec.deadline_seconds, abandoned, what="the run")
+        self._models = reply.get("models", self._models)
         return ResultBundle.model_validate(reply["bundle"])
+
+    def _await_ready(self, abandoned: Callable[[], bool]) -> None:
+        ready = self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models")
+        self._warming = False
+        self._models = ready.get("models", {})
+        log.say(_LOG, 20, "model host is ready", pid=self.child_pid, seconds=f"{ready['seconds']:.2f}")
 
     def discard(self) -> None:
         """See `Executor.discard`."""

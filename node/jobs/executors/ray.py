@@ -73,6 +73,11 @@ class RayExecutor:
         self._settings = settings
         self._actor: Any = None
 
+    @property
+    def models(self) -> dict[str, dict[str, bool]]:
+        """Not told across machines."""
+        return {}
+
     def start(self) -> None:
         """See `Executor.start`."""
         if self._actor is not None:

@@ -37,6 +37,9 @@ def test_shipped_defaults_are_the_defaults() -> None:
         "notifications",
         "web",
         "dicomweb",
+        "monitor",
+        "canary",
+        "audit",
         "log",
     )
     for section in sections:
@@ -72,6 +75,9 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.WebSection,
                 settings.DicomWebSection,
                 settings.LogSection,
+                settings.MonitorSection,
+                settings.CanarySection,
+                settings.AuditSection,
                 settings.ProfileSection,
                 settings.DestinationSection,
                 settings.AvailabilitySection,
@@ -159,6 +165,12 @@ def test_every_key_is_documented(file: str, models: list[type[BaseModel]]) -> No
         ("[[notify]]\nname='n'\nchannels=['c']\n[notify.when]\noutcome=['found']\n", ["[channel.c]"]),
         ("[[notify]]\nname='n'\npriority='stat'\n[notify.when]\n", ["notify.0.when", "no condition"]),
         ("[[notify]]\nname='n'\n[notify.when]\noutcome=['found']\n", ["notify.0", "does nothing"]),
+        ("[monitor]\nchannels=['x']\n", ["monitor.channels", "[channel.x]"]),
+        ("[monitor]\ndigest_at='7am'\n", ["digest_at", "07:00"]),
+        ("[canary]\nenabled=true\nport=11112\n", ["canary.port"]),
+        ("[canary]\nenabled=true\ninterval_seconds=5\n", ["canary", "limit_seconds"]),
+        ("[canary]\nenabled=true\n[[rule]]\nname='canary'\nmodel='m'\n", ["rule.canary", "canary's own"]),
+        ("[audit]\nenabled=true\n", ["audit", "host"]),
         ("[web_source.a]\nurl='ftp://h/'\n", ["web_source.a", "https://"]),
     ],
 )

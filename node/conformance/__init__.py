@@ -1,0 +1,1 @@
+"""The DICOM conformance statement (PS3.2) of this very configuration."""

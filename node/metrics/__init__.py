@@ -1,0 +1,1 @@
+"""Figures for Prometheus. No label ever holds a UID or anything of a patient."""
