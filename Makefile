@@ -89,6 +89,7 @@ lint: setup-dev
 ## make docs         regenerate the generated pages
 docs: setup
 	$(BIN)/python -m node.manual > docs/error-codes.md
+	$(BIN)/python -m models.export.table docs/models.md
 
 ## make conformance  result objects before the external judges
 conformance: setup-dev peers viewers

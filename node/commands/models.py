@@ -19,9 +19,11 @@ app = new_app("List, show, verify and run models.")
 
 @app.command("list")
 def list_models(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Stable JSON.")] = False
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Stable JSON; every known system, installed or not.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every known system, installed or not.")] = False,
 ) -> None:
-    """List installed models."""
+    """List installed models, and what else the catalogue knows."""
     from node.commands.table import show
 
     registry = _registry(ctx.obj.settings())
@@ -36,6 +38,8 @@ def list_models(
         }
         for card in registry.list()
     ]
+    if as_json or everything:
+        rows = _with_systems(rows, details=as_json)
     show(rows, as_json=as_json, empty="no models")
 
 
@@ -170,6 +174,20 @@ def import_checkpoint(
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
     typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
+
+
+def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dict[str, Any]]:
+    """Installed models, then the systems that are not, as docs/models.md lists them."""
+    from models.export.table import rows
+
+    known = {row["system"]: row for row in rows()}
+    listed = [{**known.pop(row["model"], {}), **row, "installed": True} for row in installed]
+    for name, row in known.items():
+        licence = f"{row['licence_code']} / {row['licence_weights']}"
+        shown = {"model": name, "version": "", "family": row["family"], "licence": licence, "status": row["status"]}
+        listed.append({**row, **shown, "name": row["title"], "installed": False})
+    columns = ("model", "version", "family", "licence", "status", "name")
+    return listed if details else [{key: row[key] for key in columns} for row in listed]
 
 
 def _status(registry: Registry, model: str) -> str:
