@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import CardInvalid
-from models.results import CodedTerm
+from models.results import CodedTerm, Laterality
 
 CARD_FILE = "model.toml"
 EMBEDDED = Path(__file__).resolve().parent / "catalogue"
@@ -101,13 +101,14 @@ class Step(_Strict):
 
 
 class Label(_Strict):
-    """What one value of the label mask means, in coded terms."""
+    """What one value of the label mask means, in coded terms; ``side`` where the value itself is of one side."""
 
     value: int = Field(ge=1, le=255)
     name: str
     finding: CodedTerm
     category: CodedTerm
     site: CodedTerm
+    side: Laterality = Laterality.UNKNOWN
 
 
 class Card(_Strict):

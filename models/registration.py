@@ -13,19 +13,23 @@ MINIMUM_OVERLAP = 0.75
 """Dice coefficient of what is not background in both."""
 _SAMPLES = 40000
 _ITERATIONS = 200
+_BINS = 32
+"""Of the joint histogram."""
 
 
 class NotComparable(Exception):
-    """Two studies cannot be brought into agreement. Never leaves the comparison."""
+    """Two studies cannot be brought into agreement. Whoever asks turns it into an answer of its own."""
 
 
-def rigid_transform(fixed: Volume, moving: Volume) -> npt.NDArray[np.float64]:
+def rigid_transform(fixed: Volume, moving: Volume, *, same_contrast: bool = True) -> npt.NDArray[np.float64]:
     """Map the patient space of one volume to that of another.
 
     Parameters
     ----------
     fixed, moving : Volume
-        Of the same kind: their intensities are compared.
+    same_contrast : bool
+        Their intensities are compared as they are; False: only what they say about each other is (mutual information),
+        as between MR sequences, and only the overlap is checked.
 
     Returns
     -------
@@ -43,7 +47,10 @@ def rigid_transform(fixed: Volume, moving: Volume) -> npt.NDArray[np.float64]:
     )
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums in another order are other sums
-    method.SetMetricAsCorrelation()
+    if same_contrast:
+        method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(_BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
     # "Regular" samples are jittered, by the clock unless told otherwise.
     method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / fixed.array_zyx.size), seed=1)
@@ -56,8 +63,17 @@ def rigid_transform(fixed: Volume, moving: Volume) -> npt.NDArray[np.float64]:
         found = method.Execute(one, other)
     except RuntimeError as error:
         raise NotComparable("the images do not meet") from error
-    _require_agreement(one, other, found)
+    _require_agreement(one, other, found, same_contrast=same_contrast)
     return _matrix(found)
+
+
+def resampled(moving: Volume, fixed: Volume, transform: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """``moving`` on the grid of ``fixed``, linear, zero outside; ``transform`` as :func:`rigid_transform` gives it."""
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix([float(each) for each in transform[:3, :3].ravel()])
+    affine.SetTranslation([float(each) for each in transform[:3, 3]])
+    made = sitk.Resample(_image(moving), _image(fixed), affine, sitk.sitkLinear, 0.0)
+    return sitk.GetArrayFromImage(made).astype(np.float32)
 
 
 def _image(volume: Volume) -> sitk.Image:
@@ -74,7 +90,7 @@ def _foreground(image: sitk.Image) -> sitk.Image:
     return sitk.Cast(sitk.OtsuThreshold(image, 0, 1, 64), sitk.sitkFloat32)
 
 
-def _require_agreement(one: sitk.Image, other: sitk.Image, found: sitk.Transform) -> None:
+def _require_agreement(one: sitk.Image, other: sitk.Image, found: sitk.Transform, *, same_contrast: bool) -> None:
     moved = sitk.GetArrayFromImage(sitk.Resample(other, one, found, sitk.sitkLinear, 0.0))
     covered = sitk.GetArrayFromImage(sitk.Resample(_foreground(other), one, found, sitk.sitkNearestNeighbor, 0.0)) > 0
     here = sitk.GetArrayFromImage(one)
@@ -85,7 +101,7 @@ def _require_agreement(one: sitk.Image, other: sitk.Image, found: sitk.Transform
     if not both.any() or float(here[both].std()) == 0.0 or float(moved[both].std()) == 0.0:
         raise NotComparable("there is nothing to compare")
     correlation = float(np.corrcoef(here[both], moved[both])[0, 1])
-    if overlap < MINIMUM_OVERLAP or correlation < MINIMUM_CORRELATION:
+    if overlap < MINIMUM_OVERLAP or (same_contrast and correlation < MINIMUM_CORRELATION):
         raise NotComparable(f"overlap {overlap:.2f}, correlation {correlation:.2f}")
 
 

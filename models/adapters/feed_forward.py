@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models import postprocessing, preprocessing
 from models.classifier import Classifier
+from models.dense.segmenter import DenseSegmenter
 from models.errors import InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.registry import Model
@@ -24,15 +25,18 @@ from models.volume import Volume
 from models.workspace import Workspace
 
 
-def build(model: Model) -> FeedForward | Classifier:
-    """Adapter for ``model``: regions, or findings where the card's ``options`` say so.
+def build(model: Model) -> FeedForward | Classifier | DenseSegmenter:
+    """Adapter for ``model``: steps of the card, or findings, or a label for every voxel, as its ``options.output`` says.
 
     Raises
     ------
     CardInvalid
         Its steps, limits or options do not exist.
     """
-    return Classifier(model) if model.card.options.get("output") == "findings" else FeedForward(model)
+    output = model.card.options.get("output")
+    if output == "findings":
+        return Classifier(model)
+    return DenseSegmenter(model) if output == "dense" else FeedForward(model)
 
 
 class FeedForward:
