@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.errors import CardInvalid
 from models.results import CodedTerm, Laterality
@@ -60,6 +60,9 @@ class CardInput(_Strict):
         Limits in s/mm².
     views : tuple of str
         Values of View Position (0018,5101) a projection may have; empty: any.
+    series_description : str
+        Regular expression that Series Description (0008,103E) of an ``"image"`` must hold, whatever the case; empty: any.
+        What tells several series of one modality apart is named by each site in its own words.
     """
 
     role: str
@@ -70,6 +73,16 @@ class CardInput(_Strict):
     minimum_b_value: float | None = None
     maximum_b_value: float | None = None
     views: tuple[str, ...] = ()
+    series_description: str = ""
+
+    @field_validator("series_description")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return pattern
 
 
 class PinnedFile(_Strict):
