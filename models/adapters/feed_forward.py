@@ -15,6 +15,7 @@ import numpy.typing as npt
 from models import postprocessing, preprocessing
 from models.classifier import Classifier
 from models.dense.segmenter import DenseSegmenter
+from models.embedding import Embedder
 from models.errors import InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.registry import Model
@@ -25,8 +26,8 @@ from models.volume import Volume
 from models.workspace import Workspace
 
 
-def build(model: Model) -> FeedForward | Classifier | DenseSegmenter:
-    """Adapter for ``model``: steps of the card, or findings, or a label for every voxel, as its ``options.output`` says.
+def build(model: Model) -> FeedForward | Classifier | DenseSegmenter | Embedder:
+    """Adapter for ``model``: steps of the card, findings, a label for every voxel, a vector, as ``options.output`` says.
 
     Raises
     ------
@@ -36,7 +37,9 @@ def build(model: Model) -> FeedForward | Classifier | DenseSegmenter:
     output = model.card.options.get("output")
     if output == "findings":
         return Classifier(model)
-    return DenseSegmenter(model) if output == "dense" else FeedForward(model)
+    if output == "dense":
+        return DenseSegmenter(model)
+    return Embedder(model) if output == "embedding" else FeedForward(model)
 
 
 class FeedForward:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,16 +13,20 @@ def toml_text(content: Mapping[str, Any]) -> str:
     return "\n".join(_lines(content, ())) + "\n"
 
 
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
 def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     lines, below = [], []
     for key, value in table.items():
         if isinstance(value, Mapping) and value:
-            below += ["", f"[{'.'.join((*path, key))}]", *_lines(value, (*path, key))]
+            below += ["", f"[{'.'.join((*path, _key(key)))}]", *_lines(value, (*path, _key(key)))]
         elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
             for each in value:
-                below += ["", f"[[{'.'.join((*path, key))}]]", *_lines(each, (*path, key))]
+                below += ["", f"[[{'.'.join((*path, _key(key)))}]]", *_lines(each, (*path, _key(key)))]
         elif value is not None:
-            lines.append(f"{key} = {_value(value)}")
+            lines.append(f"{_key(key)} = {_value(value)}")
     return lines + below
 
 

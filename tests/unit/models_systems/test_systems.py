@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from models.card import EMBEDDED
 from models.errors import ModelNotFound
+from models.export.card_text import toml_text
 from models.export.systems import SYSTEMS, System, converter_of, described
 from models.export.table import renewed, rows
 from node.cli import main
@@ -63,3 +65,18 @@ def test_the_list_has_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "med-palm" not in capsys.readouterr().out
     assert main(["--config", str(config), "models", "list", "--all"]) == 0
     assert "med-palm" in capsys.readouterr().out
+
+
+def test_card_text_is_toml_that_reads_back() -> None:
+    content = {
+        "plain": 1,
+        "real": 2.0,
+        "small": 1e-7,
+        "yes": True,
+        "text": 'a "quoted" ä\n',
+        "list": [1.5, 2],
+        "empty": {},
+        "with space": {"deep.key": {"x": [{"a": 1}, {"a": 2, "b": {"c": "d"}}]}},
+        "terms": [{"concept": {"value": "1", "meaning": "m"}, "n": 0}],
+    }
+    assert tomllib.loads(toml_text({**content, "left_out": None})) == content
