@@ -22,7 +22,8 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "node.toml"
     path.write_text(
         f'[node]\ndata_dir = "{tmp_path / "data"}"\n[models]\nfolders = ["{tmp_path / "site"}"]\n'
-        '[profile.default]\nobjects = ["seg", "measurements", "text"]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 4\n'
+        '[profile.default]\nobjects = ["seg", "measurements", "text"]\nlanguages = ["en", "ja"]\n'
+        'text_documents = "shown_as_draft"\nmaximum_series = 4\n'
     )
     return path
 
