@@ -31,8 +31,8 @@ class ProjectionInput(BaseModel):
     low, high : float
     channels : int
         The image is repeated so often.
-    offsets : tuple of float
-        Subtracted from each channel in turn, last; empty: nothing is.
+    offsets, spreads : tuple of float
+        Subtracted from each channel in turn, last, and what is left divided by; empty: nothing is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,13 +46,17 @@ class ProjectionInput(BaseModel):
     high: float
     channels: int = Field(default=1, ge=1, le=3)
     offsets: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> ProjectionInput:
         if self.crop == "short_side" and self.short_side < self.size:
             raise ValueError("short_side: must be at least size")
-        if self.offsets and len(self.offsets) != self.channels:
-            raise ValueError("offsets: one for each channel")
+        for name, numbers in (("offsets", self.offsets), ("spreads", self.spreads)):
+            if numbers and len(numbers) != self.channels:
+                raise ValueError(f"{name}: one for each channel")
+        if self.spreads and min(self.spreads) <= 0:
+            raise ValueError("spreads: above zero")
         return self
 
     @field_validator("resize")
@@ -85,7 +89,9 @@ def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.flo
     scaled = (recipe.low + shown * (recipe.high - recipe.low)).astype(np.float32)
     resized = _resized(scaled, recipe)
     repeated = np.repeat(resized[np.newaxis, np.newaxis], recipe.channels, axis=1)
-    return repeated - np.array(recipe.offsets, np.float32)[:, None, None] if recipe.offsets else repeated
+    if recipe.offsets:
+        repeated = repeated - np.array(recipe.offsets, np.float32)[:, None, None]
+    return repeated / np.array(recipe.spreads, np.float32)[:, None, None] if recipe.spreads else repeated
 
 
 def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

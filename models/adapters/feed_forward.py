@@ -6,13 +6,14 @@ new model of this family is a card and a graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models import postprocessing, preprocessing
+from models.anomaly import AnomalyMapper
 from models.classifier import Classifier
 from models.dense.segmenter import DenseSegmenter
 from models.embedding import Embedder
@@ -25,21 +26,26 @@ from models.suitability import LIMITATIONS, check_limits, shortcomings
 from models.volume import Volume
 from models.workspace import Workspace
 
+Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper
+_DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
+    "findings": Classifier,
+    "dense": DenseSegmenter,
+    "embedding": Embedder,
+    "map": AnomalyMapper,
+}
 
-def build(model: Model) -> FeedForward | Classifier | DenseSegmenter | Embedder:
-    """Adapter for ``model``: steps of the card, findings, a label for every voxel, a vector, as ``options.output`` says.
+
+def build(model: Model) -> FeedForward | Decoder:
+    """Adapter for ``model``: what its ``options.output`` names (findings, a label for every voxel, a vector, a map), else the
+    steps of its card.
 
     Raises
     ------
     CardInvalid
         Its steps, limits or options do not exist.
     """
-    output = model.card.options.get("output")
-    if output == "findings":
-        return Classifier(model)
-    if output == "dense":
-        return DenseSegmenter(model)
-    return Embedder(model) if output == "embedding" else FeedForward(model)
+    output = str(model.card.options.get("output", ""))
+    return _DECODERS[output](model) if output in _DECODERS else FeedForward(model)
 
 
 class FeedForward:
