@@ -79,6 +79,8 @@ class DenseOptions(_Table):
         Axes of the network's image out of (z, y, x); nnU-Net's ``transpose_forward``.
     spacing_mm : tuple of float
         Of the network's grid, in ``order``; empty: the images' own. Two values for a window of two sizes.
+    image_spline : int
+        Order of the spline that brings the image to the network's grid: 3 in nnU-Net, 1 (linear) in MONAI.
     crop_to_nonzero : bool
         Leave out the margin that is zero in every channel.
     members : tuple of str
@@ -98,6 +100,7 @@ class DenseOptions(_Table):
     orientation: str
     order: tuple[int, int, int] = (0, 1, 2)
     spacing_mm: tuple[float, ...] = ()
+    image_spline: Literal[1, 3] = 3
     crop_to_nonzero: bool = False
     channels: tuple[Channel, ...] = Field(min_length=1)
     window: Window

@@ -107,7 +107,7 @@ class DenseSegmenter:
             wanted = (spacing[0], *wanted)
         shape = new_shape(image.shape[1:], spacing, wanted)
         apart = coarse_axis(spacing, wanted)
-        resampled = np.stack([resized(each, shape, order=3, apart=apart) for each in image])
+        resampled = np.stack([resized(each, shape, order=self.options.image_spline, apart=apart) for each in image])
         answer = combined([self._answer(resampled, name) for name in self.options.members], self.options)
         known = len(self._model.card.labels)
         if self.options.activation == "softmax" and len(answer) != known + 1:

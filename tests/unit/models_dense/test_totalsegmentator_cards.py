@@ -1,4 +1,4 @@
-"""Cards of TotalSegmentator's five parts: every class once, left is left, codes mean what they say."""
+"""Cards with many labels (TotalSegmentator, VISTA3D): every class once, left is left, codes mean what they say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom_sr.codes import known_meanings
 from models.card import Card
 from models.export.imported import CARDS_FOLDER
 
-CARDS = sorted((CARDS_FOLDER / "nnunet").glob("*.toml"))
+CARDS = [*sorted((CARDS_FOLDER / "nnunet").glob("*.toml")), CARDS_FOLDER / "vista3d.toml"]
 CLASSES = {"organs": 24, "vertebrae": 26, "cardiac": 18, "muscles": 23, "ribs": 26}
 
 
@@ -28,7 +28,7 @@ def card(path: Path, tmp_path: Path) -> Card:
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_every_card_is_whole_and_its_codes_are_right(path: Path, tmp_path: Path) -> None:
     found = card(path, tmp_path)
-    assert found.options == {"orientation": "RAS"}
+    assert found.options["orientation"] == "RAS"
     assert len({label.name for label in found.labels}) == len(found.labels)
     for label in found.labels:
         for side in ("left", "right"):
