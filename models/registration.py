@@ -15,6 +15,8 @@ _SAMPLES = 40000
 _ITERATIONS = 200
 _BINS = 32
 """Of the joint histogram."""
+_BRIGHT, _AIR = 98.0, 0.08
+"""Percentile that is bright, and the share of it below which there is air."""
 
 
 class NotComparable(Exception):
@@ -42,9 +44,8 @@ def rigid_transform(fixed: Volume, moving: Volume, *, same_contrast: bool = True
         No rotation and translation makes them alike.
     """
     one, other = _image(fixed), _image(moving)
-    start = sitk.CenteredTransformInitializer(
-        _foreground(one), _foreground(other), sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
+    # Between contrasts the foregrounds are different tissues; one study's series start where the scanner says they are.
+    start = _by_moments(one, other) if same_contrast else _in_place(one)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums in another order are other sums
     if same_contrast:
@@ -86,15 +87,36 @@ def _image(volume: Volume) -> sitk.Image:
     return image
 
 
+def _by_moments(one: sitk.Image, other: sitk.Image) -> sitk.Transform:
+    centred = sitk.CenteredTransformInitializerFilter.MOMENTS
+    return sitk.CenteredTransformInitializer(_foreground(one), _foreground(other), sitk.Euler3DTransform(), centred)
+
+
+def _in_place(one: sitk.Image) -> sitk.Transform:
+    """No movement; rotations are about the middle of the image."""
+    middle = one.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in one.GetSize()])
+    start = sitk.Euler3DTransform()
+    start.SetCenter(middle)
+    return start
+
+
 def _foreground(image: sitk.Image) -> sitk.Image:
     return sitk.Cast(sitk.OtsuThreshold(image, 0, 1, 64), sitk.sitkFloat32)
 
 
+def _body(image: sitk.Image) -> sitk.Image:
+    """What is not air, whatever the contrast."""
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = float(values.min()), float(np.percentile(values, _BRIGHT))
+    return sitk.Cast(sitk.Greater(image, low + _AIR * (high - low)), sitk.sitkFloat32)
+
+
 def _require_agreement(one: sitk.Image, other: sitk.Image, found: sitk.Transform, *, same_contrast: bool) -> None:
+    outline = _foreground if same_contrast else _body
     moved = sitk.GetArrayFromImage(sitk.Resample(other, one, found, sitk.sitkLinear, 0.0))
-    covered = sitk.GetArrayFromImage(sitk.Resample(_foreground(other), one, found, sitk.sitkNearestNeighbor, 0.0)) > 0
+    covered = sitk.GetArrayFromImage(sitk.Resample(outline(other), one, found, sitk.sitkNearestNeighbor, 0.0)) > 0
     here = sitk.GetArrayFromImage(one)
-    body = sitk.GetArrayFromImage(_foreground(one)) > 0
+    body = sitk.GetArrayFromImage(outline(one)) > 0
     total = int(body.sum()) + int(covered.sum())
     overlap = 2.0 * int((body & covered).sum()) / total if total else 0.0
     both = body | covered

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models import postprocessing, preprocessing
 from models.anomaly import AnomalyMapper
+from models.boxes import BoxFinder
 from models.classifier import Classifier
 from models.dense.segmenter import DenseSegmenter
 from models.embedding import Embedder
@@ -26,18 +27,19 @@ from models.suitability import LIMITATIONS, check_limits, shortcomings
 from models.volume import Volume
 from models.workspace import Workspace
 
-Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper
+Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper | BoxFinder
 _DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
     "findings": Classifier,
     "dense": DenseSegmenter,
     "embedding": Embedder,
     "map": AnomalyMapper,
+    "boxes": BoxFinder,
 }
 
 
 def build(model: Model) -> FeedForward | Decoder:
-    """Adapter for ``model``: what its ``options.output`` names (findings, a label for every voxel, a vector, a map), else the
-    steps of its card.
+    """Adapter for ``model``: what its ``options.output`` names (findings, a label for every voxel, a vector, a map,
+    boxes), else the steps of its card.
 
     Raises
     ------
