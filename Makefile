@@ -90,6 +90,7 @@ lint: setup-dev
 docs: setup
 	$(BIN)/python -m node.manual > docs/error-codes.md
 	$(BIN)/python -m node.soup > docs/regulatory/soup.md
+	$(BIN)/python -m models.export.table docs/models.md
 
 ## make conformance  result objects before the external judges
 conformance: setup-dev peers viewers

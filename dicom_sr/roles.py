@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -110,9 +111,16 @@ def _choose_adc(study: LoadedStudy, wanted: CardInput, dwi: SeriesVolume | None)
 
 def _choose_image(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
     images = [v for v in study.volumes if _modality(v) == wanted.modality and v.kind is not Kind.PROJECTION]
-    if not images:
-        raise _explain(study, wanted, (Kind.OTHER,), wanted.modality)
-    return _only(images, wanted)
+    described = [v for v in images if _is_described(v, wanted.series_description)]
+    if not described:
+        words = f"{wanted.modality} (described as {wanted.series_description})" if images else wanted.modality
+        raise _explain(study, wanted, (Kind.OTHER,), words)
+    return _only(described, wanted)
+
+
+def _is_described(item: SeriesVolume, pattern: str) -> bool:
+    text = str(item.header.get("SeriesDescription", "") or "")
+    return not pattern or re.search(pattern, text, re.IGNORECASE) is not None
 
 
 def _choose_projection(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:

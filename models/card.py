@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.errors import CardInvalid
-from models.results import CodedTerm
+from models.results import CodedTerm, Laterality
 
 CARD_FILE = "model.toml"
 EMBEDDED = Path(__file__).resolve().parent / "catalogue"
@@ -60,6 +60,9 @@ class CardInput(_Strict):
         Limits in s/mm².
     views : tuple of str
         Values of View Position (0018,5101) a projection may have; empty: any.
+    series_description : str
+        Regular expression that Series Description (0008,103E) of an ``"image"`` must hold, whatever the case; empty: any.
+        What tells several series of one modality apart is named by each site in its own words.
     """
 
     role: str
@@ -70,6 +73,16 @@ class CardInput(_Strict):
     minimum_b_value: float | None = None
     maximum_b_value: float | None = None
     views: tuple[str, ...] = ()
+    series_description: str = ""
+
+    @field_validator("series_description")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return pattern
 
 
 class PinnedFile(_Strict):
@@ -101,13 +114,14 @@ class Step(_Strict):
 
 
 class Label(_Strict):
-    """What one value of the label mask means, in coded terms."""
+    """What one value of the label mask means, in coded terms; ``side`` where the value itself is of one side."""
 
     value: int = Field(ge=1, le=255)
     name: str
     finding: CodedTerm
     category: CodedTerm
     site: CodedTerm
+    side: Laterality = Laterality.UNKNOWN
 
 
 class Card(_Strict):

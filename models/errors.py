@@ -195,6 +195,12 @@ class ModelNotApproved(ModelError):
     remedy = "A named person looks at card and licence and calls `ainode models approve ID --by NAME --accept-licence`."
 
 
+class TooFewImages(ModelError):
+    code = "MOD-030"
+    summary = "There are too few labelled images to train a head on and to measure it."
+    remedy = "Label more patients with and without the finding the message names; images of one patient count once."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

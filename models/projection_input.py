@@ -31,6 +31,8 @@ class ProjectionInput(BaseModel):
     low, high : float
     channels : int
         The image is repeated so often.
+    offsets, spreads : tuple of float
+        Subtracted from each channel in turn, last, and what is left divided by; empty: nothing is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,11 +45,18 @@ class ProjectionInput(BaseModel):
     low: float
     high: float
     channels: int = Field(default=1, ge=1, le=3)
+    offsets: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> ProjectionInput:
         if self.crop == "short_side" and self.short_side < self.size:
             raise ValueError("short_side: must be at least size")
+        for name, numbers in (("offsets", self.offsets), ("spreads", self.spreads)):
+            if numbers and len(numbers) != self.channels:
+                raise ValueError(f"{name}: one for each channel")
+        if self.spreads and min(self.spreads) <= 0:
+            raise ValueError("spreads: above zero")
         return self
 
     @field_validator("resize")
@@ -79,7 +88,10 @@ def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.flo
         shown = _centre_square(shown)
     scaled = (recipe.low + shown * (recipe.high - recipe.low)).astype(np.float32)
     resized = _resized(scaled, recipe)
-    return np.repeat(resized[np.newaxis, np.newaxis], recipe.channels, axis=1)
+    repeated = np.repeat(resized[np.newaxis, np.newaxis], recipe.channels, axis=1)
+    if recipe.offsets:
+        repeated = repeated - np.array(recipe.offsets, np.float32)[:, None, None]
+    return repeated / np.array(recipe.spreads, np.float32)[:, None, None] if recipe.spreads else repeated
 
 
 def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -75,12 +75,23 @@ def nearest(image: npt.NDArray, size: tuple[int, int]) -> Image:
     return out
 
 
+def nearest_centre(image: npt.NDArray, size: tuple[int, int]) -> Image:
+    """``PIL.Image.resize(size, NEAREST)``: the pixel under the centre of the new one."""
+    out = np.asarray(image, dtype=np.float32)
+    for axis, length in ((-2, size[0]), (-1, size[1])):
+        old = out.shape[axis]
+        chosen = ((np.arange(length) + 0.5) * (old / length)).astype(int)
+        out = np.take(out, np.minimum(chosen, old - 1), axis=axis)
+    return out
+
+
 RESIZERS: Mapping[str, Resizer] = {
     "area": area,
     "bicubic_antialias": bicubic_antialias,
     "bilinear": bilinear,
     "bilinear_antialias": bilinear_antialias,
     "nearest": nearest,
+    "nearest_centre": nearest_centre,
     "skimage_cubic": skimage_cubic,
     "skimage_linear": skimage_linear,
 }

@@ -6,14 +6,18 @@ new model of this family is a card and a graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models import postprocessing, preprocessing
+from models.anomaly import AnomalyMapper
+from models.boxes import BoxFinder
 from models.classifier import Classifier
+from models.dense.segmenter import DenseSegmenter
+from models.embedding import Embedder
 from models.errors import InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.registry import Model
@@ -23,16 +27,27 @@ from models.suitability import LIMITATIONS, check_limits, shortcomings
 from models.volume import Volume
 from models.workspace import Workspace
 
+Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper | BoxFinder
+_DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
+    "findings": Classifier,
+    "dense": DenseSegmenter,
+    "embedding": Embedder,
+    "map": AnomalyMapper,
+    "boxes": BoxFinder,
+}
 
-def build(model: Model) -> FeedForward | Classifier:
-    """Adapter for ``model``: regions, or findings where the card's ``options`` say so.
+
+def build(model: Model) -> FeedForward | Decoder:
+    """Adapter for ``model``: what its ``options.output`` names (findings, a label for every voxel, a vector, a map,
+    boxes), else the steps of its card.
 
     Raises
     ------
     CardInvalid
         Its steps, limits or options do not exist.
     """
-    return Classifier(model) if model.card.options.get("output") == "findings" else FeedForward(model)
+    output = str(model.card.options.get("output", ""))
+    return _DECODERS[output](model) if output in _DECODERS else FeedForward(model)
 
 
 class FeedForward:

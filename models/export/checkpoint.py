@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,14 @@ from models.errors import CheckpointMismatch, CheckpointUnsafe
 
 KEYS_FOLDER = Path(__file__).resolve().parent / "keys"
 _SHOWN = 5
+_SCALAR = np.dtype(np.float64).type(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+]
+"""What makes a single NumPy number, besides tensors: training logs that lie beside the weights hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class Layout:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file, by key.
 
-    A wrapper (``model``, ``state_dict``) and the prefix ``module.`` that training leaves are taken off.
+    A wrapper (``model``, ``state_dict``, ``network_weights``) and the prefix ``module.`` that training leaves are taken off.
 
     Raises
     ------
@@ -59,7 +69,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = _read(path)
     except (OSError, EOFError) as error:
         raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
-    for wrapper in ("model", "state_dict"):
+    for wrapper in ("model", "state_dict", "network_weights"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
@@ -78,7 +88,8 @@ def _read(path: Path) -> Mapping:
         except SafetensorError as error:
             raise CheckpointMismatch(f"{path.name} is not a safetensors file: {error}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # the unpickler's own errors have no common root; none of them ran anything

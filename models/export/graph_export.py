@@ -68,6 +68,8 @@ class Recipe:
         Arguments to compare with, at least two sets; other dynamic sizes than the traced ones among them.
     dynamic : dict
         Input name → {axis: name of the size}.
+    multiples : int
+        Dynamic sizes are multiples of this.
     """
 
     inputs: tuple[str, ...]
@@ -76,6 +78,7 @@ class Recipe:
     compared: Sequence[tuple[Tensor, ...]]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+    multiples: int = 1
 
 
 def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
@@ -130,7 +133,11 @@ def _answers(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 def _by_dynamo(module: nn.Module, recipe: Recipe, path: Path) -> None:
     names = {
-        size: torch.export.Dim(size, min=1, max=4096) for axes in recipe.dynamic.values() for size in axes.values()
+        size: recipe.multiples * torch.export.Dim(size, min=1, max=4096)
+        if recipe.multiples > 1
+        else torch.export.Dim(size, min=1, max=4096)
+        for axes in recipe.dynamic.values()
+        for size in axes.values()
     }
     shapes = tuple(
         {axis: names[size] for axis, size in recipe.dynamic[name].items()} if name in recipe.dynamic else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.card import CARD_FILE, Card, file_digest
+from models.export.card_text import toml_text
 from models.export.graph_export import Exported
 
 CARDS_FOLDER = Path(__file__).resolve().parent / "cards"
@@ -57,11 +58,14 @@ def complete_card(
     *,
     replacements: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
+    content: Mapping[str, Any] | None = None,
 ) -> Card:
     """Write ``model.toml`` from the system's template and the graphs' names and digests.
 
     Parameters
     ----------
+    content : mapping
+        The card without graphs, in place of the system's template.
     replacements : mapping
         Lines of the template that depend on the checkpoint's sizes.
     files : mapping
@@ -72,7 +76,7 @@ def complete_card(
     CardInvalid
         The result is no valid card.
     """
-    text = (CARDS_FOLDER / f"{system}.toml").read_text(encoding="utf-8")
+    text = toml_text(content) if content else (CARDS_FOLDER / f"{system}.toml").read_text(encoding="utf-8")
     for line, replacement in (replacements or {}).items():
         text = text.replace(f"\n{line}\n", f"\n{replacement}\n")
     for name, exported in graphs.items():

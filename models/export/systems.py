@@ -1,22 +1,133 @@
-"""Systems whose released checkpoints can be converted. Importing this module does not import torch."""
+"""Every system the catalogue knows, one file each, and which of them have a converter. Importing this does not import torch.
+
+A system is described by ``models/export/descriptions/NAME.toml``: what it is, whose licence it has, where its layout was
+read, and what proves that its conversion works. Adding one adds a file and changes none.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from models.errors import ModelNotFound
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from models.errors import CardInvalid, ModelNotFound
 
 if TYPE_CHECKING:
     from models.export.imported import Imported
 
-SYSTEMS: dict[str, str] = {
-    "biovil-t": "models.export.biovil_t",
-    "medsam": "models.export.medsam",
-    "torchxrayvision": "models.export.torchxrayvision",
-}
+DESCRIPTIONS = Path(__file__).resolve().parent / "descriptions"
+
+Status = Literal[
+    "runs",
+    "needs weights",
+    "needs site training",
+    "no converter yet",
+    "no public weights",
+    "remote",
+    "harness",
+    "out of scope",
+]
+
+
+class System(BaseModel):
+    """What is known about one system.
+
+    Attributes
+    ----------
+    title, task : str
+        Its published name; what it takes and gives.
+    family : str
+        Family of adapters that runs it; empty where there is nothing to run.
+    licence_code, licence_weights : str
+    status : str
+        ``runs`` (comes with the product), ``needs weights`` (a converter is here, the checkpoint is the site's to get),
+        ``needs site training``, ``no converter yet``, ``no public weights``, ``remote`` (a service answers), ``harness``
+        (benchmark or data), ``out of scope``.
+    source : str
+        ``repository@commit`` its facts were read from.
+    module : str
+        Module with ``convert(checkpoint, folder)``; empty where there is none.
+    takes : str
+        What the converter takes.
+    keys : str
+        Number of keys of the released checkpoint.
+    parity : str
+        Largest difference between torch and ONNX Runtime, relative, on a small checkpoint, and the sizes compared.
+    proof : str
+        The test, or folder of tests, that shows it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    task: str
+    family: Literal["", "feed_forward", "promptable", "image_text", "generation", "remote", "chain", "external"] = ""
+    licence_code: str
+    licence_weights: str
+    status: Status
+    source: str = ""
+    module: str = ""
+    takes: str = ""
+    keys: str = ""
+    parity: str = ""
+    proof: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _honest(self) -> System:
+        if self.module and not (self.keys and self.parity and self.proof and self.source):
+            raise ValueError("a system with a converter states keys, parity, proof and source")
+        if self.status == "needs weights" and not self.module:
+            raise ValueError("only a system with a converter needs nothing but weights")
+        return self
+
+    def command(self, name: str) -> str:
+        """What is typed to get or run it; empty where nothing can be."""
+        if self.module:
+            return f"ainode models import {name} CHECKPOINT --out FOLDER"
+        return f"ainode process PATH --out DIR --model {name}" if self.status == "runs" else ""
+
+
+@cache
+def described() -> dict[str, System]:
+    """Every system by name, in order.
+
+    Raises
+    ------
+    CardInvalid
+        A description is not valid.
+    """
+    found = {}
+    for path in sorted(DESCRIPTIONS.glob("*.toml")):
+        try:
+            found[path.stem] = System.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, ValidationError) as error:
+            raise CardInvalid(f"{path.name}: {error}") from error
+    return found
+
+
+class _Converters(Mapping[str, str]):
+    """System → module with ``convert(checkpoint, folder)``, read when first asked."""
+
+    def __getitem__(self, system: str) -> str:
+        module = described()[system].module
+        if not module:
+            raise KeyError(system)
+        return module
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, system in described().items() if system.module)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+SYSTEMS: Mapping[str, str] = _Converters()
 """System → module with ``convert(checkpoint, folder)``."""
 
 

@@ -19,9 +19,11 @@ app = new_app("List, show, verify and run models.")
 
 @app.command("list")
 def list_models(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Stable JSON.")] = False
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Stable JSON; every known system, installed or not.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every known system, installed or not.")] = False,
 ) -> None:
-    """List installed models."""
+    """List installed models, and what else the catalogue knows."""
     from node.commands.table import show
 
     registry = _registry(ctx.obj.settings())
@@ -36,6 +38,8 @@ def list_models(
         }
         for card in registry.list()
     ]
+    if as_json or everything:
+        rows = _with_systems(rows, details=as_json)
     show(rows, as_json=as_json, empty="no models")
 
 
@@ -170,6 +174,48 @@ def import_checkpoint(
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
     typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
+
+
+@app.command("train-head")
+def train_head(
+    ctx: typer.Context,
+    backbone: Annotated[str, typer.Argument(help="Id of an installed model that gives embeddings.")],
+    table: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV: file, patient, a column with 0 or 1 a finding.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder for card, graph and training log.")],
+    model_id: Annotated[str, typer.Option("--id", help="Id of the new model.")],
+    title: Annotated[str, typer.Option("--title", help="What it looks for, as reports will say it.")],
+    preprocessing: Annotated[str | None, typer.Option("--preprocessing", help="One of the backbone's.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split and the resampling.")] = 0,
+) -> None:
+    """Train a head on a site's own labelled images, and measure it on patients held back."""
+    from node.head_training import train_from_table
+
+    found = _registry(ctx.obj.settings()).get(backbone)
+    log = train_from_table(found, table, out, model_id=model_id, title=title, seed=seed, preprocessing=preprocessing)
+    for name, finding in log["findings"].items():
+        held = finding["held_back"]
+        low, high = held["auc_95"]
+        typer.echo(
+            f"{name}: area under the ROC curve {held['auc']:.3f} (95 % interval {low:.3f} to {high:.3f}) on {held['patients']} "
+            f"patients held back; trained on {finding['trained_on']['patients']}"
+        )
+    typer.echo(f"{model_id}: in {out}; a named person must approve it before it serves (`ainode models approve`)")
+
+
+def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dict[str, Any]]:
+    """Installed models, then the systems that are not, as docs/models.md lists them."""
+    from models.export.table import rows
+
+    known = {row["system"]: row for row in rows()}
+    listed = [{**known.pop(row["model"], {}), **row, "installed": True} for row in installed]
+    for name, row in known.items():
+        licence = f"{row['licence_code']} / {row['licence_weights']}"
+        shown = {"model": name, "version": "", "family": row["family"], "licence": licence, "status": row["status"]}
+        listed.append({**row, **shown, "name": row["title"], "installed": False})
+    columns = ("model", "version", "family", "licence", "status", "name")
+    return listed if details else [{key: row[key] for key in columns} for row in listed]
 
 
 def _status(registry: Registry, model: str) -> str:

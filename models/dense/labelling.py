@@ -1,0 +1,72 @@
+"""From logits on a network's grid to labels on the image's own, one class at a time.
+
+All classes at full size at once would be gigabytes for a body CT; only the best one so far is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from models.dense.options import DenseOptions
+from models.dense.resampling import resized
+from models.errors import InferenceFailed
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+
+
+def combined(answers: Sequence[Array], options: DenseOptions) -> Array:
+    """One answer (classes, z, y, x) of an ensemble; see ``combine`` of :class:`DenseOptions`."""
+    if options.combine == "mean_logits":
+        return _mean(answers)
+    if options.combine == "mean_probability":
+        return _mean([_probabilities(each, options.activation) for each in answers])
+    votes = [np.argmax(each, axis=0)[np.newaxis] == np.arange(len(each))[:, None, None, None] for each in answers]
+    return _mean([each.astype(np.float32) for each in votes])
+
+
+def _mean(answers: Sequence[Array]) -> Array:
+    total = answers[0].copy()
+    for each in answers[1:]:
+        if each.shape != total.shape:
+            raise InferenceFailed(f"the members of the ensemble give {total.shape} and {each.shape}")
+        total += each
+    return total / np.float32(len(answers))
+
+
+def _probabilities(logits: Array, activation: str) -> Array:
+    if activation == "sigmoid":
+        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    risen = np.exp(logits - logits.max(axis=0))
+    return risen / risen.sum(axis=0)
+
+
+def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None) -> Labels:
+    """Labels (z, y, x) at ``shape``.
+
+    Raises
+    ------
+    InferenceFailed
+        The card paints with an output that there is not.
+    """
+    labels = np.zeros(shape, np.uint8)
+    if options.activation == "softmax":
+        best = resized(answer[0], shape, order=1, apart=apart)
+        for number in range(1, len(answer)):
+            plane = resized(answer[number], shape, order=1, apart=apart)
+            better = plane > best
+            labels[better] = number
+            best[better] = plane[better]
+        return labels
+    # A mean of logits is cut where its sigmoid would be.
+    limit = options.threshold
+    if options.combine == "mean_logits":
+        limit = float(np.log(options.threshold / (1 - options.threshold)))
+    for paint in options.paint:
+        if paint.output >= len(answer):
+            raise InferenceFailed(f"the network has {len(answer)} outputs; the card reads number {paint.output}")
+        labels[resized(answer[paint.output], shape, order=1, apart=apart) > limit] = paint.label
+    return labels

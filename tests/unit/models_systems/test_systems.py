@@ -1,0 +1,82 @@
+"""The catalogue's descriptions are what they say: converters exist, proofs exist, the page is made from them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.card import EMBEDDED
+from models.errors import ModelNotFound
+from models.export.card_text import toml_text
+from models.export.systems import SYSTEMS, System, converter_of, described
+from models.export.table import renewed, rows
+from node.cli import main
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_page_holds_the_table_the_descriptions_make() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert renewed(page) == page, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_converters_and_their_proofs_exist(name: str) -> None:
+    assert importlib.util.find_spec(SYSTEMS[name]) is not None
+    assert (ROOT / described()[name].proof).exists()
+
+
+def test_what_runs_is_what_comes_with_the_product() -> None:
+    runs = {name for name, system in described().items() if system.status == "runs"}
+    assert runs == {card.parent.name for card in EMBEDDED.glob("*/model.toml")}
+    for name in runs:
+        assert (ROOT / described()[name].proof).exists()
+
+
+def test_a_system_without_converter_is_told_apart() -> None:
+    with pytest.raises(ModelNotFound, match="medsam"):
+        converter_of("med-palm")
+    with pytest.raises(ModelNotFound, match="no converter"):
+        converter_of("no-such-system")
+
+
+def test_a_description_cannot_claim_what_it_does_not_prove() -> None:
+    facts = {"title": "x", "task": "x", "licence_code": "MIT", "licence_weights": "MIT"}
+    with pytest.raises(ValidationError, match="keys, parity, proof"):
+        System.model_validate({**facts, "status": "needs weights", "module": "models.export.medsam"})
+    with pytest.raises(ValidationError, match="only a system with a converter"):
+        System.model_validate({**facts, "status": "needs weights"})
+
+
+def test_the_list_has_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n')
+    assert main(["--config", str(config), "models", "list", "--json"]) == 0
+    listed = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(listed) == {row["system"] for row in rows()}
+    assert listed["infarct-adc-baseline"]["installed"]
+    assert listed["medsam"]["command"].startswith("ainode models import medsam")
+    assert main(["--config", str(config), "models", "list"]) == 0
+    assert "med-palm" not in capsys.readouterr().out
+    assert main(["--config", str(config), "models", "list", "--all"]) == 0
+    assert "med-palm" in capsys.readouterr().out
+
+
+def test_card_text_is_toml_that_reads_back() -> None:
+    content = {
+        "plain": 1,
+        "real": 2.0,
+        "small": 1e-7,
+        "yes": True,
+        "text": 'a "quoted" ä\n',
+        "list": [1.5, 2],
+        "empty": {},
+        "with space": {"deep.key": {"x": [{"a": 1}, {"a": 2, "b": {"c": "d"}}]}},
+        "terms": [{"concept": {"value": "1", "meaning": "m"}, "n": 0}],
+    }
+    assert tomllib.loads(toml_text({**content, "left_out": None})) == content
