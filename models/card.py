@@ -48,8 +48,8 @@ class CardInput(_Strict):
     role : str
         Name under which the volume is handed to the model.
     kind : str
-        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume) or ``"projection"`` (a
-        radiograph).
+        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume), ``"projection"`` (a
+        radiograph) or ``"photograph"`` (one image in colour, as of the fundus or the skin).
     modality : str
         DICOM modality, e.g. ``"MR"``; ``"CR|DX"`` where either will do.
     required : bool
@@ -63,7 +63,7 @@ class CardInput(_Strict):
     """
 
     role: str
-    kind: Literal["dwi", "adc", "image", "projection"]
+    kind: Literal["dwi", "adc", "image", "projection", "photograph"]
     modality: str
     required: bool = True
     same_grid_as: str | None = None

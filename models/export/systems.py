@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from models.export.imported import Imported
 
 SYSTEMS: dict[str, str] = {
+    "biomedclip": "models.export.biomedclip",
     "biovil-t": "models.export.biovil_t",
+    "flair": "models.export.flair",
+    "medclip": "models.export.medclip",
     "medsam": "models.export.medsam",
+    "medsiglip": "models.export.medsiglip",
     "torchxrayvision": "models.export.torchxrayvision",
+    "unimed-clip": "models.export.unimed_clip",
 }
 """System → module with ``convert(checkpoint, folder)``."""
 
