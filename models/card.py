@@ -60,6 +60,8 @@ class CardInput(_Strict):
         Limits in s/mm².
     views : tuple of str
         Values of View Position (0018,5101) a projection may have; empty: any.
+    earlier : bool
+        Whether it is taken from an earlier study of the patient, and never from this one. Such an input is not required.
     """
 
     role: str
@@ -70,6 +72,13 @@ class CardInput(_Strict):
     minimum_b_value: float | None = None
     maximum_b_value: float | None = None
     views: tuple[str, ...] = ()
+    earlier: bool = False
+
+    @model_validator(mode="after")
+    def _never_certain(self) -> CardInput:
+        if self.earlier and (self.required or self.kind != "projection"):
+            raise ValueError("earlier: an input from an earlier study is a projection, and not required")
+        return self
 
 
 class PinnedFile(_Strict):

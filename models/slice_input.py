@@ -124,7 +124,7 @@ def _right_front_head(volume: Volume) -> tuple[npt.NDArray[np.float32], tuple[fl
     wanted = (-1, -1, 1)
     flips = [axis for axis, source in enumerate(order) if cosines[axis, source] * wanted[axis] < 0]
     ordered = tuple(float(spacing[source]) for source in order)
-    return np.flip(array, flips) if flips else array, (ordered[0], ordered[1], ordered[2])
+    return np.flip(array, tuple(flips)) if flips else array, (ordered[0], ordered[1], ordered[2])
 
 
 def _linear(array: npt.NDArray[np.float32], axis: int, length: int, step: float) -> npt.NDArray[np.float32]:

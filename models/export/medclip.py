@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,8 +28,6 @@ SYSTEM = "medclip"
 SIZE = 224
 LONGEST_TEXT = 77
 _PATCHES = "vision_model.model.embeddings.patch_embeddings.projection.weight"
-_HEAD = 32
-"""Channels of one head of every Swin transformer that Microsoft released."""
 
 
 class _SwinTower(nn.Module):
@@ -90,18 +88,18 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     load_exactly(network, tensors)
     network.eval()
     words = tokenizer(source)
-    padded: dict[str, int] = {}
+    padded: list[int] = []
 
-    def embed(phrases: tuple[str, ...]) -> Tensor:
+    def embed(phrases: Sequence[str]) -> Tensor:
         ids, mask = batch(phrases, words, longest=LONGEST_TEXT)
-        padded[str(len(padded))] = ids.shape[1]
+        padded.append(ids.shape[1])
         with torch.no_grad():
             return network.text_model(ids, mask)
 
     save_vectors(class_vectors(SYSTEM, embed), folder)
     graphs = {"main": export_image(network.vision_model, SIZE, folder)}
     lines = scale_lines(network.logit_scale)
-    lines["padded_tokens = []"] = f"padded_tokens = {json.dumps(list(padded.values()))}"
+    lines["padded_tokens = []"] = f"padded_tokens = {json.dumps(padded)}"
     if isinstance(network.vision_model, _ResNetTower):
         lines['name = "MedCLIP (Swin-tiny)"'] = 'name = "MedCLIP (ResNet50)"'
     card = complete_card(SYSTEM, folder, graphs, replacements=lines, files={"phrases": "phrases.npz"})

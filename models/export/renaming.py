@@ -92,7 +92,7 @@ class Renaming:
         for pattern, name in self.rules:
             if (match := re.fullmatch(pattern, key)) is None:
                 continue
-            name, mark, _ = name.partition("^")[0], name.partition("^")[2], None
+            name, _, mark = name.partition("^")
             name = match.expand(name)
             inner = _PARTS.search(name)
             if inner is None:
@@ -113,7 +113,7 @@ class _Published(nn.Module):
     def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:  # type: ignore[override]
         return dict(self._shapes)
 
-    def load_state_dict(self, *args: object, **kwargs: object) -> None:  # type: ignore[override]
+    def load_state_dict(self, *args: object, **kwargs: object) -> None:
         """Nothing to load; only the comparison is wanted."""
 
     def check(self, tensors: Mapping[str, Tensor], ignored: frozenset[str]) -> None:

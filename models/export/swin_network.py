@@ -1,4 +1,4 @@
-"""Swin transformer as torch modules with the names of transformers' ``SwinModel`` as published (Liu et al. 2021, arXiv 2103.14030).
+"""Swin transformer as torch modules with the names of transformers' ``SwinModel`` as published (Liu et al. 2021).
 
 The published files also hold ``relative_position_index``, which follows from the window and is made here.
 """
@@ -40,6 +40,7 @@ class _WindowAttention(nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads, self._tokens = heads, window * window
+        self._index: Tensor
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.register_buffer("_index", _relative_places(window), persistent=False)
@@ -92,14 +93,19 @@ class _Block(nn.Module):
         number = _split((band[:, None] * 3 + band[None, :])[None, :, :, None].to(torch.float32), window)[..., 0]
         return torch.where(number[:, :, None] == number[:, None, :], 0.0, _MASKED)
 
+    def _mixed(self, windows: Tensor) -> Tensor:
+        output = self.attention["output"]
+        assert isinstance(output, nn.ModuleDict)
+        return output["dense"](self.attention["self"](windows, self._mask))
+
     def forward(self, x: Tensor) -> Tensor:
         side, window, shift = self._side, self._window, self._shift
         grid = self.layernorm_before(x).unflatten(1, (side, side))
         if shift:
             grid = torch.cat([grid[:, shift:], grid[:, :shift]], 1)
             grid = torch.cat([grid[:, :, shift:], grid[:, :, :shift]], 2)
-        mixed = self.attention["self"](_split(grid, window), self._mask)
-        grid = _joined(self.attention["output"]["dense"](mixed), window, side)
+        mixed = self._mixed(_split(grid, window))
+        grid = _joined(mixed, window, side)
         if shift:
             grid = torch.cat([grid[:, side - shift :], grid[:, : side - shift]], 1)
             grid = torch.cat([grid[:, :, side - shift :], grid[:, :, : side - shift]], 2)
@@ -166,8 +172,9 @@ class Swin(nn.Module):
         self.layernorm = nn.LayerNorm(shape.out_width, eps=_EPSILON)
 
     def forward(self, images: Tensor) -> Tensor:
-        patches = self.embeddings["patch_embeddings"]["projection"](images).flatten(2).transpose(1, 2)
-        x = self.embeddings["norm"](patches)
+        embedding = self.embeddings["patch_embeddings"]
+        assert isinstance(embedding, nn.ModuleDict)
+        x = self.embeddings["norm"](embedding["projection"](images).flatten(2).transpose(1, 2))
         for stage in self._stages:
             x = stage(x)
         return self.layernorm(x)

@@ -278,6 +278,9 @@ def _key(
 ) -> str:
     """Work key of promise 3. A reason for not running is content, so another reason gets other UIDs."""
     parameters = work_parameters(spec)
+    if assessment.earlier is not None:
+        # What was looked at beside the study's own images decides about the result, too.
+        parameters["earlier"] = " ".join([assessment.earlier.study_uid, *assessment.earlier.digests])
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
     return work_key(

@@ -90,6 +90,22 @@ class Prior(_Message):
     withheld: str | None = None
 
 
+class EarlierImages(_Message):
+    """Images of an earlier study of the same patient, for a model that looks at both.
+
+    Attributes
+    ----------
+    files : list of Path
+    digests : list of str
+        Of their data sets, sorted: what is looked at decides about the result.
+    """
+
+    study_uid: str
+    study_date: str
+    files: list[Path]
+    digests: list[str]
+
+
 class Retraction(_Message):
     """Objects that were replaced, and the result they belonged to."""
 
@@ -121,6 +137,8 @@ class JobSpec(_Message):
         The result this run takes the place of.
     prior : Prior or None
         What the result is compared with.
+    earlier : EarlierImages or None
+        What a model that takes an earlier image may look at.
     anonymisation_key : str
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     approved : dict or None
@@ -154,6 +172,7 @@ class JobSpec(_Message):
     retraction: Retraction | None = None
     predecessor: Predecessor | None = None
     prior: Prior | None = None
+    earlier: EarlierImages | None = None
     anonymisation_key: str = Field(default="", repr=False)
     procedures: list[RequestedProcedure] = Field(default_factory=list)
     limitations: list[str] = Field(default_factory=list)

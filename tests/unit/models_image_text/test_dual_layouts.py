@@ -144,7 +144,11 @@ def test_clip_equals_another_implementation(gelu: str) -> None:
         (r"transformer\.resblocks", "encoder.layers"),
     )
     renamed = {}
-    for prefix, state in (("vision_model.", open_clip_vision("").published(image)), ("text_model.", open_clip_text("").published(text))):  # fmt: skip
+    published = {
+        "vision_model.": open_clip_vision("").published(image),
+        "text_model.": open_clip_text("").published(text),
+    }
+    for prefix, state in published.items():
         for key, value in state.items():
             for pattern, name in layers:
                 key = re.sub(pattern, name, key)
@@ -192,43 +196,21 @@ def test_timm_equals_another_implementation() -> None:
     theirs = transformers.ViTModel(config, add_pooling_layer=False).eval()
     state = timm_vision("", "head.").published(ours)
     head = state.pop("head.weight")
-    names = list(theirs.state_dict())
     renamed = {}
     for key, value in state.items():
-        number = re.match(r"blocks\.(\d)\.", key)
-        prefix = next(
-            (
-                name.split("layernorm_before")[0]
-                for name in names
-                if number and f".{number[1]}.layernorm_before" in f".{name}"
-            ),
-            "",
-        )
-        for part, piece in zip(("q", "k", "v"), value.chunk(3), strict=True) if "qkv" in key else ():
-            for name in names:
-                if name.startswith(prefix) and name.endswith(key.rpartition(".")[2]):
-                    if f".{part}_proj." in name or f".{ {'q': 'query', 'k': 'key', 'v': 'value'}[part] }." in name:
-                        renamed[name] = piece
-        if "qkv" in key:
-            continue
         for mine, other in (
-            (r"blocks\.\d\.norm1", f"{prefix}layernorm_before"),
-            (r"blocks\.\d\.norm2", f"{prefix}layernorm_after"),
+            (r"blocks\.(\d)", r"layers.\1"),
+            (r"norm1", "layernorm_before"),
+            (r"norm2", "layernorm_after"),
+            (r"attn\.proj", "attention.o_proj"),
             (r"^patch_embed\.proj", "embeddings.patch_embeddings.projection"),
             (r"^cls_token", "embeddings.cls_token"),
             (r"^pos_embed", "embeddings.position_embeddings"),
             (r"^norm\.", "layernorm."),
         ):
             key = re.sub(mine, other, key)
-        for mine, endings in (
-            ("attn.proj", ("attention.o_proj", "attention.output.dense")),
-            ("mlp.fc1", ("mlp.fc1", "intermediate.dense")),
-            ("mlp.fc2", ("mlp.fc2", "output.dense")),
-        ):
-            if mine in key:
-                found = [n for n in names for end in endings if n == f"{prefix}{end}.{key.rpartition('.')[2]}"]
-                key = found[0]
-        renamed[key] = value
+        parts = zip("qkv", value.chunk(3), strict=True) if ".attn.qkv" in key else [("", value)]
+        renamed |= {key.replace("attn.qkv", f"attention.{part}_proj"): piece for part, piece in parts}
     missing, unexpected = theirs.load_state_dict(renamed, strict=False)
     assert (list(missing), list(unexpected)) == ([], [])
     pixels = torch.randn(2, 3, 32, 32)
