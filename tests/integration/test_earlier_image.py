@@ -43,6 +43,7 @@ folders = ["SITE"]
 require_approval = false
 [profile.default]
 objects = ["measurements", "text"]
+text_documents = "shown_as_draft"
 languages = ["en", "ja"]
 [destination.pacs]
 ae_title = "PACS"
