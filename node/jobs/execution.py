@@ -127,7 +127,12 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
         stored=stored,
         checks={each.profile: each.verdict for each in sets},
+        embedding=_embedding(assessment.result),
     )
+
+
+def _embedding(result: StudyResult) -> list[float]:
+    return [] if result.embedding is None else [float(each) for each in result.embedding]
 
 
 def failure_of(error: NodeError) -> Failure:

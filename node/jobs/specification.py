@@ -210,6 +210,8 @@ class ResultBundle(_Message):
         The typed result, in ``output_dir``; None where there is none worth keeping.
     checks : dict
         Profile → verdict of the check before sending: how many objects and parts, and what was wrong.
+    embedding : list of float
+        What the model made of the image, for the index of similar studies; empty where it gives none.
     failure : Failure or None
         The run failed (it was not refused: a refusal is an outcome, with a status object).
     """
@@ -222,4 +224,5 @@ class ResultBundle(_Message):
     timings: dict[str, float] = Field(default_factory=dict)
     stored: StoredFile | None = None
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    embedding: list[float] = Field(default_factory=list, repr=False)
     failure: Failure | None = None

@@ -18,6 +18,7 @@ from node.archive import priors
 from node.archive.engine import open_store, upgrade
 from node.archive.headers import read_header
 from node.archive.priors import PriorFile
+from node.cli import main
 from node.identity import load_identity
 from node.jobs import queue
 from node.jobs.dispatcher import Dispatcher
@@ -195,3 +196,39 @@ def test_biovil_t_with_and_without(tmp_path: Path) -> None:
     assert alone["findings"][0]["concept"]["meaning"] == beside["findings"][0]["concept"]["meaning"] == "Pneumonia"
     assert alone["findings"][0]["probability"] != beside["findings"][0]["probability"]
     bench.close()
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_similar_studies_are_listed_here_only(
+    bench: ChestBench, tmp_path: Path, capsys: pytest.CaptureFixture[str], enabled: bool
+) -> None:
+    """Off by default; a list of keys for who asks; gone when forgotten; in no object."""
+    if enabled:
+        bench.config.write_text(bench.config.read_text() + "[similar]\nenabled = true\nminimum_cosine = 0.1\n")
+        bench.settings = load(bench.config)
+        bench.dispatcher = Dispatcher(bench.settings, bench.store, bench.executor, load_identity(bench.settings))
+    results, studies = [], []
+    for number, level in enumerate((0.3, 0.6, 0.9)):
+        image = radiograph(tmp_path, f"s{number}", level, f"2026010{number + 1}", PatientID=f"ALIKE-{number}")
+        results.append(bench.run(image))
+        studies.append(str(dcmread(image).StudyInstanceUID))
+
+    def listed() -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert main(["--config", str(bench.config), "similar", "list", studies[0], "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = listed()
+    assert len(found) == (2 if enabled else 0)
+    assert main(["--config", str(bench.config), "why", studies[0]]) == 0
+    story = capsys.readouterr().out
+    assert ("similar studies of this hospital" in story) is enabled
+    for other in ("ALIKE-1", "ALIKE-2", studies[1], studies[2]):
+        assert other not in json.dumps(found) + story
+    keys = [each["study"] for each in found]
+    for result in results:
+        for row in bench.objects(result["id"]):
+            content = (bench.settings.data_dir / "outbox" / row.path).read_bytes()
+            assert not any(key.encode() in content for key in keys)
+    assert main(["--config", str(bench.config), "similar", "forget", studies[1]]) == 0
+    assert len(listed()) == (1 if enabled else 0)

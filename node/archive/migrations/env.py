@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from node.archive import tables
+from node.archive import (
+    similar_tables,  # noqa: F401  (a table of the same metadata)
+    tables,
+)
 
 context.configure(
     connection=context.config.attributes["connection"],
