@@ -46,7 +46,7 @@ class Layout:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file, by key.
 
-    A wrapper (``model``, ``state_dict``) and the prefix ``module.`` that training leaves are taken off.
+    A wrapper (``model``, ``state_dict``, ``model_state_dict``) and the prefix ``module.`` that training leaves are taken off.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = _read(path)
     except (OSError, EOFError) as error:
         raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
-    for wrapper in ("model", "state_dict"):
+    for wrapper in ("model", "state_dict", "model_state_dict"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}

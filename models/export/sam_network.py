@@ -307,9 +307,10 @@ class TwoWayTransformer(nn.Module):
 class Head(nn.Module):
     """Three linear layers with ReLU between them."""
 
-    def __init__(self, width: int, output: int) -> None:
+    def __init__(self, width: int, output: int, hidden: int = 0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, output)])
+        inner = hidden or width
+        self.layers = nn.ModuleList([nn.Linear(width, inner), nn.Linear(inner, inner), nn.Linear(inner, output)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
