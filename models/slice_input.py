@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from models.errors import InferenceFailed
 from models.intensity import Intensity, as_grey_levels
+from models.patient_grid import PatientAxes
 from models.projection_input import ProjectionInput, fitted
 from models.volume import Volume
 
@@ -92,9 +93,10 @@ def volume_image(volume: Volume, recipe: VolumeInput) -> npt.NDArray[np.float32]
         The series holds NaN or infinity, or is too large.
     """
     _require_finite(volume)
-    array, spacing = _right_front_head(volume)
+    axes = PatientAxes.of(volume)
+    array = axes.read(volume.array_zyx)
     scaled = np.clip((array - recipe.low) / (recipe.high - recipe.low), 0.0, 1.0).astype(np.float32)
-    steps = [new / old for new, old in zip(recipe.spacing_mm_xyz, spacing, strict=True)]
+    steps = [new / old for new, old in zip(recipe.spacing_mm_xyz, axes.spacing_mm, strict=True)]
     shape = [max(round((length - 1) / step) + 1, 1) for length, step in zip(scaled.shape, steps, strict=True)]
     if int(np.prod(shape)) > _LARGEST:
         raise InferenceFailed(f"the series would have {' x '.join(map(str, shape))} voxels")
@@ -107,24 +109,6 @@ def volume_image(volume: Volume, recipe: VolumeInput) -> npt.NDArray[np.float32]
 def _require_finite(volume: Volume) -> None:
     if not np.isfinite(volume.array_zyx).all():
         raise InferenceFailed("the image holds NaN or infinity")
-
-
-def _right_front_head(volume: Volume) -> tuple[npt.NDArray[np.float32], tuple[float, float, float]]:
-    """Array (x, y, z) along the nearest patient axes, growing to the right, the front and the head, and its spacing."""
-    directions = volume.affine_lps[:3, :3][:, ::-1]
-    spacing = np.linalg.norm(directions, axis=0)
-    cosines = directions / np.maximum(spacing, 1e-9)
-    patient_of: dict[int, int] = {}
-    for array_axis in np.argsort(-np.abs(cosines).max(axis=0), kind="stable"):
-        free = [axis for axis in range(3) if axis not in patient_of.values()]
-        patient_of[int(array_axis)] = max(free, key=lambda axis: abs(cosines[axis, array_axis]))
-    order = sorted(range(3), key=lambda array_axis: patient_of[array_axis])
-    array = np.transpose(volume.array_zyx, order)
-    # Patient coordinates grow to the left and to the back; the network's to the right and to the front.
-    wanted = (-1, -1, 1)
-    flips = [axis for axis, source in enumerate(order) if cosines[axis, source] * wanted[axis] < 0]
-    ordered = tuple(float(spacing[source]) for source in order)
-    return np.flip(array, tuple(flips)) if flips else array, (ordered[0], ordered[1], ordered[2])
 
 
 def _linear(array: npt.NDArray[np.float32], axis: int, length: int, step: float) -> npt.NDArray[np.float32]:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import CheckpointMismatch
 from models.export.checkpoint import load_exactly, read_checkpoint
 from models.export.graph_export import Exported, Recipe, export_graph
 from models.export.imported import Imported, complete_card
-from models.export.sam_network import BoxDecoder, Sam, SamShape
+from models.export.sam_network import BoxDecoder, BoxPrompted, Sam, SamShape
 
 SYSTEM = "medsam"
 _DECODER_HEADS = 8
@@ -95,12 +95,16 @@ def export(sam: Sam, folder: Path) -> dict[str, Exported]:
     ------
     ExportFailed
     """
-    shape = sam.shape
+    return export_boxes(sam.image_encoder, sam, sam.shape, folder)
+
+
+def export_boxes(image_encoder: nn.Module, sam: BoxPrompted, shape: SamShape, folder: Path) -> dict[str, Exported]:
+    """Write an image encoder and the box decoder of a model, and compare both with torch. Raises as :func:`export`."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, 3, shape.image_size, shape.image_size, generator=generator)
     images = [_rings(shape.image_size), noise]
     with torch.no_grad():
-        embeddings = [sam.image_encoder(image) for image in images]
+        embeddings = [image_encoder(image) for image in images]
     encoder = Recipe(("pixels",), ("image_embeddings",), (images[0],), [(image,) for image in images])
     decoder = Recipe(
         ("image_embeddings", "boxes"),
@@ -110,7 +114,7 @@ def export(sam: Sam, folder: Path) -> dict[str, Exported]:
         {"boxes": {0: "count"}},
     )
     return {
-        "encoder": export_graph(sam.image_encoder, encoder, folder / "encoder.onnx"),
+        "encoder": export_graph(image_encoder, encoder, folder / "encoder.onnx"),
         "decoder": export_graph(BoxDecoder(sam), decoder, folder / "decoder.onnx"),
     }
 

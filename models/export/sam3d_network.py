@@ -178,8 +178,9 @@ class ClickEncoder(nn.Module):
     def points(self, points: Tensor, labels: Tensor) -> Tensor:
         """(n, k, 3) in voxels and labels (n, k; 1 inside, 0 outside) to tokens (n, k + 1, width), the last no point."""
         places = self.pe_layer((points + 0.5) / self.shape.image_size)
-        outside, inside = (embedding.weight for embedding in self.point_embeddings)
-        kinds = torch.where(labels[..., None] > 0.5, inside, outside)
+        outside, inside = self.point_embeddings
+        assert isinstance(outside, nn.Embedding) and isinstance(inside, nn.Embedding)
+        kinds = torch.where(labels[..., None] > 0.5, inside.weight, outside.weight)
         nothing = self.not_a_point_embed.weight.expand(points.shape[0], 1, -1)
         return torch.cat([places + kinds, nothing], 1)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BoxDecoder", "ImageEncoder", "Sam", "SamShape"]
+__all__ = ["BoxDecoder", "BoxPrompted", "ImageEncoder", "Sam", "SamShape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,10 +362,17 @@ class Sam(nn.Module):
         self.mask_decoder = MaskDecoder(shape)
 
 
+class BoxPrompted(Protocol):
+    """A model with SAM's prompt encoder and mask decoder, whatever its image encoder is."""
+
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
+
+
 class BoxDecoder(nn.Module):
     """Embeddings (1, c, g, g) and boxes (n, 1, 4) to mask logits (n, 1, 4 g, 4 g) and predicted overlaps (n, 1)."""
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: BoxPrompted) -> None:
         super().__init__()
         self.prompt_encoder, self.mask_decoder = sam.prompt_encoder, sam.mask_decoder
         with torch.no_grad():

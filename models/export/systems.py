@@ -16,9 +16,11 @@ SYSTEMS: dict[str, str] = {
     "biomedclip": "models.export.biomedclip",
     "biovil-t": "models.export.biovil_t",
     "flair": "models.export.flair",
+    "lite-medsam": "models.export.lite_medsam",
     "medclip": "models.export.medclip",
     "medsam": "models.export.medsam",
     "medsiglip": "models.export.medsiglip",
+    "sam-med3d": "models.export.sam_med3d",
     "torchxrayvision": "models.export.torchxrayvision",
     "unimed-clip": "models.export.unimed_clip",
 }
