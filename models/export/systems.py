@@ -20,6 +20,7 @@ SYSTEMS: dict[str, str] = {
     "medclip": "models.export.medclip",
     "medsam": "models.export.medsam",
     "medsiglip": "models.export.medsiglip",
+    "merlin": "models.export.merlin",
     "sam-med3d": "models.export.sam_med3d",
     "torchxrayvision": "models.export.torchxrayvision",
     "unimed-clip": "models.export.unimed_clip",
