@@ -59,9 +59,7 @@ def weights_of(checkpoint: Path) -> Path:
     raise CheckpointMismatch(f"the folder has none of {', '.join(WEIGHTS)}")
 
 
-def convert_as(
-    system: str, checkpoint: Path, folder: Path, *, gelu: Gelu, context: int, size: int | None = None
-) -> Imported:
+def convert_as(system: str, checkpoint: Path, folder: Path, *, gelu: Gelu, context: int, size: int) -> Imported:
     """Convert a checkpoint of open_clip's layout under the card of ``system``.
 
     Parameters
@@ -70,8 +68,8 @@ def convert_as(
         Activation of open_clip's own towers; timm's is always the exact one.
     context : int
         Tokens of a BERT; CLIP's own stand in the file.
-    size : int, optional
-        Side of the images the tower was trained on, where the card must say so.
+    size : int
+        Side of the images as the card's template has it; the tower's own takes its place.
 
     Raises
     ------
@@ -85,9 +83,7 @@ def convert_as(
     save_vectors(class_vectors(system, embed), folder)
     graphs = {"main": export_tower(image.network, folder)}
     lines = scale_lines(tensors[SCALE])
-    if size is not None:
-        for name in ("size", "short_side"):
-            lines[f"{name} = {size}"] = f"{name} = {image_size(image.network)}"
+    lines |= size_lines(image.network, size)
     card = complete_card(system, folder, graphs, replacements=lines, files={"phrases": "phrases.npz"})
     return Imported(system, file, card, tuple(graphs.values()), len(tensors))
 
@@ -284,6 +280,11 @@ def image_size(network: nn.Module) -> int:
     """Side of the images a tower takes."""
     assert isinstance(network, Vit)
     return network.shape.size
+
+
+def size_lines(network: nn.Module, size: int) -> dict[str, str]:
+    """Lines of the template that hold the side of the images, with the tower's own."""
+    return {f"{name} = {size}": f"{name} = {image_size(network)}" for name in ("size", "short_side")}
 
 
 def heads_of(width: int) -> int:

@@ -16,6 +16,7 @@ SYSTEMS: dict[str, str] = {
     "biomedclip": "models.export.biomedclip",
     "biovil-t": "models.export.biovil_t",
     "flair": "models.export.flair",
+    "knobo": "models.export.knobo",
     "lite-medsam": "models.export.lite_medsam",
     "medclip": "models.export.medclip",
     "medsam": "models.export.medsam",

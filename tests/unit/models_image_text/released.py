@@ -18,7 +18,7 @@ from models.export.imported import CARDS_FOLDER
 from models.export.medclip import MedClip, _ResNetTower, _SwinTower
 from models.export.renaming import Renaming
 from models.export.swin_network import SwinShape
-from models.export.vit_layouts import open_clip_vision, siglip_text, siglip_vision, timm_vision
+from models.export.vit_layouts import open_clip_text, open_clip_vision, siglip_text, siglip_vision, timm_vision
 from models.export.vit_network import TextShape, TextTransformer, Vit, VitShape
 from models.phrases import PhraseClass
 
@@ -112,6 +112,28 @@ def write_open_clip(folder: Path, system: str) -> tuple[Vit, ClassTokenText]:
         torch.save(state, folder / "open_clip_pytorch_model.bin")
     else:
         torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, folder / "unimed.pt")
+    return image, text
+
+
+def write_knobo(folder: Path) -> tuple[Vit, TextTransformer]:
+    """A CLIP of open_clip's own layout, a bank of concepts and a head."""
+    image = Vit(VitShape(48, 16, 32, 2, 2, 64, JOINT, patch_bias=False, pre_norm=True, epsilon=1e-5))
+    concepts = ["lobar opacity", "clear lungs", "air bronchogram"]
+    known = ["<start>", *dict.fromkeys(" ".join(concepts).split()), "<unk>", "<end>"]
+    words = {word: n for n, word in enumerate(known)}
+    text = TextTransformer(TextShape(len(words), 12, 32, 2, 2, 64, JOINT, "end", "exact"))
+    randomised(image, 11)
+    randomised(text, 12)
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = [("<start>", 0), ("<end>", len(words) - 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=marks)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "concepts.txt").write_text("\n".join(concepts) + "\n", encoding="utf-8")
+    head = {"linear.weight": torch.tensor([[-9.0, 9, 0], [9, -9, 4]]), "linear.bias": torch.tensor([0.1, -0.1])}
+    save(head, folder / "head.pt")
+    state = open_clip_vision().published(image) | open_clip_text().published(text)
+    save(state | {"logit_scale": torch.tensor(3.0)}, folder / "open_clip_pytorch_model.bin")
     return image, text
 
 

@@ -28,6 +28,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "flair": released.write_flair,
     "biomedclip": lambda folder: released.write_open_clip(folder, "biomedclip"),
     "unimed-clip": lambda folder: released.write_open_clip(folder, "unimed-clip"),
+    "knobo": released.write_knobo,
     "medsiglip": released.write_medsiglip,
 }
 
@@ -124,3 +125,25 @@ def test_other_layouts_are_refused(tmp_path: Path, system: str, change: str) -> 
     with pytest.raises(CheckpointMismatch, match=r"another_head|" + key.removeprefix("module.").replace(".", r"\.")):
         convert(system, tmp_path, tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_knobo_weighs_concepts(tmp_path: Path) -> None:
+    image, text = released.write_knobo(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    convert("knobo", tmp_path, out)
+    volume = image_for("knobo")
+    model = Model(out)
+    (finding,) = model.run({"image": volume}, {}).findings
+    pixels = torch.from_numpy(model._adapter._network_image(volume))  # type: ignore[union-attr]
+    ids = torch.tensor([[0, 1, 2, 8], [0, 3, 4, 8], [0, 5, 6, 8]])
+    with torch.no_grad():
+        vectors = torch.nn.functional.normalize(text(torch.nn.functional.pad(ids, (0, 8))), dim=-1)
+        cosines = torch.nn.functional.normalize(image(pixels)[0], dim=-1) @ vectors.T
+        head = torch.load(tmp_path / "head.pt", weights_only=True)
+        likely = (cosines @ head["linear.weight"].T + head["linear.bias"]).softmax(-1)[0, 1]
+    assert finding.concept.meaning == "Pneumonia"
+    assert finding.probability == pytest.approx(float(likely), abs=1e-4)
+    (tmp_path / "head.pt").unlink()
+    with pytest.raises(CheckpointMismatch, match="a site trains the head"):
+        convert("knobo", tmp_path, out)

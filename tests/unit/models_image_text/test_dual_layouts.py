@@ -47,6 +47,10 @@ def real_size(system: str) -> dict[str, tuple[int, ...]]:
         if system == "medsiglip":
             both = siglip_vision().shapes(Vit(SO400M)) | siglip_text().shapes(TextTransformer(SO400M_TEXT))
             return both | {"logit_scale": (1,), "logit_bias": (1,)}
+        if system == "knobo":
+            image = Vit(VitShape(224, 14, 1024, 24, 16, 4096, 768, patch_bias=False, pre_norm=True))
+            words = TextTransformer(TextShape(49408, 77, 768, 12, 12, 3072, 768, "end", "exact"))
+            return open_clip_vision().shapes(image) | open_clip_text().shapes(words) | {"logit_scale": ()}
         text = ClassTokenText(PUBMED, 512)
         if system == "biomedclip":
             vision = timm_vision("visual.trunk.", "visual.head.proj.").shapes(Vit(VitShape()))
@@ -68,6 +72,7 @@ def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
         ("biomedclip", 351, 195.9),
         ("unimed-clip", 352, 195.9),
         ("medsiglip", 888, 878.3),
+        ("knobo", 446, 427.6),
     ],
 )
 def test_the_released_layouts(system: str, keys: int, millions: float) -> None:
