@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor, nn
 
 from models.errors import CheckpointMismatch
@@ -21,6 +23,7 @@ from models.export.sam_network import BoxDecoder, BoxPrompted, Sam, SamShape
 
 SYSTEM = "medsam"
 _DECODER_HEADS = 8
+_POINTS = frozenset({"input_points", "point_coords"})
 
 
 def convert(checkpoint: Path, folder: Path) -> Imported:
@@ -41,6 +44,7 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     ExportFailed
         A graph does not equal the network.
     """
+    refuse_points_only(checkpoint)
     tensors = read_checkpoint(checkpoint)
     shape = shape_of(tensors)
     sam = Sam(shape, lean=True)
@@ -49,6 +53,32 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     graphs = export(sam, folder)
     card = complete_card(SYSTEM, folder, graphs, replacements={"size = 1024": f"size = {shape.image_size}"})
     return Imported(SYSTEM, checkpoint, card, tuple(graphs.values()), len(tensors))
+
+
+def refuse_points_only(checkpoint: Path) -> None:
+    """Refuse public ONNX exports by name: their decoder takes points, which MedSAM was not trained on.
+
+    Raises
+    ------
+    CheckpointMismatch
+        The file, or one in the folder, is such a decoder; or it is another ONNX file.
+    """
+    if checkpoint.is_dir():
+        files = sorted(checkpoint.rglob("*.onnx"))
+    else:
+        files = [checkpoint] if checkpoint.suffix == ".onnx" else []
+    for file in files:
+        try:
+            inputs = {each.name for each in onnx.load(str(file), load_external_data=False).graph.input}
+        except (OSError, DecodeError) as error:
+            raise CheckpointMismatch(f"{file.name} cannot be read: {error}") from error
+        if _POINTS & inputs and "boxes" not in inputs:
+            raise CheckpointMismatch(
+                f"{file.name} is a public export whose decoder takes points only; MedSAM was trained on boxes, and gives "
+                "worse masks for points without saying so: convert medsam_vit_b.pth instead"
+            )
+    if files:
+        raise CheckpointMismatch(f"{files[0].name} is a graph, not weights: convert medsam_vit_b.pth instead")
 
 
 def shape_of(tensors: Mapping[str, Tensor]) -> SamShape:
