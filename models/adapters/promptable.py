@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
 from models.intensity import Intensity, as_grey_levels, to_unit_range
+from models.pillow import WHOLE_LEVELS
 from models.prompted_result import prompted_result
 from models.prompts import BoxPrompt, box_of
 from models.resizing import RESIZERS, bilinear
@@ -32,15 +33,17 @@ from models.volume import Volume
 if TYPE_CHECKING:
     from models.registry import Model
 
-_BOX_INPUTS = ("image_embeddings", "boxes")
+_BOXES = "boxes"
 _CORNER_INPUTS = ("image_embeddings", "point_coords", "point_labels")
 _CORNER_EXTRAS = frozenset({"mask_input", "has_mask_input", "orig_im_size"})
 _CORNERS = (2.0, 3.0)
 """Labels of a box's first and second corner among points (segment_anything/modeling/prompt_encoder.py)."""
 _POINT_INPUTS = frozenset({"input_points", "point_coords"})
+Embedding = dict[str, npt.NDArray[np.float32]]
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 _IMAGENET_SPREAD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 _MOST_TARGETS = 254
+_RESIZERS = {**RESIZERS, **WHOLE_LEVELS}
 
 
 class _Table(BaseModel):
@@ -63,8 +66,8 @@ class ImageOptions(_Table):
     @field_validator("resize")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in RESIZERS:
-            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(RESIZERS))}")
+        if name not in _RESIZERS:
+            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(_RESIZERS))}")
         return name
 
 
@@ -123,9 +126,9 @@ class PromptableAdapter:
                 f"{card.id}: graphs.decoder takes points only; this model was trained on boxes. Export its decoder with "
                 "`ainode models import`"
             )
-        elif inputs != _BOX_INPUTS or corners:
+        elif corners or inputs != (*card.graphs["encoder"].outputs, _BOXES):
             raise CardInvalid(
-                f"{card.id}: graphs.decoder must take {' and '.join(_BOX_INPUTS)}, or options.decoder name what it takes"
+                f"{card.id}: graphs.decoder must take what the encoder gives and {_BOXES}, or options.decoder name what it takes"
             )
         if len(card.labels) != 1:
             raise CardInvalid(f"{card.id}: labels: a promptable model has one, for whatever a box points at")
@@ -220,7 +223,7 @@ class PromptableAdapter:
         """The network's image (1, 3, size, size) of one slice of grey levels."""
         image = self.options.image
         rows, columns = self._fitted(grey_yx.shape)
-        resized = RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
+        resized = _RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
         colours = np.repeat(resized[np.newaxis].astype(np.float32), 3, axis=0)
         if image.scale == "unit_range":
             colours = to_unit_range(colours)
@@ -238,13 +241,13 @@ class PromptableAdapter:
         factor = image.size / max(shape)
         return int(shape[0] * factor + 0.5), int(shape[1] * factor + 0.5)
 
-    def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Image embedding of one slice."""
+    def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> Embedding:
+        """What the image graph makes of one slice, by output."""
         session = self._model.session("encoder")
-        return session.run({session.inputs[0]: self.image_of(grey_yx)})[session.outputs[0]]
+        return session.run({session.inputs[0]: self.image_of(grey_yx)})
 
     def masks(
-        self, embedding: npt.NDArray[np.float32], boxes: Sequence[BoxPrompt], shape: tuple[int, int]
+        self, embedding: Embedding, boxes: Sequence[BoxPrompt], shape: tuple[int, int]
     ) -> npt.NDArray[np.float32]:
         """Probabilities (n, rows, columns) on the slice's own grid, one plane for each box."""
         rows, columns = shape
@@ -260,16 +263,15 @@ class PromptableAdapter:
         used = likely[:, : max(round(high * side), 1), : max(round(wide * side), 1)]
         return bilinear(used, shape)
 
-    def _logits(self, embedding: npt.NDArray[np.float32], corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _logits(self, embedding: Embedding, corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mask logits (n, 1, h, w) of boxes (n, 4) in pixels of the network's image."""
         session = self._model.session("decoder")
         if self.options.decoder == "boxes":
-            feeds = dict(zip(_BOX_INPUTS, (embedding, corners[:, np.newaxis]), strict=True))
-            return session.run(feeds)[session.outputs[0]]
+            return session.run({**embedding, _BOXES: corners[:, np.newaxis]})[session.outputs[0]]
         masks = "masks" if "masks" in session.outputs else session.outputs[0]
         found = []
         for corner in corners:
-            feeds = _corner_feeds(embedding, corner, self.options.image.size)
+            feeds = _corner_feeds(next(iter(embedding.values())), corner, self.options.image.size)
             made = session.run({name: feeds[name] for name in session.inputs}, [masks])[masks]
             # Of several masks the first is the single one that box-trained models were trained with.
             found.append(made[:, :1] if made.ndim == 4 else made)
@@ -304,7 +306,7 @@ class _Run:
     def __init__(self, adapter: PromptableAdapter, volume: Volume) -> None:
         self._adapter = adapter
         self._grey = as_grey_levels(volume.array_zyx, adapter.options.image.intensity)
-        self._embedded: dict[int, npt.NDArray[np.float32]] = {}
+        self._embedded: dict[int, Embedding] = {}
         self.probability = np.zeros(self._grey.shape, np.float32)
         self.owner = np.zeros(self._grey.shape, np.uint8)
 

@@ -63,10 +63,8 @@ def refuse_points_only(checkpoint: Path) -> None:
     CheckpointMismatch
         The file, or one in the folder, is such a decoder; or it is another ONNX file.
     """
-    if checkpoint.is_dir():
-        files = sorted(checkpoint.rglob("*.onnx"))
-    else:
-        files = [checkpoint] if checkpoint.suffix == ".onnx" else []
+    found = checkpoint.rglob("*.onnx") if checkpoint.is_dir() else [checkpoint]
+    files = sorted(each for each in found if each.suffix == ".onnx")
     for file in files:
         try:
             inputs = {each.name for each in onnx.load(str(file), load_external_data=False).graph.input}
@@ -132,15 +130,15 @@ def export_boxes(image_encoder: nn.Module, sam: BoxPrompted, shape: SamShape, fo
     """Write an image encoder and the box decoder of a model, and compare both with torch. Raises as :func:`export`."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, 3, shape.image_size, shape.image_size, generator=generator)
-    images = [_rings(shape.image_size), noise]
+    images = [rings(shape.image_size), noise]
     with torch.no_grad():
         embeddings = [image_encoder(image) for image in images]
     encoder = Recipe(("pixels",), ("image_embeddings",), (images[0],), [(image,) for image in images])
     decoder = Recipe(
         ("image_embeddings", "boxes"),
         ("masks", "iou"),
-        (embeddings[0], _boxes(3, shape, generator)),
-        [(embeddings[1], _boxes(n, shape, generator)) for n in (1, 2, 5)],
+        (embeddings[0], known_boxes(3, shape, generator)),
+        [(embeddings[1], known_boxes(n, shape, generator)) for n in (1, 2, 5)],
         {"boxes": {0: "count"}},
     )
     return {
@@ -149,13 +147,13 @@ def export_boxes(image_encoder: nn.Module, sam: BoxPrompted, shape: SamShape, fo
     }
 
 
-def _rings(size: int) -> Tensor:
+def rings(size: int) -> Tensor:
     """An image (1, 3, size, size) in [0, 1] that packs well: it is kept as the known answer's input."""
     steps = torch.linspace(-4, 4, size)
     rings = (steps[:, None].square() + steps[None, :].square()).round() % 4 / 3
     return rings.expand(1, 3, size, size).contiguous()
 
 
-def _boxes(count: int, shape: SamShape, generator: torch.Generator) -> Tensor:
+def known_boxes(count: int, shape: SamShape, generator: torch.Generator) -> Tensor:
     corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values
     return (corners * (shape.image_size - 1)).reshape(count, 1, 4)

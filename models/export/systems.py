@@ -20,6 +20,7 @@ SYSTEMS: dict[str, str] = {
     "lite-medsam": "models.export.lite_medsam",
     "medclip": "models.export.medclip",
     "medsam": "models.export.medsam",
+    "medsam2": "models.export.medsam2",
     "medsiglip": "models.export.medsiglip",
     "merlin": "models.export.merlin",
     "sam-med3d": "models.export.sam_med3d",
