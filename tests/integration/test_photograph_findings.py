@@ -12,8 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from pydicom import dcmread
 
 from dicom_sr.loaded import Kind
+from dicom_sr.phantom_study import write_phantom_study
 from dicom_sr.series import load_study
 from models.card import file_digest
+from models.phantom import make_phantom
 from node.cli import main
 from tests.generators.photographs import write_photograph
 from tests.generators.radiographs import write_radiograph
@@ -78,10 +80,8 @@ background = true
 """
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A node with a model whose vector is the image's mean colour, and whose patches are those of each quarter."""
-    folder = tmp_path / "site" / "colours"
+def write_colours(folder: Path, changes: dict[str, str] | None = None) -> Path:
+    """A model whose vector is the image's mean colour, and whose patches are those of each quarter."""
     folder.mkdir(parents=True)
     nodes = [
         helper.make_node("AveragePool", ["pixels"], ["patches"], kernel_shape=[16, 16], strides=[16, 16]),
@@ -102,15 +102,29 @@ def config(tmp_path: Path) -> Path:
     np.savez_compressed(
         folder / "phrases.npz", **{f"{name}/positive": np.array(axis, np.float32) for name, axis in colours.items()}
     )
-    digests = {"graph": file_digest(folder / "main.onnx"), "phrases": file_digest(folder / "phrases.npz")}
-    (folder / "model.toml").write_text(CARD.format(**digests), encoding="utf-8")
-    path = tmp_path / "node.toml"
+    text = CARD.format(graph=file_digest(folder / "main.onnx"), phrases=file_digest(folder / "phrases.npz"))
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "model.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_config(folder: Path) -> Path:
+    """A node with the models below ``site``."""
+    path = folder / "node.toml"
     path.write_text(
-        f'[node]\ndata_dir = "{tmp_path / "data"}"\n[models]\nfolders = ["{tmp_path / "site"}"]\n'
+        f'[node]\ndata_dir = "{folder / "data"}"\n[models]\nfolders = ["{folder / "site"}"]\n'
         '[profile.default]\nobjects = ["measurements", "text", "parametric_map"]\nlanguages = ["en", "ja"]\n'
         'text_documents = "shown_as_draft"\nmaximum_series = 4\n'
     )
     return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    write_colours(tmp_path / "site" / "colours")
+    return write_config(tmp_path)
 
 
 def photograph(colour: tuple[int, int, int]) -> np.ndarray:
@@ -173,3 +187,35 @@ def test_other_images_are_refused_with_the_reason(tmp_path: Path, config: Path, 
     exit_code, objects = processed(config, folder, tmp_path / "out")
     assert exit_code == 1 and all(name.startswith("status") for name in objects)
     assert code in objects["status"]
+
+
+def test_a_slice_of_a_series_gets_a_map_in_the_patient(tmp_path: Path) -> None:
+    """What matches on the slice becomes a Parametric Map; a grey picture is equally red, green and blue."""
+    changes = {
+        'kind = "photograph"': 'kind = "image"',
+        'modality = "OP"': 'modality = "MR"',
+        "[options.image]": "[options.slice]\n"
+        'intensity = { kind = "percentile", low = 0.5, high = 99.5 }\nchoose = "middle"\n\n[options.slice.picture]',
+        'crop = "long_side"': 'crop = "none"',
+        'name = "green"': 'name = "green"\noperating_point = 0.3',
+        'name = "red"': 'name = "red"\noperating_point = 0.9',
+    }
+    write_colours(tmp_path / "site" / "colours", changes)
+    config = write_config(tmp_path)
+    head = make_phantom(61, shape_zyx=(12, 64, 64), spacing_mm_zyx=(11.0, 3.6, 3.6))
+    study = write_phantom_study(head, tmp_path / "study", seed=5)
+    wanted = [path for path in study.files if dcmread(path).SeriesInstanceUID == study.b0_series_uid]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in wanted:
+        (folder / path.name).write_bytes(path.read_bytes())
+    code, objects = processed(config, folder, tmp_path / "out")
+    assert code == 0
+    (name,) = (name for name in objects if name.startswith("parametric_map"))
+    assert "AI flags: Green lesion." in objects["text-en"]
+    made = dcmread(tmp_path / "out" / f"{name}.dcm")
+    values = np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, 64, 64)
+    shown = [n for n, plane in enumerate(values) if plane.any()]
+    assert len(values) == 12 and shown == [6]
+    # Equal shares of three colours: the cosine with each is one over the root of three, where anything is to be seen.
+    assert values[6].max() == pytest.approx(1 / np.sqrt(3), abs=1e-3)
