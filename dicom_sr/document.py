@@ -139,7 +139,7 @@ def _results(scene: Scene) -> list[RenderedObject]:
 
 def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
-    placed = scene.source.kind is not Kind.PROJECTION
+    placed = scene.source.kind not in (Kind.PROJECTION, Kind.PHOTOGRAPH)
     possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result) and (placed or not kind.needs_place)}
     profile = scene.context.profile
     if not profile.text_documents:

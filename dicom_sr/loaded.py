@@ -20,6 +20,7 @@ class Kind(StrEnum):
     B0 = "b0"
     ADC = "adc"
     PROJECTION = "projection"
+    PHOTOGRAPH = "photograph"
     OTHER = "other"
 
 

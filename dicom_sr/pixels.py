@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
@@ -51,6 +52,7 @@ _PLUGINS: dict[str, tuple[str, ...]] = {
     JPEG2000: ("pylibjpeg", "gdcm"),
 }
 _OTHER_COMPRESSED = ("gdcm",)
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +123,36 @@ def decode(dataset: Dataset, pixels: PixelElement | None, syntax: str) -> npt.ND
     ------
     NoPixelData, UnsupportedImage, Undecodable
     """
+    if int(dataset.get("SamplesPerPixel", 1) or 1) != 1:
+        raise UnsupportedImage("several samples per pixel", sop_instance_uid=str(dataset.get("SOPInstanceUID", "")))
+    array = _decoded(dataset, pixels, syntax, raw=True)
+    return array if array.ndim == 3 else array[None]
+
+
+def decode_colour(dataset: Dataset, pixels: PixelElement | None, syntax: str) -> npt.NDArray:
+    """Decode one photograph: red, green, blue, shape (3, rows, columns). Parameters and errors as :func:`decode`."""
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    if photometric not in _COLOURS:
+        raise UnsupportedImage(f"colours as {photometric}", sop_instance_uid=str(dataset.get("SOPInstanceUID", "")))
+    array = _decoded(dataset, pixels, syntax, raw=False)
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+
+
+def _decoded(dataset: Dataset, pixels: PixelElement | None, syntax: str, *, raw: bool) -> npt.NDArray:
+    """The first plugin's array; ``raw`` leaves colours as they are stored."""
     uid = str(dataset.get("SOPInstanceUID", ""))
     if pixels is None or not pixels.value:
         raise NoPixelData(sop_instance_uid=uid)
-    if int(dataset.get("SamplesPerPixel", 1) or 1) != 1:
-        raise UnsupportedImage("several samples per pixel", sop_instance_uid=uid)
     failures = []
     for plugin in _plugins(syntax, uid):
         try:
             array, _ = get_decoder(UID(syntax)).as_array(
-                pixels.value, raw=True, decoding_plugin=plugin, **_options(dataset, pixels)
+                pixels.value, raw=raw, decoding_plugin=plugin, **_options(dataset, pixels)
             )
         except READ_ERRORS as failure:
             failures.append(f"{plugin or 'native'}: {type(failure).__name__}")
             continue
-        return array if array.ndim == 3 else array[None]
+        return array
     raise Undecodable(
         f"Pixel Data in transfer syntax {syntax} cannot be decoded ({', '.join(failures)})",
         transfer_syntax_uid=syntax,
@@ -164,7 +181,7 @@ def _options(dataset: Dataset, pixels: PixelElement) -> dict[str, Any]:
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
         "number_of_frames": int(dataset.get("NumberOfFrames") or 1),
-        "samples_per_pixel": 1,
+        "samples_per_pixel": int(dataset.get("SamplesPerPixel", 1) or 1),
         "bits_allocated": int(dataset.BitsAllocated),
         "bits_stored": int(dataset.BitsStored),
         "pixel_representation": int(dataset.PixelRepresentation),
@@ -172,6 +189,8 @@ def _options(dataset: Dataset, pixels: PixelElement) -> dict[str, Any]:
         "pixel_keyword": "PixelData",
         "pixel_vr": pixels.vr if pixels.vr in ("OB", "OW") else "OW",
     }
+    if options["samples_per_pixel"] > 1:
+        options["planar_configuration"] = int(dataset.get("PlanarConfiguration", 0) or 0)
     if pixels.extended_offsets is not None:
         options["extended_offsets"] = pixels.extended_offsets
     return options

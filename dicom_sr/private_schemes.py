@@ -9,7 +9,13 @@ from pydicom.dataset import Dataset
 from dicom_sr.provenance import SHORT_STRING, shortened
 from models.results import ModelReference
 
-_OURS = ("ContentSequence", "SegmentSequence", "ParametersSequence", "RTROIObservationsSequence")
+_OURS = (
+    "ContentSequence",
+    "SegmentSequence",
+    "ParametersSequence",
+    "RTROIObservationsSequence",
+    "SharedFunctionalGroupsSequence",
+)
 """Where terms of a result stand; what was copied from the images keeps its own schemes."""
 
 

@@ -22,6 +22,8 @@ PREFERRED_B_VALUE = 1000.0
 MINIMUM_DIRECTIONS = 3
 """Fewer directions leave the trace image dependent on fibre orientation."""
 _DIFFUSION = (Kind.DWI_TRACE, Kind.DWI_DIRECTION)
+_ORDER = ("dwi", "adc", "image", "projection", "photograph")
+_FLAT = {"projection": Kind.PROJECTION, "photograph": Kind.PHOTOGRAPH}
 
 
 def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, SeriesVolume]:
@@ -33,7 +35,8 @@ def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, Ser
     inputs : sequence of CardInput
         Kinds ``"dwi"`` (trace-weighted, b nearest 1000 s/mm² within the card's limits; computed as geometric mean where
         there are only directions), ``"adc"`` (``um2/s``; computed where there is no map but b = 0), ``"image"``, and
-        ``"projection"`` (a radiograph, one of the card's views where it names any).
+        ``"projection"`` (a radiograph, one of the card's views where it names any) and ``"photograph"`` (one image in
+        colour). Inputs from earlier studies are left out; see :func:`fill_earlier_roles`.
 
     Returns
     -------
@@ -46,7 +49,8 @@ def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, Ser
         The rejection of the series that was needed, RoleMissing, RoleAmbiguous, GridMismatch or UnknownUnits.
     """
     chosen: dict[str, SeriesVolume] = {}
-    for wanted in sorted(inputs, key=lambda i: ("dwi", "adc", "image", "projection").index(i.kind)):
+    inputs = [each for each in inputs if not each.earlier]
+    for wanted in sorted(inputs, key=lambda i: _ORDER.index(i.kind)):
         try:
             chosen[wanted.role] = _choose(study, wanted, inputs, chosen)
         except SeriesRejected:
@@ -55,6 +59,18 @@ def fill_roles(study: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, Ser
     for wanted in inputs:
         if wanted.same_grid_as and wanted.role in chosen and wanted.same_grid_as in chosen:
             _require_same_place(chosen[wanted.role], chosen[wanted.same_grid_as], wanted)
+    return chosen
+
+
+def fill_earlier_roles(earlier: LoadedStudy, inputs: Sequence[CardInput]) -> dict[str, SeriesVolume]:
+    """Choose from an earlier study for the inputs that are taken from one; what nothing fills is left out."""
+    chosen: dict[str, SeriesVolume] = {}
+    for wanted in inputs:
+        if wanted.earlier:
+            try:
+                chosen[wanted.role] = _choose_flat(earlier, wanted)
+            except SeriesRejected:
+                continue
     return chosen
 
 
@@ -67,8 +83,8 @@ def _choose(
     if wanted.kind == "adc":
         partner = wanted.same_grid_as or next((i.role for i in inputs if i.kind == "dwi"), "")
         return _choose_adc(study, wanted, chosen.get(partner))
-    if wanted.kind == "projection":
-        return _choose_projection(study, wanted)
+    if wanted.kind in _FLAT:
+        return _choose_flat(study, wanted)
     return _choose_image(study, wanted)
 
 
@@ -110,7 +126,7 @@ def _choose_adc(study: LoadedStudy, wanted: CardInput, dwi: SeriesVolume | None)
 
 
 def _choose_image(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
-    images = [v for v in study.volumes if _modality(v) == wanted.modality and v.kind is not Kind.PROJECTION]
+    images = [v for v in study.volumes if _modality(v) == wanted.modality and v.kind not in _FLAT.values()]
     described = [v for v in images if _is_described(v, wanted.series_description)]
     if not described:
         words = f"{wanted.modality} (described as {wanted.series_description})" if images else wanted.modality
@@ -123,14 +139,15 @@ def _is_described(item: SeriesVolume, pattern: str) -> bool:
     return not pattern or re.search(pattern, text, re.IGNORECASE) is not None
 
 
-def _choose_projection(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
-    """The one radiograph in a view the card names; one that states no view will do only where none does."""
-    images = [v for v in study.volumes if v.kind is Kind.PROJECTION and _modality(v) in wanted.modality.split("|")]
+def _choose_flat(study: LoadedStudy, wanted: CardInput) -> SeriesVolume:
+    """The one radiograph or photograph in a view the card names; one that states none will do only where none does."""
+    kind = _FLAT[wanted.kind]
+    images = [v for v in study.volumes if v.kind is kind and _modality(v) in wanted.modality.split("|")]
     stated = [v for v in images if not wanted.views or v.volume.facts["view"] in wanted.views]
     unstated = [v for v in images if not v.volume.facts["view"]]
     if not stated and not unstated:
         words = f"{' or '.join(wanted.views)} {wanted.modality}" if wanted.views and images else wanted.modality
-        raise _explain(study, wanted, (Kind.OTHER, Kind.PROJECTION), words)
+        raise _explain(study, wanted, (Kind.OTHER, kind), words)
     return _only(stated or unstated, wanted)
 
 

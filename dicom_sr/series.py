@@ -18,6 +18,7 @@ from dicom_sr.frames import SourceFrame
 from dicom_sr.instances import Instance, find_studies, read_instances
 from dicom_sr.loaded import Kind, LoadedStudy, RejectedSeries, SeriesVolume
 from dicom_sr.patient import require_one_patient
+from dicom_sr.photographs import is_photograph, load_photographs
 from dicom_sr.radiographs import is_radiograph, load_radiographs
 
 __all__ = [
@@ -78,17 +79,20 @@ def _load(paths: Sequence[Path], pixels: bool, corrected: Mapping[str, str]) -> 
     if pixels:
         refused = {item.series_uid for item in rejected}
         pending = []
-        radiographs: list[SeriesVolume] = []
+        flat: list[SeriesVolume] = []
         for series_uid in sorted(by_series.keys() - refused):
             if is_radiograph(by_series[series_uid][0].header):
                 images, lost = load_radiographs(by_series[series_uid])
-                radiographs += images
+                flat += images
+            elif is_photograph(by_series[series_uid][0].header):
+                images, lost = load_photographs(by_series[series_uid])
+                flat += images
             else:
                 part, lost = load_series(by_series[series_uid])
                 pending += part
             rejected += lost
         volumes, lost = settle_maps(pending)
-        volumes += radiographs
+        volumes += flat
         rejected += lost
     return LoadedStudy(
         study_uid=study_uids[0],

@@ -48,8 +48,8 @@ class CardInput(_Strict):
     role : str
         Name under which the volume is handed to the model.
     kind : str
-        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume) or ``"projection"`` (a
-        radiograph).
+        ``"dwi"`` (diffusion-weighted), ``"adc"`` (in 10⁻⁶ mm²/s), ``"image"`` (any volume), ``"projection"`` (a
+        radiograph) or ``"photograph"`` (one image in colour, as of the fundus or the skin).
     modality : str
         DICOM modality, e.g. ``"MR"``; ``"CR|DX"`` where either will do.
     required : bool
@@ -63,10 +63,12 @@ class CardInput(_Strict):
     series_description : str
         Regular expression that Series Description (0008,103E) of an ``"image"`` must hold, whatever the case; empty: any.
         What tells several series of one modality apart is named by each site in its own words.
+    earlier : bool
+        Whether it is taken from an earlier study of the patient, and never from this one. Such an input is not required.
     """
 
     role: str
-    kind: Literal["dwi", "adc", "image", "projection"]
+    kind: Literal["dwi", "adc", "image", "projection", "photograph"]
     modality: str
     required: bool = True
     same_grid_as: str | None = None
@@ -83,6 +85,14 @@ class CardInput(_Strict):
         except re.error as error:
             raise ValueError(f"no regular expression: {error}") from error
         return pattern
+
+    earlier: bool = False
+
+    @model_validator(mode="after")
+    def _never_certain(self) -> CardInput:
+        if self.earlier and (self.required or self.kind != "projection"):
+            raise ValueError("earlier: an input from an earlier study is a projection, and not required")
+        return self
 
 
 class PinnedFile(_Strict):

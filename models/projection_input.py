@@ -1,7 +1,8 @@
-"""From a radiograph to a network's image: crop, size, range."""
+"""From a radiograph or a photograph to a network's image: grey levels, crop, size, range."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -9,8 +10,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.errors import InferenceFailed
+from models.pillow import WHOLE_LEVELS
 from models.resizing import RESIZERS
 from models.volume import Volume
+
+Planes = npt.NDArray[np.floating]
 
 
 class ProjectionInput(BaseModel):
@@ -21,54 +25,65 @@ class ProjectionInput(BaseModel):
     size : int
         Pixels along each side.
     crop : str
-        ``centre_square`` before resizing, ``short_side``: that side to ``short_side`` pixels, then the middle square,
-        or ``none``: stretched.
+        ``centre_square`` before resizing; ``short_side``: that side to ``short_side`` pixels, then the middle square;
+        ``pad_square``: black around it, then stretched; ``long_side``: that side to ``size``, black at right and bottom; or
+        ``none``: stretched.
     resize : str
-        Name of the resizer.
+        Name of the resizer. Those of Pillow work on 256 whole levels.
     levels : str
         ``stored_range``: the smallest and largest value the pixels could have (Bits Stored) become ``low`` and ``high``;
         ``own_range``: the image's own smallest and largest do, in 256 whole steps.
     low, high : float
+    mean, deviation : tuple of float
+        Subtracted from, and divided into, what lies between ``low`` and ``high``: one for all channels, or one each.
     channels : int
-        The image is repeated so often.
-    offsets, spreads : tuple of float
-        Subtracted from each channel in turn, last, and what is left divided by; empty: nothing is.
+        The image is repeated so often; a photograph has its three colours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(ge=16, le=4096)
-    crop: Literal["centre_square", "short_side", "none"]
+    crop: Literal["centre_square", "short_side", "pad_square", "long_side", "none"]
     short_side: int = Field(default=0, ge=0, le=4096)
     resize: str
     levels: Literal["stored_range", "own_range"] = "stored_range"
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 1.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
     channels: int = Field(default=1, ge=1, le=3)
-    offsets: tuple[float, ...] = ()
-    spreads: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> ProjectionInput:
         if self.crop == "short_side" and self.short_side < self.size:
             raise ValueError("short_side: must be at least size")
-        for name, numbers in (("offsets", self.offsets), ("spreads", self.spreads)):
-            if numbers and len(numbers) != self.channels:
-                raise ValueError(f"{name}: one for each channel")
-        if self.spreads and min(self.spreads) <= 0:
-            raise ValueError("spreads: above zero")
+        if len(self.mean) != len(self.deviation) or len(self.mean) not in (0, 1, self.channels):
+            raise ValueError("mean and deviation: none, one, or one for each channel")
+        if any(each <= 0 for each in self.deviation):
+            raise ValueError("deviation: must be above zero")
         return self
 
     @field_validator("resize")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in RESIZERS:
-            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(RESIZERS))}")
+        known = {*RESIZERS, *WHOLE_LEVELS}
+        if name not in known:
+            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(known))}")
         return name
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the network's image lies in the original: row and column of its corner, and rows and columns it covers."""
+
+    top: float
+    left: float
+    rows: float
+    columns: float
+
+
 def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.float32]:
-    """Image (1, channels, size, size) of a projection.
+    """Image (1, channels, size, size) of a projection or a photograph.
 
     Parameters
     ----------
@@ -82,40 +97,100 @@ def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.flo
     """
     if volume.array_zyx.shape[0] != 1 or "maximum_value" not in volume.facts:
         raise InferenceFailed("a projection is one image whose range of values is known")
-    image = volume.array_zyx[0].astype(np.float64)
+    image = (volume.array_zyx if volume.colour is None else volume.colour).astype(np.float64)
     shown = _grey(image) if recipe.levels == "own_range" else image / float(volume.facts["maximum_value"])
+    return fitted(shown, recipe)
+
+
+def fitted(shown: Planes, recipe: ProjectionInput) -> npt.NDArray[np.float32]:
+    """The network's image (1, channels, size, size) of planes (1 or 3, rows, columns) between 0 and 1."""
     if recipe.crop == "centre_square":
         shown = _centre_square(shown)
-    scaled = (recipe.low + shown * (recipe.high - recipe.low)).astype(np.float32)
-    resized = _resized(scaled, recipe)
-    repeated = np.repeat(resized[np.newaxis, np.newaxis], recipe.channels, axis=1)
-    if recipe.offsets:
-        repeated = repeated - np.array(recipe.offsets, np.float32)[:, None, None]
-    return repeated / np.array(recipe.spreads, np.float32)[:, None, None] if recipe.spreads else repeated
+    elif recipe.crop == "pad_square":
+        shown = _padded_square(shown, recipe.size)
+    if recipe.resize in WHOLE_LEVELS:
+        levels = _resized(np.floor(shown * 255.0).astype(np.float32), recipe)
+        made = recipe.low + levels / np.float32(255.0) * (recipe.high - recipe.low)
+    else:
+        scaled = (recipe.low + shown * (recipe.high - recipe.low)).astype(np.float32)
+        made = _resized(scaled, recipe)
+    if made.shape[0] != recipe.channels:
+        made = np.repeat(made[:1], recipe.channels, axis=0)
+    if recipe.mean:
+        mean, deviation = (np.array(each, np.float32)[:, None, None] for each in (recipe.mean, recipe.deviation))
+        made = (made - mean) / deviation
+    return made[np.newaxis].astype(np.float32)
 
 
-def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def placement(shape: tuple[int, int], recipe: ProjectionInput) -> Placement:
+    """Where the network's image of an original of ``shape`` (rows, columns) lies; it may reach beyond the original."""
+    rows, columns = shape
+    if recipe.crop == "none":
+        return Placement(0.0, 0.0, rows, columns)
+    if recipe.crop == "centre_square":
+        side = min(shape)
+        return Placement(rows // 2 - side // 2, columns // 2 - side // 2, side, side)
+    if recipe.crop == "pad_square":
+        side = max(*shape, recipe.size)
+        return Placement(-((side - rows) // 2), -((side - columns) // 2), side, side)
+    if recipe.crop == "long_side":
+        return Placement(0.0, 0.0, max(shape), max(shape))
+    high, wide = _short_side_size(shape, recipe)
+    top, left = round((high - recipe.size) / 2.0), round((wide - recipe.size) / 2.0)
+    down, across = rows / high, columns / wide
+    return Placement(top * down, left * across, recipe.size * down, recipe.size * across)
+
+
+def _grey(image: Planes) -> Planes:
     """The image in 256 whole steps of its own range, 0 to 1; ``remap_to_uint8`` of microsoft/hi-ml."""
     low, high = float(image.min()), float(image.max())
     return np.floor((image - low) / max(high - low, 1e-9) * 255.0) / 255.0
 
 
+def _short_side_size(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[int, int]:
+    factor = recipe.short_side / min(shape)
+    rows, columns = (max(int(length * factor), recipe.short_side) for length in shape)
+    return rows, columns
+
+
 def _resized(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDArray[np.float32]:
-    resize = RESIZERS[recipe.resize]
+    resize = WHOLE_LEVELS.get(recipe.resize) or RESIZERS[recipe.resize]
+    shape = (image.shape[-2], image.shape[-1])
+    if recipe.crop == "long_side":
+        return _long_side(image, recipe)
     if recipe.crop != "short_side":
         return resize(image, (recipe.size, recipe.size))
-    factor = recipe.short_side / min(image.shape)
-    rows, columns = (max(int(length * factor), recipe.short_side) for length in image.shape)
+    rows, columns = _short_side_size(shape, recipe)
     whole = resize(image, (rows, columns))
-    if recipe.levels == "own_range":
+    if recipe.levels == "own_range" and recipe.resize not in WHOLE_LEVELS:
         # The original resizes pictures of whole grey levels.
         whole = (np.round(whole * 255.0) / 255.0).astype(np.float32)
     top, left = round((rows - recipe.size) / 2.0), round((columns - recipe.size) / 2.0)
-    return whole[top : top + recipe.size, left : left + recipe.size]
+    return whole[:, top : top + recipe.size, left : left + recipe.size]
 
 
-def _centre_square(image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _long_side(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDArray[np.float32]:
+    """As FLAIR does it: both sides over the same factor, fractions cut off, zeros at right and bottom."""
+    scale = max(image.shape[-2:]) / recipe.size
+    rows, columns = (max(int(length / scale), 1) for length in image.shape[-2:])
+    resize = WHOLE_LEVELS.get(recipe.resize) or RESIZERS[recipe.resize]
+    padded = np.zeros((image.shape[0], recipe.size, recipe.size), np.float32)
+    padded[:, :rows, :columns] = resize(image, (rows, columns))
+    return padded
+
+
+def _centre_square(image: Planes) -> Planes:
     """The middle square, placed as ``XRayCenterCrop`` of mlmed/torchxrayvision places it."""
-    side = min(image.shape)
-    top, left = (length // 2 - side // 2 for length in image.shape)
-    return image[top : top + side, left : left + side]
+    side = min(image.shape[-2:])
+    top, left = (length // 2 - side // 2 for length in image.shape[-2:])
+    return image[:, top : top + side, left : left + side]
+
+
+def _padded_square(image: Planes, smallest: int) -> Planes:
+    """In the middle of a black square, as RyanWangZf/MedCLIP pastes it: no smaller than the network's image."""
+    rows, columns = image.shape[-2:]
+    side = max(rows, columns, smallest)
+    padded = np.zeros((image.shape[0], side, side), image.dtype)
+    top, left = (side - rows) // 2, (side - columns) // 2
+    padded[:, top : top + rows, left : left + columns] = image
+    return padded

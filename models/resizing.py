@@ -98,6 +98,12 @@ RESIZERS: Mapping[str, Resizer] = {
 """By the name a card uses."""
 
 
+def filter_weights(old: int, new: int, kernel: str) -> npt.NDArray[np.float64]:
+    """(new, old) weights of Pillow's filter ``"cubic"`` or ``"triangle"`` from ``old`` to ``new`` pixels."""
+    function, support = {"cubic": (_cubic, 2.0), "triangle": (_triangle, 1.0)}[kernel]
+    return _weights(old, new, function, support)
+
+
 def _linear(image: Image, axis: int, length: int) -> Image:
     old = image.shape[axis]
     centres = np.maximum((np.arange(length) + 0.5) * (old / length) - 0.5, 0.0)

@@ -394,6 +394,9 @@ class StudyResult:
         Set when NOT_ASSESSED.
     evidence : dict
         Facts for ``why`` and the report (thresholds used, brain median ADC, signal-to-noise …). JSON-serialisable.
+    embedding : numpy.ndarray or None
+        float32, one axis, of length one: what the model makes of the image, for finding similar studies of this site. It
+        goes into no object and is not stored with the result.
     """
 
     outcome: Outcome
@@ -415,6 +418,7 @@ class StudyResult:
     drafts: tuple[Draft, ...] = ()
     refusal: RefusalReason | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+    embedding: npt.NDArray[np.float32] | None = None
 
     @property
     def grid_role(self) -> str | None:

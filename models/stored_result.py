@@ -12,7 +12,7 @@ import json
 import types
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -75,6 +75,8 @@ class StoredResult:
 def dump(stored: StoredResult) -> bytes:
     """Bytes of the file."""
     arrays: list[npt.NDArray[Any]] = []
+    # The embedding is of the site's index of similar studies, which forgets by its own rules.
+    stored = replace(stored, result=replace(stored.result, embedding=None))
     content = {"format": FORMAT, "stored": _plain(stored, arrays)}
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

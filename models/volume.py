@@ -26,18 +26,23 @@ class Volume:
     facts : dict
         What the loader knows and a model may need: ``b_value`` (s/mm²), ``field_strength_t``, ``manufacturer``,
         ``modality``, ``body_part``, ``patient_age_years``. Missing keys mean unknown.
+    colour : numpy.ndarray or None
+        Of a photograph: uint8 (3, rows, columns), red, green, blue. ``array_zyx`` then is its luminance, one slice.
     """
 
     array_zyx: npt.NDArray[np.float32]
     affine_lps: npt.NDArray[np.float64]
     unit: str = "1"
     facts: dict[str, Any] = field(default_factory=dict)
+    colour: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.array_zyx.ndim != 3:
             raise ValueError(f"a volume has three axes, not {self.array_zyx.ndim}")
         if self.affine_lps.shape != (4, 4):
             raise ValueError(f"an affine is 4x4, not {self.affine_lps.shape}")
+        if self.colour is not None and self.colour.shape != (3, *self.array_zyx.shape[1:]):
+            raise ValueError("colours have three planes of the size of the image")
 
     @property
     def spacing_mm_zyx(self) -> tuple[float, float, float]:

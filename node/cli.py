@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": ("backfill", "Fetch studies of a time, or earlier studies of what is here, at the archive's pace."),
     "discrepancies": ("discrepancies", "List results that came after the report was signed."),
     "why": ("why", "Tell the story of a study, from first byte to commitment."),
+    "similar": ("similar", "Studies of this hospital that a model finds alike: list, forget."),
     "retry": ("retry", "Run a failed or dead job again."),
     "cancel": ("cancel", "Cancel a queued or running job."),
     "replay": ("replay", "Send deliveries again, with the same bytes."),

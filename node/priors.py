@@ -23,7 +23,8 @@ from node.patients import PatientIdentity, contradiction
 from node.settings import Settings
 
 _MOMENT = ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime")
-_MOMENTS = [*_MOMENT, "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"]
+MOMENTS = (*_MOMENT, "SeriesDate", "SeriesTime", "StudyDate", "StudyTime")
+"""Attributes that tell when a study was acquired."""
 _ASSESSED = frozenset({Outcome.FOUND.value, Outcome.NOTHING_FOUND.value})
 
 
@@ -41,7 +42,8 @@ def find(connection: Connection, job: LeasedJob, settings: Settings) -> Prior | 
     patient_ids = {each.patient_id.strip() for each in current} - {""}
     if len(patient_ids) != 1:
         return None
-    run = _latest_before(connection, job, patient_ids.pop(), _acquired(job, settings))
+    moment = acquired(settings.data_dir / "spool" / job.specification["files"][0])
+    run = _latest_before(connection, job, patient_ids.pop(), moment)
     if run is None:
         return None
     if doubtful(current | identities(connection, run.study_uid)) or _is_held(connection, run.study_uid):
@@ -90,7 +92,7 @@ def _is_held(connection: Connection, study_uid: str) -> bool:
     return connection.execute(held).scalar_one_or_none() is not None
 
 
-def _latest_before(connection: Connection, job: LeasedJob, patient_id: str, acquired: str) -> Row[Any] | None:
+def _latest_before(connection: Connection, job: LeasedJob, patient_id: str, moment: str) -> Row[Any] | None:
     """The latest result, by acquisition, before this study's."""
     others = select(instances.c.study_uid).where(
         instances.c.patient_id == patient_id, instances.c.active == true(), ~instances.c.ours
@@ -112,7 +114,7 @@ def _latest_before(connection: Connection, job: LeasedJob, patient_id: str, acqu
     fitting = [
         row
         for row in latest_of_study.values()
-        if (row.result or {}).get("outcome") in _ASSESSED and len(_moment_of(row)) > 0 and _moment_of(row) < acquired
+        if (row.result or {}).get("outcome") in _ASSESSED and len(_moment_of(row)) > 0 and _moment_of(row) < moment
     ]
     return max(fitting, key=lambda row: (_moment_of(row), row.id), default=None)
 
@@ -121,11 +123,10 @@ def _moment_of(row: Row[Any]) -> str:
     return str((row.result or {}).get("acquired") or "")
 
 
-def _acquired(job: LeasedJob, settings: Settings) -> str:
+def acquired(path: Path) -> str:
     """Acquisition date and time of a study, from one of its images; empty where that says nothing."""
-    path = settings.data_dir / "spool" / job.specification["files"][0]
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_MOMENTS), force=True)
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(MOMENTS), force=True)
         return latest([header]).date_time
     except (OSError, InvalidDicomError, AttributeError, ValueError, EOFError, NotImplementedError):
         return ""

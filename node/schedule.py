@@ -26,6 +26,7 @@ from node.archive import (
     patient_changes,
     pauses,
     signed_reports,
+    similar,
     workitems,
 )
 from node.archive.engine import Store, open_store
@@ -244,6 +245,7 @@ class Scheduler:
         with self._store.write() as connection:
             for forget in (history.forget, evidence.forget, orders.forget, archive_studies.forget, workitems.forget):
                 forget(connection, before)
+            similar.forget_expired(connection, time.time())
             kept_since = time.time() - self._settings.hl7.keep_days * 86400.0
             for forget in (hl7_messages.forget, patient_changes.forget, signed_reports.forget):
                 forget(connection, kept_since)

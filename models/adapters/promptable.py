@@ -20,24 +20,30 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from models.candidates import Candidate
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
 from models.intensity import Intensity, as_grey_levels, to_unit_range
-from models.measurement import measured_regions, volume_quantity
+from models.pillow import WHOLE_LEVELS
+from models.prompted_result import prompted_result
 from models.prompts import BoxPrompt, box_of
 from models.resizing import RESIZERS, bilinear
-from models.results import Outcome, Segmentation, StudyResult
+from models.results import StudyResult
+from models.roi_prompting import RoiPrompting
 from models.volume import Volume
-from models.workspace import Workspace
 
 if TYPE_CHECKING:
     from models.registry import Model
 
-_BOX_INPUTS = ("image_embeddings", "boxes")
+_BOXES = "boxes"
+_CORNER_INPUTS = ("image_embeddings", "point_coords", "point_labels")
+_CORNER_EXTRAS = frozenset({"mask_input", "has_mask_input", "orig_im_size"})
+_CORNERS = (2.0, 3.0)
+"""Labels of a box's first and second corner among points (segment_anything/modeling/prompt_encoder.py)."""
 _POINT_INPUTS = frozenset({"input_points", "point_coords"})
+Embedding = dict[str, npt.NDArray[np.float32]]
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 _IMAGENET_SPREAD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 _MOST_TARGETS = 254
+_RESIZERS = {**RESIZERS, **WHOLE_LEVELS}
 
 
 class _Table(BaseModel):
@@ -60,8 +66,8 @@ class ImageOptions(_Table):
     @field_validator("resize")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in RESIZERS:
-            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(RESIZERS))}")
+        if name not in _RESIZERS:
+            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(_RESIZERS))}")
         return name
 
 
@@ -73,23 +79,28 @@ class FollowOptions(_Table):
 
 
 class PromptableOptions(_Table):
-    """The card's ``options``."""
+    """The card's ``options``.
 
+    ``decoder``: ``boxes`` takes all boxes of a slice as such; ``corner_points`` takes one box at a time as two points with
+    the labels 2 and 3, as exports by Meta's script, samexporter and MedficientSAM do.
+    """
+
+    decoder: Literal["boxes", "corner_points"] = "boxes"
     image: ImageOptions
     margin_voxels: float = Field(default=0.0, ge=0, le=100)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     follow: FollowOptions = FollowOptions()
 
 
-def build(model: Model) -> PromptableAdapter:
-    """Adapter of ``model``.
+def build(model: Model) -> PromptableAdapter | RoiPrompting:
+    """Adapter of ``model``: slice by slice with boxes, or a cube with clicks where the card's ``options`` say so.
 
     Raises
     ------
     CardInvalid
         ``options`` do not describe a promptable model, or the decoder does not take boxes.
     """
-    return PromptableAdapter(model)
+    return RoiPrompting(model) if model.card.options.get("prompts") == "clicks" else PromptableAdapter(model)
 
 
 class PromptableAdapter:
@@ -107,13 +118,18 @@ class PromptableAdapter:
         if missing:
             raise CardInvalid(f"{card.id}: graphs: a promptable model needs {' and '.join(sorted(missing))}")
         inputs = card.graphs["decoder"].inputs
-        if _POINT_INPUTS & set(inputs):
+        corners = self.options.decoder == "corner_points"
+        if corners and set(_CORNER_INPUTS) <= set(inputs) and set(inputs) <= {*_CORNER_INPUTS, *_CORNER_EXTRAS}:
+            pass
+        elif _POINT_INPUTS & set(inputs):
             raise CardInvalid(
                 f"{card.id}: graphs.decoder takes points only; this model was trained on boxes. Export its decoder with "
                 "`ainode models import`"
             )
-        if inputs != _BOX_INPUTS:
-            raise CardInvalid(f"{card.id}: graphs.decoder must take {' and '.join(_BOX_INPUTS)}")
+        elif corners or inputs != (*card.graphs["encoder"].outputs, _BOXES):
+            raise CardInvalid(
+                f"{card.id}: graphs.decoder must take what the encoder gives and {_BOXES}, or options.decoder name what it takes"
+            )
         if len(card.labels) != 1:
             raise CardInvalid(f"{card.id}: labels: a promptable model has one, for whatever a box points at")
 
@@ -154,7 +170,7 @@ class PromptableAdapter:
         self._model.thresholds(parameters)
         probability, owner = self.probabilities(volume, prompts)
         labels = np.where(probability > self.options.threshold, owner, 0)
-        return self._result(role, volume, labels, probability, parameters)
+        return prompted_result(self._model, volume, labels, probability, self.options.threshold, parameters)
 
     def probabilities(
         self, volume: Volume, prompts: Sequence[BoxPrompt]
@@ -207,7 +223,7 @@ class PromptableAdapter:
         """The network's image (1, 3, size, size) of one slice of grey levels."""
         image = self.options.image
         rows, columns = self._fitted(grey_yx.shape)
-        resized = RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
+        resized = _RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
         colours = np.repeat(resized[np.newaxis].astype(np.float32), 3, axis=0)
         if image.scale == "unit_range":
             colours = to_unit_range(colours)
@@ -225,23 +241,20 @@ class PromptableAdapter:
         factor = image.size / max(shape)
         return int(shape[0] * factor + 0.5), int(shape[1] * factor + 0.5)
 
-    def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Image embedding of one slice."""
+    def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> Embedding:
+        """What the image graph makes of one slice, by output."""
         session = self._model.session("encoder")
-        return session.run({session.inputs[0]: self.image_of(grey_yx)})[session.outputs[0]]
+        return session.run({session.inputs[0]: self.image_of(grey_yx)})
 
     def masks(
-        self, embedding: npt.NDArray[np.float32], boxes: Sequence[BoxPrompt], shape: tuple[int, int]
+        self, embedding: Embedding, boxes: Sequence[BoxPrompt], shape: tuple[int, int]
     ) -> npt.NDArray[np.float32]:
         """Probabilities (n, rows, columns) on the slice's own grid, one plane for each box."""
         rows, columns = shape
         high, wide = self._fitted(shape)
         scale = np.array([wide / columns, high / rows, wide / columns, high / rows], np.float32)
         corners = np.array([[b.left, b.top, b.right, b.bottom] for b in boxes], np.float32) * scale
-        session = self._model.session("decoder")
-        logits = session.run(dict(zip(_BOX_INPUTS, (embedding, corners[:, np.newaxis]), strict=True)))[
-            session.outputs[0]
-        ]
+        logits = self._logits(embedding, corners)
         if logits.ndim != 4 or logits.shape[:2] != (len(boxes), 1):
             raise InferenceFailed(f"{self._model.card.id}: masks of shape {logits.shape} for {len(boxes)} boxes")
         likely = 1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))
@@ -250,39 +263,34 @@ class PromptableAdapter:
         used = likely[:, : max(round(high * side), 1), : max(round(wide * side), 1)]
         return bilinear(used, shape)
 
-    def _result(
-        self,
-        role: str,
-        volume: Volume,
-        labels: npt.NDArray[np.integer],
-        probability: npt.NDArray[np.float32],
-        parameters: Mapping[str, str],
-    ) -> StudyResult:
-        card = self._model.card
-        workspace = Workspace(grid=volume, arrays={}, values={}, run_graph=lambda name: None)
-        sizes = {int(n): int(np.count_nonzero(labels == n)) for n in np.unique(labels[labels > 0])}
-        order = sorted(sizes, key=lambda n: (-sizes[n], n))
-        renumbered = np.zeros(labels.shape, np.uint8)
-        for number, target in enumerate(order, start=1):
-            where = labels == target
-            renumbered[where] = number
-            whole = tuple(slice(0, n) for n in labels.shape)
-            workspace.candidates.append(Candidate((whole[0], whole[1], whole[2]), where, sizes[target]))
-        workspace.arrays["labels"] = renumbered
-        regions = measured_regions(workspace, card.labels)
-        total = float(sum(region.volume_ml for region in regions))
-        return StudyResult(
-            outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
-            title=card.title,
-            finding=card.finding,
-            site=card.site,
-            model=self._model.reference(parameters),
-            segmentation=Segmentation(role, renumbered, regions, probability) if regions else None,
-            total_ml=total,
-            totals=(volume_quantity(total),),
-            limitations=card.limitations,
-            evidence={"targets": len(order), "threshold": self.options.threshold},
-        )
+    def _logits(self, embedding: Embedding, corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Mask logits (n, 1, h, w) of boxes (n, 4) in pixels of the network's image."""
+        session = self._model.session("decoder")
+        if self.options.decoder == "boxes":
+            return session.run({**embedding, _BOXES: corners[:, np.newaxis]})[session.outputs[0]]
+        masks = "masks" if "masks" in session.outputs else session.outputs[0]
+        found = []
+        for corner in corners:
+            feeds = _corner_feeds(next(iter(embedding.values())), corner, self.options.image.size)
+            made = session.run({name: feeds[name] for name in session.inputs}, [masks])[masks]
+            # Of several masks the first is the single one that box-trained models were trained with.
+            found.append(made[:, :1] if made.ndim == 4 else made)
+        return np.concatenate(found)
+
+
+def _corner_feeds(
+    embedding: npt.NDArray[np.float32], corner: npt.NDArray[np.float32], size: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What a decoder of corner points may ask for: one box, no earlier mask, the network's image as the original."""
+    low = 4 * embedding.shape[-1]
+    return {
+        "image_embeddings": embedding,
+        "point_coords": corner.reshape(1, 2, 2),
+        "point_labels": np.array([_CORNERS], np.float32),
+        "mask_input": np.zeros((1, 1, low, low), np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+        "orig_im_size": np.array([size, size], np.float32),
+    }
 
 
 def _by_slice(prompts: Sequence[BoxPrompt]) -> dict[int, list[BoxPrompt]]:
@@ -298,7 +306,7 @@ class _Run:
     def __init__(self, adapter: PromptableAdapter, volume: Volume) -> None:
         self._adapter = adapter
         self._grey = as_grey_levels(volume.array_zyx, adapter.options.image.intensity)
-        self._embedded: dict[int, npt.NDArray[np.float32]] = {}
+        self._embedded: dict[int, Embedding] = {}
         self.probability = np.zeros(self._grey.shape, np.float32)
         self.owner = np.zeros(self._grey.shape, np.uint8)
 

@@ -11,7 +11,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class BertShape:
-    """Sizes of a BERT, as its ``config.json`` states them."""
+    """Sizes of a BERT, as its ``config.json`` states them.
+
+    Attributes
+    ----------
+    first_position : int
+        Position of the first token: RoBERTa's and its descendants' is the number of the padding token and one.
+    global_projections : bool
+        Whether each layer has a second set of projections, as Longformer's; they are loaded and not used.
+    """
 
     vocabulary: int = 30522
     width: int = 768
@@ -21,6 +29,8 @@ class BertShape:
     positions: int = 512
     types: int = 2
     epsilon: float = 1e-12
+    first_position: int = 0
+    global_projections: bool = False
 
 
 class _Embeddings(nn.Module):
@@ -30,9 +40,10 @@ class _Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(shape.positions, shape.width)
         self.token_type_embeddings = nn.Embedding(shape.types, shape.width)
         self.LayerNorm = nn.LayerNorm(shape.width, eps=shape.epsilon)
+        self._first = shape.first_position
 
     def forward(self, ids: Tensor) -> Tensor:
-        places = torch.arange(ids.shape[1], device=ids.device)
+        places = torch.arange(ids.shape[1], device=ids.device) + self._first
         first_type = self.token_type_embeddings.weight[0]
         return self.LayerNorm(self.word_embeddings(ids) + self.position_embeddings(places) + first_type)
 
@@ -42,6 +53,9 @@ class _SelfAttention(nn.Module):
         super().__init__()
         self.heads = shape.heads
         self.query, self.key, self.value = (nn.Linear(shape.width, shape.width) for _ in range(3))
+        if shape.global_projections:
+            for name in ("query_global", "key_global", "value_global"):
+                setattr(self, name, nn.Linear(shape.width, shape.width))
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         q, k, v = (

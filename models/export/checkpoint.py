@@ -56,7 +56,8 @@ class Layout:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file, by key.
 
-    A wrapper (``model``, ``state_dict``, ``network_weights``) and the prefix ``module.`` that training leaves are taken off.
+    A wrapper (``model``, ``state_dict``, ``network_weights``, ``model_state_dict``) and the prefix ``module.`` that
+    training leaves are taken off.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         content = _read(path)
     except (OSError, EOFError) as error:
         raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
-    for wrapper in ("model", "state_dict", "network_weights"):
+    for wrapper in ("model", "state_dict", "network_weights", "model_state_dict"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}

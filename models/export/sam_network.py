@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BoxDecoder", "ImageEncoder", "Sam", "SamShape"]
+__all__ = ["BoxDecoder", "BoxPrompted", "ImageEncoder", "Sam", "SamShape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +308,10 @@ class TwoWayTransformer(nn.Module):
 class Head(nn.Module):
     """Three linear layers with ReLU between them."""
 
-    def __init__(self, width: int, output: int) -> None:
+    def __init__(self, width: int, output: int, hidden: int = 0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, output)])
+        inner = hidden or width
+        self.layers = nn.ModuleList([nn.Linear(width, inner), nn.Linear(inner, inner), nn.Linear(inner, output)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -360,10 +362,17 @@ class Sam(nn.Module):
         self.mask_decoder = MaskDecoder(shape)
 
 
+class BoxPrompted(Protocol):
+    """A model with SAM's prompt encoder and mask decoder, whatever its image encoder is."""
+
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
+
+
 class BoxDecoder(nn.Module):
     """Embeddings (1, c, g, g) and boxes (n, 1, 4) to mask logits (n, 1, 4 g, 4 g) and predicted overlaps (n, 1)."""
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: BoxPrompted) -> None:
         super().__init__()
         self.prompt_encoder, self.mask_decoder = sam.prompt_encoder, sam.mask_decoder
         with torch.no_grad():

@@ -80,15 +80,29 @@ def tokenizer(folder: Path) -> Tokenizer:
     return made._tokenizer
 
 
-def batch(sentences: Sequence[str], by: Tokenizer) -> tuple[Tensor, Tensor]:
-    """Ids and mask (sentences, tokens) of sentences, padded to the longest."""
-    encoded = [by.encode(sentence) for sentence in sentences]
-    length = max(len(each.ids) for each in encoded)
+def batch(
+    sentences: Sequence[str], by: Tokenizer, *, longest: int | None = None, padded_to: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Ids and mask (sentences, tokens) of sentences, padded with id 0 to the longest of them.
+
+    Parameters
+    ----------
+    longest : int, optional
+        Tokens kept of a sentence; the last of them is its own last, as the original tokenizers cut.
+    padded_to : int
+        Tokens to pad to at least.
+    """
+    encoded = [_cut(by.encode(sentence).ids, longest) for sentence in sentences]
+    length = max(padded_to, *(len(each) for each in encoded))
     ids, mask = (torch.zeros(len(encoded), length, dtype=torch.int64) for _ in range(2))
     for row, each in enumerate(encoded):
-        ids[row, : len(each.ids)] = torch.tensor(each.ids)
-        mask[row, : len(each.ids)] = 1
+        ids[row, : len(each)] = torch.tensor(each)
+        mask[row, : len(each)] = 1
     return ids, mask
+
+
+def _cut(ids: list[int], longest: int | None) -> list[int]:
+    return ids if longest is None or len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
 
 
 def _json(path: Path) -> dict[str, Any]:

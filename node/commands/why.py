@@ -23,16 +23,19 @@ def why(
     as_json: Annotated[bool, typer.Option("--json", help="The events themselves.")] = False,
 ) -> None:
     """Tell the story of a study, from first byte to commitment."""
+    from node import similar
     from node.archive.story import story
     from node.errors import NotStored
     from node.why import tell
 
-    with opened(ctx.obj.settings()) as store, store.read() as connection:
+    settings = ctx.obj.settings()
+    with opened(settings) as store, store.read() as connection:
         if as_json:
             facts = [asdict(fact) for fact in story(connection, reference)]
             typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
             return
         text = tell(connection, reference)
+        alike = similar.told(similar.listed(connection, settings, reference)) if settings.similar.enabled else ""
     if not text:
         raise NotStored("nothing is known under this accession number, UID or job number")
-    typer.echo(text)
+    typer.echo(f"{text}\n{alike}" if alike else text)

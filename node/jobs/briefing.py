@@ -7,7 +7,7 @@ from typing import Any
 
 from dicom_sr.identity import NodeIdentity
 from models.errors import StoredResultDamaged
-from node import priors
+from node import earlier_images, priors
 from node.archive import approvals
 from node.archive.engine import Store
 from node.archive.placing import as_spool_error
@@ -96,6 +96,7 @@ class Briefing:
             return {
                 "predecessor": versions.predecessor(connection, job, self._identity),
                 "prior": priors.find(connection, job, self._settings),
+                "earlier": earlier_images.find(connection, job, self._settings),
             }
 
     def _told_before(self, connection: Any, job: LeasedJob) -> dict[str, Any]:

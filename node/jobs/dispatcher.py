@@ -25,7 +25,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.identity import NodeIdentity
 from models.errors import NodeError, Transient
 from models.results import AFTER_SIGNING
-from node import doorbell, log, planning
+from node import doorbell, log, planning, similar
 from node.archive import ledger, signed_reports
 from node.archive.engine import Store, open_store
 from node.archive.tables import jobs
@@ -292,6 +292,8 @@ class Dispatcher:
                 log.say(_LOG, 20, "the report was signed during the run; it runs again to say so", job=job.id)
                 return
             queue.finish(connection, now, job.id, self._owner, result=result)
+            if not job.shadow and (digest := bundle.summary.get("model_digest")):
+                similar.keep(connection, self._settings, job.study_uid, digest, bundle.embedding)
             if refusal := bundle.summary.get("refusal"):
                 ledger.record(
                     connection,

@@ -127,7 +127,12 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
         stored=stored,
         checks={each.profile: each.verdict for each in sets},
+        embedding=_embedding(assessment.result),
     )
+
+
+def _embedding(result: StudyResult) -> list[float]:
+    return [] if result.embedding is None else [float(each) for each in result.embedding]
 
 
 def failure_of(error: NodeError) -> Failure:
@@ -278,6 +283,9 @@ def _key(
 ) -> str:
     """Work key of promise 3. A reason for not running is content, so another reason gets other UIDs."""
     parameters = work_parameters(spec)
+    if assessment.earlier is not None:
+        # What was looked at beside the study's own images decides about the result, too.
+        parameters["earlier"] = " ".join([assessment.earlier.study_uid, *assessment.earlier.digests])
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
     return work_key(

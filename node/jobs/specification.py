@@ -98,6 +98,22 @@ class Request(_Message):
     follow: bool = True
 
 
+class EarlierImages(_Message):
+    """Images of an earlier study of the same patient, for a model that looks at both.
+
+    Attributes
+    ----------
+    files : list of Path
+    digests : list of str
+        Of their data sets, sorted: what is looked at decides about the result.
+    """
+
+    study_uid: str
+    study_date: str
+    files: list[Path]
+    digests: list[str]
+
+
 class Retraction(_Message):
     """Objects that were replaced, and the result they belonged to."""
 
@@ -131,6 +147,8 @@ class JobSpec(_Message):
         The result this run takes the place of.
     prior : Prior or None
         What the result is compared with.
+    earlier : EarlierImages or None
+        What a model that takes an earlier image may look at.
     anonymisation_key : str
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     approved : dict or None
@@ -165,6 +183,7 @@ class JobSpec(_Message):
     request: Request | None = None
     predecessor: Predecessor | None = None
     prior: Prior | None = None
+    earlier: EarlierImages | None = None
     anonymisation_key: str = Field(default="", repr=False)
     procedures: list[RequestedProcedure] = Field(default_factory=list)
     limitations: list[str] = Field(default_factory=list)
@@ -202,6 +221,8 @@ class ResultBundle(_Message):
         The typed result, in ``output_dir``; None where there is none worth keeping.
     checks : dict
         Profile → verdict of the check before sending: how many objects and parts, and what was wrong.
+    embedding : list of float
+        What the model made of the image, for the index of similar studies; empty where it gives none.
     failure : Failure or None
         The run failed (it was not refused: a refusal is an outcome, with a status object).
     """
@@ -214,4 +235,5 @@ class ResultBundle(_Message):
     timings: dict[str, float] = Field(default_factory=dict)
     stored: StoredFile | None = None
     checks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    embedding: list[float] = Field(default_factory=list, repr=False)
     failure: Failure | None = None

@@ -20,6 +20,7 @@ from node.settings.notify import ChannelSection, NotificationsSection, NotifySec
 from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
+from node.settings.similar import SimilarSection
 from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.settings.workitems import WorkitemsSection
@@ -50,6 +51,7 @@ class Settings(Section):
     hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
+    similar: SimilarSection = Field(default_factory=SimilarSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     web: WebSection = Field(default_factory=WebSection)
     dicomweb: DicomWebSection = Field(default_factory=DicomWebSection)

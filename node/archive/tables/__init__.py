@@ -13,6 +13,7 @@ from node.archive.tables.received import associations, instances, priors, retrie
 from node.archive.tables.record import ledger, ledger_head
 from node.archive.tables.ris import hl7_messages, patient_changes, signed_reports
 from node.archive.tables.schema import REVISION, metadata
+from node.archive.tables.similar import similar_embeddings
 from node.archive.tables.telling import alerts, notifications
 from node.archive.tables.watching import canary_runs, ledger_readers
 from node.archive.tables.work import assessments, jobs, model_approvals, objects, pauses
@@ -47,6 +48,7 @@ __all__ = [
     "retrievals",
     "rhythms",
     "signed_reports",
+    "similar_embeddings",
     "studies",
     "workitems",
 ]

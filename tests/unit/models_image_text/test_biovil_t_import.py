@@ -47,7 +47,11 @@ def randomised(module: torch.nn.Module, seed: int) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of the released layout."""
-    folder = tmp_path_factory.mktemp("BiomedVLP-BioViL-T")
+    return write_released(tmp_path_factory.mktemp("BiomedVLP-BioViL-T"))
+
+
+def write_released(folder: Path) -> Path:
+    """Write a small folder of the released layout."""
     image = randomised(BioVilTImage(blocks=(1, 1, 1, 1), first=4, classes=10, width=32, joint=16), 1)
     torch.save(image.state_dict(), folder / IMAGE_FILE)
     text = randomised(CxrBert(TEXT, 16), 2).state_dict()

@@ -217,3 +217,23 @@ def test_the_report_is_json(converted: tuple[Sam, Path], tmp_path: Path) -> None
     assert main(["medsam", str(converted[1] / "absent.pth"), str(tmp_path)]) == 1
     assert main(["medsam", str(converted[1] / "small.pth"), str(tmp_path)]) == 0
     assert json.loads((tmp_path / "import.json").read_text())["model"] == "medsam"
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_the_public_points_only_export_is_refused_with_the_reason(tmp_path: Path, as_folder: bool) -> None:
+    """``onnx/prompt_encoder_mask_decoder.onnx`` as Xenova/medsam-vit-base has it, by its inputs."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = tmp_path / "medsam-vit-base" / "onnx"
+    folder.mkdir(parents=True)
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("input_points", "input_labels", "image_embeddings", "image_positional_embeddings")
+    ]
+    output = helper.make_tensor_value_info("pred_masks", TensorProto.FLOAT, None)
+    node = helper.make_node("Identity", ["image_embeddings"], ["pred_masks"])
+    path = folder / "prompt_encoder_mask_decoder.onnx"
+    onnx.save(helper.make_model(helper.make_graph([node], "decoder", inputs, [output])), path)
+    with pytest.raises(CheckpointMismatch, match="takes points only; MedSAM was trained on boxes"):
+        convert(tmp_path / "medsam-vit-base" if as_folder else path, tmp_path)
