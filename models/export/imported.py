@@ -82,7 +82,8 @@ def complete_card(
             f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
             f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
         )
-    for name, file in (files or {}).items():
+    weights = {f"{name}_data": each.data.name for name, each in graphs.items() if each.data is not None}
+    for name, file in {**weights, **(files or {})}.items():
         text += f'\n[files.{name}]\nfile = "{file}"\nsha256 = "{file_digest(folder / file)}"\n'
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     return Card.load(folder)
