@@ -20,6 +20,8 @@ class GeneralEnglish(English):
         "not_validated": "This model has not been clinically validated here.",
         "prompted": "The regions are what somebody or something pointed at; nothing else was looked for.",
         "scores_are_no_diagnosis": "Scores are not probabilities of disease.",
+        "language_model": "Language models state what is not there and miss what is; every sentence has to be checked.",
+        "boxes_without_probability": "Boxes come from a language model without a probability.",
     }
 
     def found(self, facts: ReportFacts) -> str:

@@ -42,6 +42,8 @@ class GeneralJapanese(Japanese):
         "not_validated": "本モデルは当施設で臨床的に検証されていない。",
         "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
         "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",
+        "language_model": "言語モデルは存在しない所見を記載し、存在する所見を見落とすことがある。各文の確認が必要である。",
+        "boxes_without_probability": "枠は言語モデルによるもので、確率を伴わない。",
     }
 
     def found(self, facts: ReportFacts) -> str:

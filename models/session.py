@@ -150,7 +150,6 @@ class Session:
                     raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
         return result
 
-
     def step(
         self,
         feeds: Mapping[str, npt.NDArray[Any]],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.export.rotary import RotaryScaling, inverse_frequencies, turned
+from models.export.rotary import UNSCALED, RotaryScaling, inverse_frequencies, turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DecoderShape:
     sliding: tuple[bool, ...] = ()
     local_theta: float = 10000.0
     query_scale: float | None = None
-    scaling: RotaryScaling = RotaryScaling()
+    scaling: RotaryScaling = UNSCALED
     sections: tuple[int, ...] = ()
 
     @property
@@ -170,7 +170,7 @@ class LanguageModel(nn.Module):
         """Cosine and sine (batch, 1, tokens, head size) of the turns at ``position_ids``."""
         shape = self.shape
         theta = shape.local_theta if local else shape.theta
-        scaling = RotaryScaling() if local else shape.scaling
+        scaling = UNSCALED if local else shape.scaling
         frequencies = inverse_frequencies(shape.head_size, theta, scaling)
         turns = position_ids.unsqueeze(-1).to(torch.float32) * frequencies
         if shape.sections:

@@ -87,9 +87,7 @@ def export_writer(writer: Any, keys: int, folder: Path) -> Exported:
     return export_graph(WriterStep(writer, shape.layers), recipe, folder / "decoder.onnx")
 
 
-def _arguments(
-    shape: Any, batch: int, past: int, seq: int, images: int, keys: int, seed: int
-) -> tuple[Tensor, ...]:
+def _arguments(shape: Any, batch: int, past: int, seq: int, images: int, keys: int, seed: int) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     head = shape.width // shape.heads
     ids = torch.randint(0, shape.vocabulary, (batch, seq), generator=generator)

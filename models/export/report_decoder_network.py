@@ -165,9 +165,7 @@ class _GptBlock(nn.Module):
         return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def forward(self, x: Tensor, past: Pair, cross: Pair, bias: Tensor) -> tuple[Tensor, Pair]:
-        query, key, value = (
-            split_heads(part, self.heads) for part in self.attn["c_attn"](self.ln_1(x)).chunk(3, -1)
-        )
+        query, key, value = (split_heads(part, self.heads) for part in self.attn["c_attn"](self.ln_1(x)).chunk(3, -1))
         pair = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         x = x + self.attn["c_proj"](attend(query, *pair, bias))
         query = split_heads(self.crossattention["q_attn"](self.ln_cross_attn(x)), self.heads)

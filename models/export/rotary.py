@@ -28,6 +28,9 @@ class RotaryScaling:
     original: int = 8192
 
 
+UNSCALED = RotaryScaling()
+
+
 def inverse_frequencies(size: int, theta: float, scaling: RotaryScaling) -> Tensor:
     """Radians a token for each pair of channels, shape (size / 2,), float32."""
     frequencies = 1.0 / (theta ** (torch.arange(0, size, 2, dtype=torch.int64).float() / size))

@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from models.export.imported import Imported
 
 SYSTEMS: dict[str, str] = {
+    "bimedix2": "models.export.bimedix2",
     "biovil-t": "models.export.biovil_t",
+    "fleming-vl": "models.export.fleming_vl",
+    "lingshu": "models.export.lingshu",
+    "llava-med": "models.export.llava_med",
+    "med-r1": "models.export.med_r1",
+    "medgemma": "models.export.medgemma",
     "medsam": "models.export.medsam",
     "torchxrayvision": "models.export.torchxrayvision",
+    "vision-encoder-decoder": "models.export.vision_encoder_decoder",
 }
 """System → module with ``convert(checkpoint, folder)``."""
 

@@ -58,14 +58,10 @@ def _dense(inward: int, outward: int) -> nn.ModuleDict:
 class _Layer(nn.Module):
     def __init__(self, shape: VitShape) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict(
-            {"attention": _SelfAttention(shape), "output": _dense(shape.width, shape.width)}
-        )
+        self.attention = nn.ModuleDict({"attention": _SelfAttention(shape), "output": _dense(shape.width, shape.width)})
         self.intermediate = _dense(shape.width, shape.hidden)
         self.output = _dense(shape.hidden, shape.width)
-        self.layernorm_before, self.layernorm_after = (
-            nn.LayerNorm(shape.width, eps=shape.epsilon) for _ in range(2)
-        )
+        self.layernorm_before, self.layernorm_after = (nn.LayerNorm(shape.width, eps=shape.epsilon) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention["output"]["dense"](self.attention["attention"](self.layernorm_before(x)))
