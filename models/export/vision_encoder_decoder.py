@@ -22,7 +22,7 @@ from models.export.vit_network import VisionTransformer, VitShape
 
 SYSTEM = "vision-encoder-decoder"
 Writer = BertWriter | GptWriter
-_STALE = ("position_ids", "attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias")
+_STALE = ("position_ids", ".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
 """Buffers of old files; they say nothing."""
 
 

@@ -82,7 +82,8 @@ def llava(folder: Path, *, llama: bool) -> Reference:
             ("language_model.lm_head.", "lm_head."),
             ("multi_modal_projector.linear_1.", "model.mm_projector.0."),
             ("multi_modal_projector.linear_2.", "model.mm_projector.2."),
-            ("vision_tower.", "model.vision_tower.vision_tower."),
+            ("vision_tower.vision_model.", "model.vision_tower.vision_tower.vision_model."),
+            ("vision_tower.", "model.vision_tower.vision_tower.vision_model."),
         ):
             if key.startswith(theirs):
                 return {published + key.removeprefix(theirs): value}
@@ -123,7 +124,7 @@ def gemma(folder: Path) -> Reference:
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         ),
-        vision_config=transformers.SiglipVisionConfig(**vision),
+        vision_config=transformers.SiglipVisionConfig(**vision, vision_use_head=False),
         mm_tokens_per_image=4,
         image_token_index=IMAGE_TOKEN,
     )
@@ -141,7 +142,13 @@ def gemma(folder: Path) -> Reference:
         },
         "vision_config": vision,
     }
-    return Reference(model, write_folder(model, folder, published, lambda key, value: {key: value}))
+
+    def rename(key: str, value: Any) -> dict[str, Any]:
+        # Version 4 of transformers, with which it was published, kept the tower one level deeper.
+        inner = key.removeprefix("vision_tower.").removeprefix("vision_model.")
+        return {f"vision_tower.vision_model.{inner}" if key.startswith("vision_tower.") else key: value}
+
+    return Reference(model, write_folder(model, folder, published, rename))
 
 
 def qwen(folder: Path, *, gated: bool) -> Reference:
@@ -196,7 +203,7 @@ def intern(folder: Path) -> Reference:
         "patch_size": 14,
     }
     config = transformers.InternVLConfig(
-        vision_config={**vision, "image_size": [56, 56], "patch_size": [14, 14]},
+        vision_config={**vision, "image_size": [56, 56], "patch_size": [14, 14], "attention_bias": True},
         text_config=transformers.Qwen2Config(**TEXT, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
         image_token_id=IMAGE_TOKEN,
         tie_word_embeddings=False,
