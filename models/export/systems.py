@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.export.imported import Imported
 
 SYSTEMS: dict[str, str] = {
+    "ag-kd": "models.export.ag_kd",
     "bimedix2": "models.export.bimedix2",
     "biovil-t": "models.export.biovil_t",
     "fleming-vl": "models.export.fleming_vl",

@@ -75,7 +75,9 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return Converted(case, reference, Model(folder, threads=1), report)
 
 
-def prompt_of(converted: Converted, image: tuple[int, ...], words: int, seed: int) -> tuple[dict[str, Any], DecoderOnly]:
+def prompt_of(
+    converted: Converted, image: tuple[int, ...], words: int, seed: int
+) -> tuple[dict[str, Any], DecoderOnly]:
     """The same prompt for transformers and for the loop."""
     generator = torch.Generator().manual_seed(seed)
     flat = len(image) == 2
