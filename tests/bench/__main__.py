@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import (
+    generation,
     inference,
     latency,
     memory,
@@ -50,6 +51,7 @@ MEASUREMENTS = {
     "latency.last_image_to_committed": whole_node.last_image_to_committed,
     "model.infarct": inference.infarct,
     "model.medsam": promptable.medsam,
+    "model.generation": generation.tokens,
 }
 
 

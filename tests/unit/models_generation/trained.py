@@ -50,7 +50,9 @@ def report_generator(folder: Path) -> Path:
     model = transformers.VisionEncoderDecoderModel(config=config)
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    said = [(side, [1, LANGUAGES[language], *map(WORDS.index, words), 2]) for (side, language), words in SENTENCES.items()]
+    said = [
+        (side, [1, LANGUAGES[language], *map(WORDS.index, words), 2]) for (side, language), words in SENTENCES.items()
+    ]
     longest = max(len(ids) for _, ids in said)
     ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for _, tokens in said])
     for _ in range(400):
