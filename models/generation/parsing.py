@@ -11,6 +11,7 @@ _BOX = re.compile(
     r"\[\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*\]"
 )
 _LOCATED = re.compile(r"([^<]*)((?:<loc_\d+>){4,})")
+_SPECIAL = re.compile(r"</?s>|<pad>")
 _LOCATION = re.compile(r"<loc_(\d+)>")
 
 
@@ -45,7 +46,7 @@ def boxes_of(text: str, scale: float) -> list[LabelledBox]:
 def located_of(text: str, bins: int = 1000) -> list[LabelledBox]:
     """Boxes written as four location tokens each behind their label: Florence-2's, the middle of each of ``bins`` bins."""
     boxes = []
-    for label, places in _LOCATED.findall(text):
+    for label, places in _LOCATED.findall(_SPECIAL.sub("", text)):
         values = [(int(v) + 0.5) / bins for v in _LOCATION.findall(places)]
         for start in range(0, len(values) - 3, 4):
             box = _box(_words(label), values[start : start + 4])
@@ -55,7 +56,7 @@ def located_of(text: str, bins: int = 1000) -> list[LabelledBox]:
 
 
 def _words(label: str) -> str:
-    return re.sub(r"\s+", " ", label.replace(">", " ")).strip(" .,;:")
+    return re.sub(r"\s+", " ", label).strip(" .,;:")
 
 
 def _box(label: str, values: list[float]) -> LabelledBox | None:
