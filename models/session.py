@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from models.errors import GraphMismatch, InferenceFailed, OutOfMemory, OutputNotFinite
 
-Held = onnxruntime.OrtValue
-"""A tensor that stays where it was computed."""
+Held: TypeAlias = Any
+"""A tensor that stays where it was computed (``onnxruntime.OrtValue``, of which there are no types)."""
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _FATAL_ONLY = 4

@@ -34,7 +34,8 @@ def export(size: str, folder: str) -> dict[str, float]:
     for module in (encoder, writer):
         for name, value in module.named_parameters():
             if value.ndim > 1:
-                torch.nn.init.normal_(value, 0, 0.06)
+                # Large embeddings make the tokens vary, as those of a trained model do.
+                torch.nn.init.normal_(value, 0, 1.0 if "position_embeddings" in name else 0.06)
             elif name.endswith("LayerNorm.weight"):
                 torch.nn.init.ones_(value)
     state = {**encoder.state_dict(), **{f"decoder.{key}": value for key, value in writer.state_dict().items()}}
