@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.errors import CheckpointMismatch
@@ -31,7 +32,8 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     """
     released = ReleasedFolder(checkpoint)
     tensors = released.tensors()
-    vision, language = networks(released.config)
+    with torch.device("meta"):
+        vision, language = networks(released.config)
     load_intern(vision, language, tensors)
     size = vision.vision_model.shape.size
     tables = {

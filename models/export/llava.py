@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.errors import CheckpointMismatch
@@ -45,7 +46,8 @@ def convert_llava(
         for key, value in released.tensors().items()
         if not key.endswith(("position_ids", "rotary_emb.inv_freq"))
     }
-    vision, language = networks(released.config, {key: tuple(value.shape) for key, value in tensors.items()})
+    with torch.device("meta"):
+        vision, language = networks(released.config, {key: tuple(value.shape) for key, value in tensors.items()})
     load_llava(vision, language, tensors)
     size = vision.vision_model.shape.size
     background = [int(255 * each) for each in MEAN]

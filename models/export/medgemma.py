@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.export.decoder_network import LanguageModel
@@ -33,7 +34,8 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     """
     released = ReleasedFolder(checkpoint)
     tensors = {key: value for key, value in released.tensors().items() if not key.endswith("position_ids")}
-    vision, language = networks(released.config)
+    with torch.device("meta"):
+        vision, language = networks(released.config)
     load_gemma(vision, language, tensors)
     size = vision.vision_model.shape.size
     tables = {

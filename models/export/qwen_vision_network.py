@@ -109,7 +109,8 @@ class QwenVision(nn.Module):
 
     def for_grid(self, grid: tuple[int, int]) -> QwenVision:
         """The same weights for another number of rows and columns."""
-        other = QwenVision(self.shape, grid)
+        with torch.device("meta"):
+            other = QwenVision(self.shape, grid)
         other.load_state_dict(self.state_dict(), assign=True)
         return other.eval()
 

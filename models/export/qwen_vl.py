@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.errors import CheckpointMismatch
@@ -40,7 +41,8 @@ def convert_qwen(
     """
     released = ReleasedFolder(checkpoint)
     tensors = released.tensors()
-    vision, language = networks(released.config)
+    with torch.device("meta"):
+        vision, language = networks(released.config)
     load_qwen(vision, language, tensors)
     shape = vision.shape
     values = 3 * shape.temporal * shape.patch**2

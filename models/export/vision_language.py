@@ -45,7 +45,7 @@ def load(
     text: str,
     head: str,
 ) -> None:
-    """Load a released checkpoint exactly.
+    """Load a released checkpoint exactly; the networks, made on ``meta``, then hold its tensors themselves.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def load(
         for key, value in tensors.items()
         if key.startswith(theirs)
     }
-    load_exactly(vision, image)
+    load_exactly(vision, image, assign=True)
     taken = {key: value for key, value in tensors.items() if not key.startswith(tuple(vision_keys))}
     words = {key: value for key, value in part(taken, text).items() if text + key != head}
     words["lm_head.weight"] = tensors.get(head, words.get("embed_tokens.weight", torch.empty(0)))
-    load_exactly(language, words)
+    load_exactly(language, words, assign=True)
     vision.eval()
     language.eval()
 
