@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.export.attention import attend, split_heads
+from models.export.inner import inner
 from models.export.report_decoder_network import Pair, WriterShape, causal_bias
 
 _OFFSET = 2
@@ -84,7 +85,7 @@ class Bart(nn.Module):
 
     def encode(self, inputs_embeds: Tensor) -> Tensor:
         """States of a prompt."""
-        encoder = self.model["encoder"]
+        encoder = inner(self.model, "encoder")
         x = encoder.placed(inputs_embeds, torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device))
         for layer in encoder.layers:
             x = layer.self_attn_layer_norm(x + layer.self_attn(x, layer.self_attn.pair(x)))
@@ -93,14 +94,14 @@ class Bart(nn.Module):
 
     def cross_pairs(self, states: Tensor) -> Iterator[Pair]:
         """Keys and values of the prompt for each decoder layer."""
-        for layer in self.model["decoder"].layers:
+        for layer in inner(self.model, "decoder").layers:
             yield layer.encoder_attn.pair(states)
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, past: list[Pair], cross: list[Pair]
     ) -> tuple[Tensor, list[Pair]]:
         """Logits (batch, 1, vocabulary) after the last token, and the grown cache."""
-        decoder = self.model["decoder"]
+        decoder = inner(self.model, "decoder")
         x = decoder.placed(self.embed(input_ids), position_ids)
         bias = causal_bias(position_ids, past[0][0].shape[2] + input_ids.shape[1])
         present = []

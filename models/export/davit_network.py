@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.export.inner import inner
+
 
 @dataclass(frozen=True, slots=True)
 class DavitShape:
@@ -112,14 +114,14 @@ class _Half(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[2:]
-        x = x + self.conv1["fn"]["dw"](x)
+        x = x + inner(self.conv1, "fn", "dw")(x)
         tokens = x.flatten(2).transpose(1, 2)
         attention = getattr(self, self._name)
         tokens = tokens + attention["fn"](attention["norm"](tokens), rows, columns)
         x = tokens.transpose(1, 2).unflatten(2, (rows, columns))
-        x = x + self.conv2["fn"]["dw"](x)
+        x = x + inner(self.conv2, "fn", "dw")(x)
         tokens = x.flatten(2).transpose(1, 2)
-        net = self.ffn["fn"]["net"]
+        net = inner(self.ffn, "fn", "net")
         tokens = tokens + net["fc2"](F.gelu(net["fc1"](self.ffn["norm"](tokens))))
         return tokens.transpose(1, 2).unflatten(2, (rows, columns))
 
@@ -147,7 +149,7 @@ class _Tower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for embed, blocks in zip(self.convs, self.blocks, strict=True):
             x = embed(x)
-            for block in blocks:
+            for block in inner(blocks):
                 x = block["channel_block"](block["spatial_block"](x))
         return x
 
@@ -172,8 +174,8 @@ class FlorenceVision(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         x = self.vision_tower(pixel_values)
         rows, columns = x.shape[2:]
-        row = self.image_pos_embed["row_embeddings"].weight[:rows]
-        column = self.image_pos_embed["column_embeddings"].weight[:columns]
+        row = inner(self.image_pos_embed, "row_embeddings").weight[:rows]
+        column = inner(self.image_pos_embed, "column_embeddings").weight[:columns]
         places = torch.cat([column[None].expand(rows, -1, -1), row[:, None].expand(-1, columns, -1)], -1).flatten(0, 1)
         tokens = x.flatten(2).transpose(1, 2) + places + self.visual_temporal_embed.pos_idx_to_embed[0]
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)

@@ -129,6 +129,11 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each added to what came in."""
 
+    input_layernorm: nn.Module
+    post_attention_layernorm: nn.Module
+    pre_feedforward_layernorm: nn.Module
+    post_feedforward_layernorm: nn.Module
+
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
         self._gemma = shape.gemma

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.export.attention import attend
+from models.export.inner import inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,6 @@ class InternVision(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embeddings(pixels)
-        for layer in self.encoder["layers"]:
+        for layer in inner(self.encoder, "layers"):
             x = layer(x)
         return x[:, 1:]

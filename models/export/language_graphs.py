@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,20 @@ NEVER = float(torch.finfo(torch.float32).min)
 class CachedDecoder(Protocol):
     """Sizes a decoder must tell to be exported."""
 
-    vocabulary: int
-    width: int
-    layers: int
-    kv_heads: int
-    head_size: int
-    sections: tuple[int, ...]
-
     @property
-    def windowed(self) -> bool:
-        """Whether it takes a second mask."""
-        ...
+    def vocabulary(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_size(self) -> int: ...
+    @property
+    def sections(self) -> tuple[int, ...]: ...
+    @property
+    def windowed(self) -> bool: ...
 
 
 class Embedder(nn.Module):
@@ -40,7 +43,7 @@ class Embedder(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, input_ids: Tensor) -> Tensor:
         return self.model.embed(input_ids)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.errors import CheckpointMismatch
 from models.export.decoder_network import LanguageModel
-from models.export.imported import Imported
+from models.export.imported import Imported, Tables
 from models.export.language_config import decoder_shape
 from models.export.patch_encoder_network import PatchEncoder, PatchEncoderShape
 from models.export.projector_network import LlavaVision
@@ -51,7 +51,7 @@ def convert_llava(
     load_llava(vision, language, tensors)
     size = vision.vision_model.shape.size
     background = [int(255 * each) for each in MEAN]
-    tables = {
+    tables: Tables = {
         "options.image": {"levels": "own_range", "mean": list(MEAN), "std": list(STD)},
         "options.image.steps": [
             {"step": "pad_square", "colour": background},

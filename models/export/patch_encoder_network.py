@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.export.attention import attend, split_heads
+from models.export.inner import inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class _Attention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(shape.width, shape.width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = (split_heads(part(x), self._heads) for part in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(attend(*parts))
+        query, key, value = (split_heads(part(x), self._heads) for part in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(attend(query, key, value))
 
 
 class _Layer(nn.Module):
@@ -103,6 +104,6 @@ class PatchEncoder(nn.Module):
         x = self.embeddings(pixels)
         if self.shape.clip:
             x = self.pre_layrnorm(x)
-        for layer in list(self.encoder["layers"])[: self.shape.layers_run]:
+        for layer in list(inner(self.encoder, "layers"))[: self.shape.layers_run]:
             x = layer(x)
         return x[:, 1:] if self.shape.clip else self.post_layernorm(x)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.export.attention import attend, split_heads
+from models.export.inner import inner
 
 NEVER = float(torch.finfo(torch.float32).min)
 
@@ -104,19 +105,19 @@ class BertWriter(nn.Module):
 
     def cross_pairs(self, image: Tensor) -> Iterator[Pair]:
         """Keys and values of the image for each layer."""
-        for layer in self.bert["encoder"]["layer"]:
+        for layer in inner(self.bert, "encoder", "layer"):
             yield layer.crossattention.pair(image)
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, past: list[Pair], cross: list[Pair]
     ) -> tuple[Tensor, list[Pair]]:
         """Logits (batch, 1, vocabulary) after the last token, and the grown cache."""
-        embeddings = self.bert["embeddings"]
+        embeddings = inner(self.bert, "embeddings")
         x = embeddings["word_embeddings"](input_ids) + embeddings["token_type_embeddings"].weight[0]
         x = embeddings["LayerNorm"](x + embeddings["position_embeddings"](position_ids))
         bias = causal_bias(position_ids, past[0][0].shape[2] + input_ids.shape[1])
         present = []
-        for layer, before, image in zip(self.bert["encoder"]["layer"], past, cross, strict=True):
+        for layer, before, image in zip(inner(self.bert, "encoder", "layer"), past, cross, strict=True):
             x, pair = layer(x, before, image, bias)
             present.append(pair)
         return self.cls["predictions"](x[:, -1:]), present
@@ -192,7 +193,7 @@ class GptWriter(nn.Module):
 
     def cross_pairs(self, image: Tensor) -> Iterator[Pair]:
         """Keys and values of the image for each layer."""
-        for block in self.transformer["h"]:
+        for block in inner(self.transformer, "h"):
             yield block.cross_pair(image)
 
     def forward(
@@ -202,7 +203,7 @@ class GptWriter(nn.Module):
         x = self.transformer["wte"](input_ids) + self.transformer["wpe"](position_ids)
         bias = causal_bias(position_ids, past[0][0].shape[2] + input_ids.shape[1])
         present = []
-        for block, before, image in zip(self.transformer["h"], past, cross, strict=True):
+        for block, before, image in zip(inner(self.transformer, "h"), past, cross, strict=True):
             x, pair = block(x, before, image, bias)
             present.append(pair)
         return self.lm_head(self.transformer["ln_f"](x[:, -1:])), present

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.export.attention import attend, split_heads
+from models.export.inner import inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class _SelfAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(shape.width, shape.width) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return attend(*(split_heads(part(x), self.heads) for part in (self.query, self.key, self.value)))
+        query, key, value = (split_heads(part(x), self.heads) for part in (self.query, self.key, self.value))
+        return attend(query, key, value)
 
 
 def _dense(inward: int, outward: int) -> nn.ModuleDict:
@@ -64,7 +66,7 @@ class _Layer(nn.Module):
         self.layernorm_before, self.layernorm_after = (nn.LayerNorm(shape.width, eps=shape.epsilon) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention["output"]["dense"](self.attention["attention"](self.layernorm_before(x)))
+        x = x + inner(self.attention, "output", "dense")(self.attention["attention"](self.layernorm_before(x)))
         return x + self.output["dense"](F.gelu(self.intermediate["dense"](self.layernorm_after(x))))
 
 
@@ -82,6 +84,6 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embeddings(pixels)
-        for layer in self.encoder["layer"]:
+        for layer in inner(self.encoder, "layer"):
             x = layer(x)
         return self.layernorm(x)

@@ -183,7 +183,8 @@ def _resized(colours: Grey, placement: Placement, size: tuple[int, int], how: st
 def _normal(colours: Grey, recipe: PictureRecipe) -> npt.NDArray[np.float32]:
     """(rows, columns, 3) in 256 levels to (3, rows, columns) by mean and deviation."""
     scaled = colours.astype(np.float32) / np.float32(255)
-    return ((scaled - np.float32(recipe.mean)) / np.float32(recipe.std)).transpose(2, 0, 1)
+    mean, std = (np.asarray(each, dtype=np.float32) for each in (recipe.mean, recipe.std))
+    return ((scaled - mean) / std).astype(np.float32).transpose(2, 0, 1)
 
 
 def _tiles(colours: Grey, placement: Placement, recipe: PictureRecipe) -> Picture:
