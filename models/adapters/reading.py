@@ -17,7 +17,14 @@ from tokenizers import Tokenizer
 
 from models.errors import CardInvalid, InferenceFailed
 from models.generation import parsing
-from models.generation.constraints import Constraint, ForcedFirst, ForcedLast, NoRepeatedNgram, RepetitionPenalty
+from models.generation.constraints import (
+    ClosedAnswers,
+    Constraint,
+    ForcedFirst,
+    ForcedLast,
+    NoRepeatedNgram,
+    RepetitionPenalty,
+)
 from models.generation.limits import Limits, Written
 from models.generation.pictures import Picture, PictureRecipe, picture_of
 from models.generation.prompting import PromptForm, embedded_prompt, plain_words, prompt_pieces, token_number
@@ -39,7 +46,14 @@ class _Table(BaseModel):
 class Decoding(_Table):
     """How text comes out and where it ends.
 
-    ``start_tokens`` are the decoder's first, for models with an encoder; ``language_tokens`` stand after them by language.
+    Attributes
+    ----------
+    start_tokens : tuple of int
+        The decoder's first, for models with an encoder.
+    language_tokens : dict
+        Stand after them, by language.
+    answers : tuple of str
+        Nothing but one of these comes out, whole; empty: anything does.
     """
 
     strategy: Strategy = Strategy()
@@ -53,14 +67,18 @@ class Decoding(_Table):
     no_repeat_ngram: int = Field(default=0, ge=0)
     forced_first: int | None = None
     forced_last: int | None = None
+    answers: tuple[str, ...] = ()
 
-    def constraints(self) -> list[Constraint]:
+    def constraints(self, tokenizer: Tokenizer) -> list[Constraint]:
         """In the order transformers applies them."""
         made: list[Constraint] = []
         if self.repetition_penalty != 1.0:
             made.append(RepetitionPenalty(self.repetition_penalty))
         if self.no_repeat_ngram:
             made.append(NoRepeatedNgram(self.no_repeat_ngram))
+        if self.answers:
+            tokens = [tokenizer.encode(answer, add_special_tokens=False).ids for answer in self.answers]
+            made.append(ClosedAnswers(tokens, self.stop_tokens[0]))
         if self.forced_first is not None:
             made.append(ForcedFirst(self.forced_first))
         if self.forced_last is not None:
@@ -98,10 +116,12 @@ class ReadingOptions(_Table):
         ``image_encoder``: pixels into the encoder. ``prompt_encoder``: image and prompt into it (Florence-2).
         ``decoder``: image and prompt into a decoder (LLaVA, Gemma 3, Qwen2-VL, InternVL).
     parser : str
-        ``text``; ``answer``: what stands in ``<answer>`` tags; ``located``: location tokens behind labels; ``boxes``:
-        ``[left, top, right, bottom]``.
+        ``text``; ``answer``: what stands in ``<answer>`` tags; ``choice``: one letter of ``choices``; ``located``: location
+        tokens behind labels; ``boxes``: ``[left, top, right, bottom]``.
     box_scale : float
         Units of a written box that make a side; 0: pixels of the picture.
+    choices : dict
+        Capital letter → what it stands for.
     targets : tuple of Target
         What a grounding model looks for, each with a run of its own.
     notes : dict
@@ -115,7 +135,8 @@ class ReadingOptions(_Table):
     prompt: PromptForm | None = None
     decoding: Decoding
     cache: Cache
-    parser: Literal["text", "answer", "located", "boxes"] = "text"
+    parser: Literal["text", "answer", "choice", "located", "boxes"] = "text"
+    choices: dict[str, str] = {}
     box_scale: float = Field(default=0.0, ge=0)
     targets: tuple[Target, ...] = ()
     notes: dict[str, tuple[str, ...]] = {}
@@ -128,6 +149,10 @@ class ReadingOptions(_Table):
             raise ValueError("decoding.start_tokens: a decoder behind an encoder begins with something")
         if (self.parser in ("located", "boxes")) != bool(self.targets):
             raise ValueError("targets: a model that points says at what, and no other does")
+        if (self.parser == "choice") != bool(self.choices) or any(
+            not (len(letter) == 1 and letter.isupper()) for letter in self.choices
+        ):
+            raise ValueError("choices: a model that chooses has capital letters to choose from, and no other does")
         return self
 
 
@@ -197,7 +222,9 @@ class ReadingAdapter:
             stop_strings=decoding.stop_strings,
             decode=lambda tokens: self._text(tokens),
         )
-        return write(self._reader(picture, question, language), decoding.strategy, limits, decoding.constraints())
+        return write(
+            self._reader(picture, question, language), decoding.strategy, limits, decoding.constraints(self._tokenizer)
+        )
 
     def _reader(self, picture: Picture, question: str, language: str) -> TokenModel:
         options, model = self.options, self._model
@@ -252,6 +279,14 @@ class ReadingAdapter:
             if found is None and not written.cut:
                 raise InferenceFailed(f"{self._model.card.id}: the text holds no answer")
             text = found or text
+        if self.options.parser == "choice":
+            # A text that was cut off has not chosen yet, whatever letters it names.
+            letter = None if written.cut else parsing.choice_of(text, "".join(self.options.choices))
+            if letter is None:
+                raise InferenceFailed(
+                    f"{self._model.card.id}: the text chooses none of {', '.join(self.options.choices)}"
+                )
+            text = f"{letter}: {self.options.choices[letter]}"
         text = text.strip()
         if not text:
             raise InferenceFailed(f"{self._model.card.id}: nothing was written")

@@ -84,6 +84,16 @@ def test_known_sentences_come_out_as_a_draft(tmp_path: Path, generator: Path, si
     assert "計測に基づく記載ではない" in text_of(objects["text-ja"])
 
 
+def test_a_destination_without_text_documents_is_told_why(tmp_path: Path, generator: Path) -> None:
+    image = write_radiograph(tmp_path / "in" / "a.dcm", np.full((64, 64), 300, np.uint16))
+    config = config_of(tmp_path, generator)
+    config.write_text(config.read_text().replace('text_documents = "shown_as_draft"\n', ""))
+    arguments = ["--config", str(config), "process", str(image), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--model", "vision-encoder-decoder", "--profile", "default"]) == 1
+    (status,) = [dcmread(path) for path in (tmp_path / "out").glob("status.dcm")]
+    assert "text_documents" in text_of(status)
+
+
 @pytest.fixture(scope="module")
 def pointing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Site folder with the grounding model, its card asking for the square."""

@@ -118,6 +118,23 @@ def test_the_draft_says_that_nothing_was_measured(pair: tuple[Reference, Path]) 
     assert any("この言語の文章を作成していない" in note for note in japanese.notes)
 
 
+def test_a_closed_set_of_answers_is_kept_to(pair: tuple[Reference, Path], tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(pair[1], tmp_path / "copy"))
+    card = copied / "model.toml"
+    text = card.read_text(encoding="utf-8")
+    text = text.replace("[options.decoding]\n", '[options.decoding]\nanswers = ["abc", "bad", "c"]\n')
+    card.write_text(text, encoding="utf-8")
+    (own,) = Model(copied, threads=1).run({"image": radiograph(3)}, {}).drafts
+    assert own.findings in ("abc", "bad", "c")
+    chosen = text.replace('parser = "text"', 'parser = "choice"\nchoices = { A = "air", B = "water" }')
+    card.write_text(chosen.replace('["abc", "bad", "c"]', '["a", "b"]'), encoding="utf-8")
+    with pytest.raises(InferenceFailed, match="chooses none"):
+        Model(copied, threads=1).run({"image": radiograph(3)}, {})
+    card.write_text(chosen.replace("choices = {", "targets = [] #"), encoding="utf-8")
+    with pytest.raises(CardInvalid, match="choices"):
+        Model(copied).warm()
+
+
 def test_what_does_not_fit_is_refused(pair: tuple[Reference, Path], tmp_path: Path) -> None:
     model = Model(pair[1], threads=1)
     with pytest.raises(InferenceFailed, match="missing"):
