@@ -183,7 +183,9 @@ def _answer_of(result: StudyResult, possible: Iterable[ObjectKind], *, texts: bo
         return "text"
     answer = next(iter(possible), None)
     if answer is None:
-        raise ObjectInvalid("the result says nothing that an object could carry")
+        text_only = "it is text alone, and the profile sends no text documents (text_documents)"
+        why = text_only if result.drafts else "it says nothing"
+        raise ObjectInvalid(f"the result has nothing that an object could carry: {why}")
     return answer
 
 

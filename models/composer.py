@@ -70,6 +70,9 @@ def compose(result: StudyResult, language: str) -> Draft:
         impression = words.nothing_found_impression(facts)
     else:
         findings, impression = _found(facts, words), words.found_impression(facts)
+        if result.marks and not facts.lesions:
+            marked = words.marked(tuple(dict.fromkeys(mark.label for mark in result.marks)))
+            findings, impression = [*findings, marked], impression or marked
     if result.outcome is not Outcome.NOT_ASSESSED:
         findings += _limits(facts, words)
     notes = (words.ai_draft(), *_limitations(result, words), words.model(result.model))

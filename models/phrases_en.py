@@ -148,3 +148,30 @@ class English:
     def generated_by(self, model: ModelReference) -> str:
         """Who wrote the impression."""
         return f"Impression written by: {model.name}, version {model.version}, weights digest (SHA-256) {model.digest[:12]}."
+
+    def marked(self, labels: tuple[str, ...]) -> str:
+        """What boxes and points were drawn around."""
+        return f"Marked on the images: {', '.join(labels)}." if labels else ""
+
+    def model_reading(self) -> str:
+        """Heads text a model wrote from the images."""
+        return "Reading of a language model (AI draft, not reviewed; nothing in it was measured):"
+
+    def reading_impression(self) -> str:
+        """Stands for an impression where only a model has read the images."""
+        return (
+            "The findings hold the unreviewed reading of a language model. Side, number, size and presence in it may be "
+            "wrong; no measurement confirms them."
+        )
+
+    def not_measured(self, problems: tuple[str, ...]) -> str:
+        """What the check found in text behind which there is no measurement."""
+        return f"Check of the model's text, nothing of this was measured: {'; '.join(problems)}."
+
+    def not_in_language(self, written: str) -> str:
+        """That the model writes other languages only."""
+        return f"The model wrote no text in this language (it writes: {written or 'none'})."
+
+    def read_by(self, model: ModelReference) -> str:
+        """Who wrote the findings."""
+        return f"Text written by: {model.name}, version {model.version}, weights digest (SHA-256) {model.digest[:12]}."

@@ -21,6 +21,8 @@ class GeneralEnglish(English):
         "earlier_image_seen": "The model saw this image beside an earlier one of the same patient.",
         "prompted": "The regions are what somebody or something pointed at; nothing else was looked for.",
         "scores_are_no_diagnosis": "Scores are not probabilities of disease.",
+        "language_model": "Language models state what is not there and miss what is; every sentence has to be checked.",
+        "boxes_without_probability": "Boxes come from a language model without a probability.",
     }
 
     def found(self, facts: ReportFacts) -> str:

@@ -43,6 +43,8 @@ class GeneralJapanese(Japanese):
         "earlier_image_seen": "本モデルは同一患者の過去画像と併せて本画像を評価した。",
         "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
         "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",
+        "language_model": "言語モデルは存在しない所見を記載し、存在する所見を見落とすことがある。各文の確認が必要である。",
+        "boxes_without_probability": "枠は言語モデルによるもので、確率を伴わない。",
     }
 
     def found(self, facts: ReportFacts) -> str:

@@ -168,3 +168,30 @@ class Japanese:
         return (
             f"印象の作成：{model.name}、バージョン{model.version}、重みのダイジェスト（SHA-256）{model.digest[:12]}。"
         )
+
+    def marked(self, labels: tuple[str, ...]) -> str:
+        """What boxes and points were drawn around."""
+        return f"画像上の表示：{'、'.join(labels)}。" if labels else ""
+
+    def model_reading(self) -> str:
+        """Heads text a model wrote from the images."""
+        return "言語モデルによる読影文（AIによる下書き・医師未確認。計測に基づく記載ではない）："
+
+    def reading_impression(self) -> str:
+        """Stands for an impression where only a model has read the images."""
+        return (
+            "所見欄は言語モデルによる未確認の読影文である。左右、個数、大きさ、有無は誤っている可能性があり、"
+            "計測による裏付けはない。"
+        )
+
+    def not_measured(self, problems: tuple[str, ...]) -> str:
+        """What the check found in text behind which there is no measurement."""
+        return f"文章の点検結果（いずれも計測されていない）：{'; '.join(problems)}。"
+
+    def not_in_language(self, written: str) -> str:
+        """That the model writes other languages only."""
+        return f"モデルはこの言語の文章を作成していない（対応言語：{written or 'なし'}）。"
+
+    def read_by(self, model: ModelReference) -> str:
+        """Who wrote the findings."""
+        return f"文章の作成：{model.name} バージョン{model.version}、重みのダイジェスト（SHA-256）{model.digest[:12]}。"

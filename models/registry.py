@@ -142,6 +142,8 @@ class Model:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
             graph = self.card.graphs[name]
+            if (weights := f"{name}_data") in self.card.files:
+                self._once(self.card.files[weights])
             session = Session(self._once(graph), providers=self._providers, threads=self._threads)
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),

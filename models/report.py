@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
 from models.errors import ModelError, TextContradictsResult, Transient
+from models.own_text import with_own_text
 from models.results import Draft, Outcome, StudyResult
 from models.volume import Volume
 
@@ -38,7 +39,9 @@ def draft(result: StudyResult, language: str, *, generator: Model | None, inputs
     Draft
         The composer's text. Its impression is the generator's, with ``author`` set, only when that contradicts no
         measurement and leaves out neither volume, number nor side; otherwise a note beginning with ``MOD-007`` says
-        what was wrong. When the generator fails, a note gives the code of its error.
+        what was wrong. When the generator fails, a note gives the code of its error. What the model itself wrote from
+        the images (``result.drafts``) stands in the findings, with what was not measured named beside it
+        (:mod:`models.own_text`).
 
     Raises
     ------
@@ -52,6 +55,8 @@ def draft(result: StudyResult, language: str, *, generator: Model | None, inputs
 
 def _draft(result: StudyResult, language: str, generator: Model | None, inputs: Mapping[str, Volume]) -> Draft:
     composed = compose(result, language)
+    if result.drafts:
+        return with_own_text(composed, result)
     if generator is None or result.outcome is Outcome.NOT_ASSESSED:
         return composed
     words = wording(language, result)

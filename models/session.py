@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from models.errors import GraphMismatch, InferenceFailed, OutOfMemory, OutputNotFinite
 
+Held: TypeAlias = Any
+"""A tensor that stays where it was computed (``onnxruntime.OrtValue``, of which there are no types)."""
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _FATAL_ONLY = 4
@@ -147,6 +149,56 @@ class Session:
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
                     raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
         return result
+
+    def step(
+        self,
+        feeds: Mapping[str, npt.NDArray[Any]],
+        held: Mapping[str, Held],
+        read: Sequence[str],
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Held]]:
+        """Run the graph once and leave what the next step needs where it was computed.
+
+        Parameters
+        ----------
+        feeds : mapping
+            Arrays by input name.
+        held : mapping
+            Values of an earlier step, by input name.
+        read : sequence of str
+            Outputs wanted as arrays; all others are returned held, and never copied.
+
+        Raises
+        ------
+        InferenceFailed, OutOfMemory, OutputNotFinite
+            As :meth:`run`; only what is read is looked at.
+        """
+        device = "cuda" if self.provider == CUDA else "cpu"
+        try:
+            binding = self._session.io_binding()
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            for name, value in held.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in self.outputs:
+                binding.bind_output(name, "cpu" if name in read else device)
+            self._session.run_with_iobinding(binding)
+            values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
+        except MemoryError as error:
+            raise OutOfMemory(f"{self._name} ran out of memory") from error
+        except _RUNTIME_ERRORS as error:
+            if _is_memory(error):
+                raise OutOfMemory(f"{self._name} ran out of memory: {_first_line(error)}") from error
+            raise InferenceFailed(f"{self._name}: {_first_line(error)}") from error
+        arrays = {name: values.pop(name).numpy() for name in read}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
+        return arrays, values
+
+    def hold(self, array: npt.NDArray[Any]) -> Held:
+        """``array`` as a value of :meth:`step`, on the device the graph runs on."""
+        device = "cuda" if self.provider == CUDA else "cpu"
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device)
 
 
 def _is_memory(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 Everything that differs between two encoder–decoder models stands in the card's ``options``: the views of the image, how
 the facts are worded, language tokens, stop token, cache shape, notes. The graphs are named ``encoder`` and ``decoder``,
-the tokenizer is the pinned file ``tokenizer``; their wiring is that of :mod:`models.generation_loop`.
+the tokenizer is the pinned file ``tokenizer``; their wiring is that of :mod:`models.generation.wiring`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
+from models.adapters.reading import ReadingAdapter
 from models.errors import CardInvalid, InferenceFailed
-from models.generation_loop import Arrays, CacheShape, decode_greedily
+from models.generation.limits import Limits
+from models.generation.strategies import Strategy
+from models.generation.strategies import write as write_tokens
+from models.generation.wiring import Arrays, CacheShape, EncoderDecoder
 from models.generation_prompt import prompt_text
 from models.projections import orthogonal_projections
 from models.report_facts import ReportFacts
@@ -75,8 +79,8 @@ class Recipe(_Table):
     notes: dict[str, tuple[str, ...]]
 
 
-def build(model: Model) -> GenerationAdapter:
-    """Return the adapter of ``model``.
+def build(model: Model) -> GenerationAdapter | ReadingAdapter:
+    """Return the adapter of ``model``: one that restates measurements, or (``options.reads``) one that reads images.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def build(model: Model) -> GenerationAdapter:
     DigestMismatch, GraphMismatch
         A file is not the one the card pins.
     """
-    return GenerationAdapter(model)
+    return ReadingAdapter(model) if "reads" in model.card.options else GenerationAdapter(model)
 
 
 class GenerationAdapter:
@@ -127,18 +131,13 @@ class GenerationAdapter:
         if language not in self._start:
             raise InferenceFailed(f"{name} does not write {language}; it writes {', '.join(sorted(self._start))}")
         decoding = self.recipe.decoding
-        tokens, ended = decode_greedily(
-            self._model.session("encoder"),
-            self._model.session("decoder"),
-            {**self._views(result, inputs), **self._prompt(result)},
-            CacheShape(decoding.layers, decoding.heads, decoding.head_size),
-            start_token=self._start[language],
-            stop_token=self._stop,
-            maximum_tokens=decoding.maximum_tokens,
-        )
-        if not ended:
+        features = self._model.session("encoder").run({**self._views(result, inputs), **self._prompt(result)})
+        cache = CacheShape(decoding.layers, decoding.heads, decoding.head_size)
+        writer = EncoderDecoder(self._model.session("decoder"), features, cache, [self._start[language]])
+        written = write_tokens(writer, Strategy(), Limits(decoding.maximum_tokens, (self._stop,)))
+        if written.cut:
             raise InferenceFailed(f"{name}: the text did not end within {decoding.maximum_tokens} tokens")
-        text = self._tokenizer.decode(tokens, skip_special_tokens=False).strip()
+        text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=False).strip()
         notes = self.recipe.notes.get(language, ())
         return Draft(language, "", text, author=self._model.reference({}), notes=notes)
 

@@ -100,13 +100,18 @@ def _read(path: Path) -> Mapping:
     return content
 
 
-def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], *, ignored: frozenset[str] = frozenset()) -> None:
+def load_exactly(
+    module: nn.Module, tensors: Mapping[str, Tensor], *, ignored: frozenset[str] = frozenset(), assign: bool = False
+) -> None:
     """Load ``tensors`` into ``module``; every key must be there, none may be left over, every shape must fit.
 
     Parameters
     ----------
     ignored : frozenset of str
         Keys known to be in released files and of no use.
+    assign : bool
+        Let the module hold these very tensors: for one made on the device ``meta``, so that large weights are in memory
+        once.
 
     Raises
     ------
@@ -126,4 +131,4 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], *, ignored: f
             problems.append(f"{what}: {', '.join(keys[:_SHOWN])}{more}")
     if problems:
         raise CheckpointMismatch(f"the checkpoint has another layout; {'; '.join(problems)}", problems=problems)
-    module.load_state_dict({key: value for key, value in tensors.items() if key not in ignored})
+    module.load_state_dict({key: value for key, value in tensors.items() if key not in ignored}, assign=assign)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -17,6 +19,8 @@ from models.golden import write_golden
 from models.session import CPU, Session
 
 OPSET = 20
+LARGEST_FILE = 1_800_000_000
+"""Bytes of weights from which they are written beside the graph."""
 TOLERANCE = 1e-4
 """Largest difference from torch allowed, relative to the largest output."""
 
@@ -39,6 +43,12 @@ class Exported:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     differences: tuple[float, ...]
+
+    @property
+    def data(self) -> Path | None:
+        """The file of its weights, where they do not fit into the graph's own."""
+        data = data_path(self.path)
+        return data if data.exists() else None
 
     @property
     def golden(self) -> Path:
@@ -70,6 +80,10 @@ class Recipe:
         Input name → {axis: name of the size}.
     multiples : int
         Dynamic sizes are multiples of this.
+    following : frozenset of str
+        Sizes that follow from others (a mask is as long as cache and new tokens together).
+    legacy_first : bool
+        Try the older exporter first: for modules without control flow it writes the same graph in a fraction of the time.
     """
 
     inputs: tuple[str, ...]
@@ -79,6 +93,8 @@ class Recipe:
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     tolerance: float = TOLERANCE
     multiples: int = 1
+    following: frozenset[str] = frozenset()
+    legacy_first: bool = False
 
 
 def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
@@ -93,7 +109,8 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
     if len(recipe.compared) < 2:
         raise ValueError("a graph is compared with torch for at least two sets of inputs")
     reasons = []
-    for exporter in (_by_dynamo, _by_legacy):
+    exporters = (_by_legacy, _by_dynamo) if recipe.legacy_first else (_by_dynamo, _by_legacy)
+    for exporter in exporters:
         name = exporter.__name__.removeprefix("_by_")
         try:
             with warnings.catch_warnings():
@@ -110,8 +127,14 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
             _write_golden(module, recipe, path)
             return Exported(path, name, OPSET, recipe.inputs, recipe.outputs, differences)
         reasons.append(f"{name}: differs from torch by {max(differences):.2e}, allowed are {recipe.tolerance:.0e}")
-    path.unlink(missing_ok=True)
+    for left in (path, data_path(path)):
+        left.unlink(missing_ok=True)
     raise ExportFailed(f"{path.name}: {'; '.join(reasons)}", reasons=reasons)
+
+
+def data_path(graph: Path) -> Path:
+    """Where the weights of a graph lie that is too large for one file; its name stands in the graph."""
+    return graph.with_name(f"{graph.name}.data")
 
 
 def golden_path(graph: Path) -> Path:
@@ -131,14 +154,15 @@ def _answers(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, 
     return made if isinstance(made, tuple) else (made,)
 
 
+def _dim(size: str, recipe: Recipe) -> Any:
+    if size in recipe.following:
+        return torch.export.Dim.AUTO
+    free = torch.export.Dim(size, min=1, max=4096)
+    return recipe.multiples * free if recipe.multiples > 1 else free
+
+
 def _by_dynamo(module: nn.Module, recipe: Recipe, path: Path) -> None:
-    names = {
-        size: recipe.multiples * torch.export.Dim(size, min=1, max=4096)
-        if recipe.multiples > 1
-        else torch.export.Dim(size, min=1, max=4096)
-        for axes in recipe.dynamic.values()
-        for size in axes.values()
-    }
+    names = {size: _dim(size, recipe) for axes in recipe.dynamic.values() for size in axes.values()}
     shapes = tuple(
         {axis: names[size] for axis, size in recipe.dynamic[name].items()} if name in recipe.dynamic else None
         for name in recipe.inputs
@@ -149,15 +173,31 @@ def _by_dynamo(module: nn.Module, recipe: Recipe, path: Path) -> None:
         str(path),
         input_names=list(recipe.inputs),
         output_names=list(recipe.outputs),
-        dynamic_shapes=shapes,
+        dynamic_shapes=_as_called(module, shapes),
         opset_version=OPSET,
         dynamo=True,
-        external_data=False,
+        external_data=_too_large(module),
         verbose=False,
     )
 
 
+def _as_called(module: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``shapes`` with those of the arguments that ``forward`` gathers (``*past``) in a tuple of their own."""
+    taken = list(inspect.signature(module.forward).parameters.values())
+    named = len(taken) - 1
+    if not taken or taken[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return shapes
+    return (*shapes[:named], tuple(shapes[named:]))
+
+
+def _too_large(module: nn.Module) -> bool:
+    """Whether the weights go into a file of their own: one message of the format ends at 2 GiB."""
+    return sum(each.numel() * each.element_size() for each in module.state_dict().values()) > LARGEST_FILE
+
+
 def _by_legacy(module: nn.Module, recipe: Recipe, path: Path) -> None:
+    if _too_large(module):
+        raise ValueError("it writes no weights beside the graph")
     torch.onnx.export(
         module,
         recipe.traced,
@@ -172,7 +212,7 @@ def _by_legacy(module: nn.Module, recipe: Recipe, path: Path) -> None:
 
 def _strip(path: Path) -> None:
     """Remove what names the machine it was written on: traces of source files."""
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from models.card import CARD_FILE, Card, file_digest
 from models.export.card_text import toml_text
 from models.export.graph_export import Exported
 
+Tables = Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]
 CARDS_FOLDER = Path(__file__).resolve().parent / "cards"
 REPORT_FILE = "import.json"
 
@@ -59,6 +60,7 @@ def complete_card(
     replacements: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     content: Mapping[str, Any] | None = None,
+    tables: Tables | None = None,
 ) -> Card:
     """Write ``model.toml`` from the system's template and the graphs' names and digests.
 
@@ -70,6 +72,8 @@ def complete_card(
         Lines of the template that depend on the checkpoint's sizes.
     files : mapping
         Further files in the folder, by the name the card gives them.
+    tables : mapping
+        Tables that depend on the checkpoint's sizes: name → key → number, text or list; or a list of such tables.
 
     Raises
     ------
@@ -86,7 +90,20 @@ def complete_card(
             f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
             f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
         )
-    for name, file in (files or {}).items():
+    text += "".join(_table(name, entries) for name, entries in (tables or {}).items())
+    weights = {f"{name}_data": each.data.name for name, each in graphs.items() if each.data is not None}
+    for name, file in {**weights, **(files or {})}.items():
         text += f'\n[files.{name}]\nfile = "{file}"\nsha256 = "{file_digest(folder / file)}"\n'
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     return Card.load(folder)
+
+
+def _table(name: str, entries: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """A table, or an array of tables, as TOML; numbers, texts and lists are written as in JSON."""
+    if not isinstance(entries, Mapping):
+        return "".join(f"\n[[{name}]]\n{_lines(each)}" for each in entries)
+    return f"\n[{name}]\n{_lines(entries)}"
+
+
+def _lines(entries: Mapping[str, Any]) -> str:
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in entries.items())

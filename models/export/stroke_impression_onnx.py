@@ -14,7 +14,9 @@ from torch import nn
 from torch.export import Dim
 
 from models.export.stroke_impression_network import ImpressionNetwork
-from models.generation_loop import CacheShape, decode_greedily
+from models.generation.limits import Limits
+from models.generation.strategies import Strategy, write
+from models.generation.wiring import CacheShape, EncoderDecoder
 from models.session import Session
 
 OPSET = 20
@@ -111,10 +113,9 @@ def identical_texts(
     for views, fact_ids in samples:
         for start in starts:
             feeds = {"views": views.numpy(), "fact_ids": fact_ids.numpy()}
-            tokens, _ = decode_greedily(
-                encoder, decoder, feeds, cache, start_token=start, stop_token=stop, maximum_tokens=shape.text
-            )
-            same += tokens == network.greedy(views, fact_ids, start, stop)
+            model = EncoderDecoder(decoder, encoder.run(feeds), cache, [start])
+            tokens = write(model, Strategy(), Limits(shape.text, (stop,))).tokens
+            same += list(tokens) == network.greedy(views, fact_ids, start, stop)
     return same, len(samples) * len(starts)
 
 

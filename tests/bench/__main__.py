@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.bench import (
     dicomweb,
+    generation,
     inference,
     latency,
     memory,
@@ -52,6 +53,7 @@ MEASUREMENTS = {
     "latency.last_image_to_committed": whole_node.last_image_to_committed,
     "model.infarct": inference.infarct,
     "model.medsam": promptable.medsam,
+    "model.generation": generation.tokens,
 }
 
 

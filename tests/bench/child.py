@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import medsam_child
+from tests.bench import generation_child, medsam_child
 
 
 def send(port: str, folder: str) -> dict[str, float]:
@@ -69,6 +69,8 @@ PARTS: dict[str, Callable[..., object]] = {
     "segment": segment,
     "export_medsam": medsam_child.export,
     "run_medsam": medsam_child.run,
+    "export_report_generator": generation_child.export,
+    "write_report": generation_child.write,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""Weights that do not fit into one file lie beside the graph, are pinned, and are looked at before they are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import DigestMismatch
+from models.registry import Model
+
+torch = pytest.importorskip("torch", reason="conversion needs torch")
+pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
+
+from models.export import graph_export, llava_med  # noqa: E402
+from tests.unit.models_generation import references  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+def test_weights_beside_the_graph_are_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The decoder alone is above this size; vision is below.
+    checkpoint, folder = tmp_path / "in", tmp_path / "out"
+    reference = references.llava(checkpoint, llama=False)
+    folder.mkdir()
+    weights = sum(v.numel() * 4 for v in reference.model.model.language_model.layers.parameters())
+    monkeypatch.setattr(graph_export, "LARGEST_FILE", weights)
+    report = llava_med.convert(checkpoint, folder).report()
+    assert report["graphs"]["decoder.onnx"]["exporter"] == "dynamo"
+    assert max(report["graphs"]["decoder.onnx"]["relative_differences"]) < 1e-4
+    model = Model(folder, threads=1)
+    data = folder / model.card.files["decoder_data"].file
+    assert data.stat().st_size >= weights
+    model.self_test()
+    content = bytearray(data.read_bytes())
+    content[100] ^= 1
+    data.write_bytes(bytes(content))
+    with pytest.raises(DigestMismatch, match="data"):
+        Model(folder).session("decoder")
