@@ -238,8 +238,24 @@ def test_native_frames_are_little_endian(web: tuple[Node, str], tmp_path: Path, 
     assert node.files()[0].read_bytes()[-8:] == given.read_bytes()[-8:]
     frame = get(f"{url}{path_of(dataset)}/frames/2", "application/octet-stream")
     assert np.array_equal(np.frombuffer(frame.content, "<u2"), stored[256:])
+    bulk = get(f"{url}{path_of(dataset)}/bulkdata/7FE00010", "application/octet-stream")
+    assert np.array_equal(np.frombuffer(bulk.content, "<u2"), stored)
     header = get(f"{url}{path_of(dataset)}/metadata").json()[0]
     assert header["00280010"]["Value"] == [16]
+
+
+def test_many_frames_come_one_by_one(web: tuple[Node, str], tmp_path: Path) -> None:
+    """More than is read at once: 80 MB in five frames, and their bulk data."""
+    node, url = web
+    stored = np.arange(5 * 2048 * 4096, dtype="<u4").astype("<u2")
+    file = instance(
+        tmp_path, 0, study="w", pixels=stored.tobytes(), NumberOfFrames=5, **_image(), Rows=2048, Columns=4096
+    )
+    receive(node, [file])
+    base = f"{url}{path_of(dcmread(file, stop_before_pixels=True))}"
+    frames = parts(get(f"{base}/frames/1,2,3,4,5", 'multipart/related; type="application/octet-stream"'))
+    assert b"".join(content for _, content in frames) == stored.tobytes()
+    assert get(f"{base}/bulkdata/7FE00010", "application/octet-stream").content == stored.tobytes()
 
 
 def test_one_bit_frames_begin_at_a_byte(scene: Scene) -> None:
@@ -365,6 +381,7 @@ def test_damaged_and_missing_files_are_said_to_be_gone(web: tuple[Node, str], tm
     lost.unlink()
     assert get(f"{url}{path_of(headers[0])}/frames/1").status_code == 410
     assert get(f"{url}{path_of(headers[0])}/rendered").status_code == 410
+    assert get(f"{url}{path_of(headers[0])}/bulkdata/7FE00010").status_code == 410
     for resource in ("", "/metadata", "/frames/1", "/rendered", "/bulkdata/7FE00010"):
         assert get(f"{url}{path_of(headers[1])}{resource}").status_code == 410, resource
     study = f"{url}/studies/{uid('d')}"

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 
 from node.web.dicomweb import parts
-from node.web.dicomweb.failures import BAD_REQUEST, NOT_ACCEPTABLE, NOT_FOUND, refuse
+from node.web.dicomweb.failures import BAD_REQUEST, GONE, NOT_ACCEPTABLE, NOT_FOUND, TOO_LARGE, refuse
 from node.web.dicomweb.media_types import FRAME_TYPES, OCTETS, MediaType
 from node.web.dicomweb.pixel_source import BIG_ENDIAN, PixelElement, read_stored, readable
 
 _NATIVE = "1.2.840.10008.1.2.1"
 _NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", _NATIVE, BIG_ENDIAN})
 _MOST_FRAMES = 10_000
+_EAGER_BYTES = 64 << 20
+_MOST_BYTES = 1 << 30
 _LONGEST_PATH = 512
 _PATH = re.compile(r"[0-9A-Fa-f]{8}(?:/\d{1,6}/[0-9A-Fa-f]{8})*")
 
@@ -92,7 +95,7 @@ def bulk_data(path: Path, element: str, wanted: Sequence[MediaType]) -> Response
     header, source = read_stored(path)
     if source is not None and element.upper() == source.tag:
         return _whole_value(source, wanted)
-    return _octets([_value(header, element)], wanted)
+    return _octets(parts.BytesPart(OCTETS, _value(header, element)), wanted)
 
 
 def native(source: PixelElement, number: int) -> bytes:
@@ -113,7 +116,9 @@ def native(source: PixelElement, number: int) -> bytes:
 def _whole_value(source: PixelElement, wanted: Sequence[MediaType]) -> Response:
     if source.length is None:
         return _answer(source, list(range(1, source.frames + 1)), wanted)
-    return _octets([b"".join(source.value())], wanted)
+    if source.path.stat().st_size < source.start + source.length:
+        refuse(GONE, "the stored pixel data cannot be read")
+    return _octets(parts.LazyPart(OCTETS, source.length, source.value), wanted)
 
 
 def _answer(source: PixelElement, chosen: Sequence[int], wanted: Sequence[MediaType]) -> Response:
@@ -124,28 +129,48 @@ def _answer(source: PixelElement, chosen: Sequence[int], wanted: Sequence[MediaT
             continue
         as_stored = each.transfer_syntax in ("*", source.syntax) or (each.inner == stored and not each.transfer_syntax)
         if compressed and as_stored and (each.takes(stored) or each.takes(OCTETS)):
-            return _made(source, [source.frame(number) for number in chosen], stored, source.syntax, each)
+            _check_size(source.path.stat().st_size)
+            kind = f"{stored}; transfer-syntax={source.syntax}"
+            return _given([parts.BytesPart(kind, source.frame(number)) for number in chosen], stored, each)
         is_native = each.transfer_syntax in ("", _NATIVE) or (each.transfer_syntax == "*" and not compressed)
         if each.takes(OCTETS) and (is_native or (not compressed and as_stored)):
-            return _made(source, [native(source, number) for number in chosen], OCTETS, _NATIVE, each)
+            return _given(_native_parts(source, chosen), OCTETS, each)
     refuse(
         NOT_ACCEPTABLE,
         f'ask for multipart/related; type="{OCTETS}" (native) or; transfer-syntax=*: stored as {source.syntax}',
     )
 
 
-def _made(source: PixelElement, contents: Sequence[bytes], kind: str, syntax: str, asked: MediaType) -> Response:
-    if not asked.is_multipart and asked.name != "*/*":
-        return Response(contents[0], media_type=kind)
-    return parts.answer([parts.BytesPart(f"{kind}; transfer-syntax={syntax}", each) for each in contents], kind)
+def _native_parts(source: PixelElement, chosen: Sequence[int]) -> list[parts.Part]:
+    kind = f"{OCTETS}; transfer-syntax={_NATIVE}"
+    size = -(-source.bits_of_frame // 8)
+    if source.syntax in _NATIVE_SYNTAXES and size * len(chosen) > _EAGER_BYTES:
+        return [parts.LazyPart(kind, size, partial(_alone, source, number)) for number in chosen]
+    _check_size(size * len(chosen))
+    return [parts.BytesPart(kind, native(source, number)) for number in chosen]
 
 
-def _octets(contents: Sequence[bytes], wanted: Sequence[MediaType]) -> Response:
+def _alone(source: PixelElement, number: int) -> list[bytes]:
+    return [source.frame(number)]
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        refuse(TOO_LARGE, "these frames are too large to be given at once; ask for fewer")
+
+
+def _given(made: Sequence[parts.Part], kind: str, asked: MediaType) -> Response:
+    """Parts, or the only one as a plain body where a client asks so."""
+    if asked.is_multipart or asked.name == "*/*":
+        return parts.answer(made, kind)
+    headers = {"Content-Length": str(made[0].size)}
+    return StreamingResponse(made[0].content(), headers=headers, media_type=kind)
+
+
+def _octets(part: parts.Part, wanted: Sequence[MediaType]) -> Response:
     for each in wanted:
         if each.takes(OCTETS):
-            if each.name == OCTETS:
-                return Response(contents[0], media_type=OCTETS)
-            return parts.answer([parts.BytesPart(OCTETS, content) for content in contents], OCTETS)
+            return _given([part], OCTETS, each)
     refuse(NOT_ACCEPTABLE, f'ask for multipart/related; type="{OCTETS}"')
 
 

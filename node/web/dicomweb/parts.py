@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,21 @@ class BytesPart:
         yield self.data
 
 
-Part = FilePart | BytesPart
+@dataclass(frozen=True, slots=True)
+class LazyPart:
+    """A part that is read when it is its turn."""
+
+    content_type: str
+    size: int
+    read: Callable[[], Iterable[bytes]]
+    location: str = ""
+
+    def content(self) -> Iterator[bytes]:
+        """The bytes."""
+        yield from self.read()
+
+
+Part = FilePart | BytesPart | LazyPart
 
 
 def answer(parts: Sequence[Part], part_type: str, *, status: int = 200, warning: str = "") -> Response:

@@ -114,13 +114,13 @@ class PixelElement:
         return _swapped(data, self) if self.syntax == BIG_ENDIAN else data
 
     def value(self) -> Iterator[bytes]:
-        """The whole native value in chunks."""
+        """The whole native value in chunks, little endian."""
         left = self.length or 0
         with self.path.open("rb") as stream:
             stream.seek(self.start)
             while left and (chunk := stream.read(min(left, 1 << 20))):
                 left -= len(chunk)
-                yield chunk
+                yield _swapped(chunk, self) if self.syntax == BIG_ENDIAN else chunk
 
 
 def read_stored(path: Path) -> tuple[Dataset, PixelElement | None]:
