@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
@@ -123,6 +126,14 @@ def test_the_page_has_the_blocks_that_the_run_on_a_bare_host_takes() -> None:
     page = blocks(ROOT / "docs" / "install.md")
     assert set(page) == {"", "upgrade", "rollback", "backup", "restore"}
     assert "sh install.sh" in page[""] and "systemctl enable --now ainode.target" in page[""]
+
+
+def test_hadolint_has_nothing_against_the_containers_recipe() -> None:
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([hadolint, ROOT / "release" / "Containerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_containers_recipe() -> None:
