@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from models.dense.options import Channel
 from models.errors import InferenceFailed
+from models.intensity import Percentile, as_grey_levels
 
 Array = npt.NDArray[np.float32]
 Box = tuple[slice, slice, slice]
@@ -60,6 +61,9 @@ def _normalised(image: Array, channel: Channel, mask: npt.NDArray[np.bool_]) -> 
         return (np.clip(image, channel.low, channel.high) - np.float32(channel.mean)) / np.float32(channel.spread)
     if channel.normalise == "range":
         return np.clip((image - channel.low) / (channel.high - channel.low), 0, 1).astype(np.float32)
+    if channel.normalise == "grey_levels":
+        levels = as_grey_levels(image, Percentile(kind="percentile")) / np.float32(255)
+        return ((levels - np.float32(channel.mean)) / np.float32(channel.spread)).astype(np.float32)
     if channel.normalise == "own_range":
         low = image.min()
         return (image - low) / max(float(image.max() - low), _LEAST)

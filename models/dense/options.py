@@ -24,11 +24,14 @@ class Channel(_Table):
         ``zscore`` over the whole image; ``zscore_mask`` over what is not zero in any channel, zero elsewhere;
         ``zscore_nonzero`` over what is not zero in this channel; ``clip_standardise``: clip to ``low`` … ``high``, subtract
         ``mean``, divide by ``spread`` (nnU-Net's CT); ``range``: ``low`` … ``high`` to 0 … 1, clipped; ``own_range``: its own
-        smallest and largest value to 0 … 1; ``none``.
+        smallest and largest value to 0 … 1; ``grey_levels``: the percentiles 0.5 and 99.5 of the positive voxels to 256 steps
+        of 0 … 1, then less ``mean``, divided by ``spread``; ``none``.
     """
 
     role: str
-    normalise: Literal["zscore", "zscore_mask", "zscore_nonzero", "clip_standardise", "range", "own_range", "none"]
+    normalise: Literal[
+        "zscore", "zscore_mask", "zscore_nonzero", "clip_standardise", "range", "own_range", "grey_levels", "none"
+    ]
     low: float = 0.0
     high: float = 1.0
     mean: float = 0.0
@@ -79,6 +82,8 @@ class DenseOptions(_Table):
         Axes of the network's image out of (z, y, x); nnU-Net's ``transpose_forward``.
     spacing_mm : tuple of float
         Of the network's grid, in ``order``; empty: the images' own. Two values for a window of two sizes.
+    stretch : tuple of int
+        Rows and columns of the network's image, where it sees whole slices stretched; then there is no spacing.
     image_spline : int
         Order of the spline that brings the image to the network's grid: 3 in nnU-Net, 1 (linear) in MONAI.
     crop_to_nonzero : bool
@@ -100,6 +105,7 @@ class DenseOptions(_Table):
     orientation: str
     order: tuple[int, int, int] = (0, 1, 2)
     spacing_mm: tuple[float, ...] = ()
+    stretch: tuple[int, int] | None = None
     image_spline: Literal[1, 3] = 3
     crop_to_nonzero: bool = False
     channels: tuple[Channel, ...] = Field(min_length=1)
@@ -125,6 +131,8 @@ class DenseOptions(_Table):
             raise ValueError("order: each of 0, 1, 2 once")
         if self.spacing_mm and (len(self.spacing_mm) != len(self.window.size) or min(self.spacing_mm) <= 0):
             raise ValueError("spacing_mm: one positive value for each axis of the window")
+        if self.stretch and (self.spacing_mm or self.window.size != self.stretch):
+            raise ValueError("stretch: the size of the window, and no spacing_mm")
         if (self.activation == "sigmoid") != bool(self.paint):
             raise ValueError("paint: with sigmoid, and only then")
         if not self.members or len(set(self.members)) != len(self.members):

@@ -105,8 +105,10 @@ class DenseSegmenter:
         wanted = self.options.spacing_mm or spacing
         if len(wanted) == 2:
             wanted = (spacing[0], *wanted)
-        shape = new_shape(image.shape[1:], spacing, wanted)
-        apart = coarse_axis(spacing, wanted)
+        shape, apart = new_shape(image.shape[1:], spacing, wanted), coarse_axis(spacing, wanted)
+        back = coarse_axis(wanted, spacing)
+        if self.options.stretch:
+            shape, apart, back = (image.shape[1], *self.options.stretch), 0, 0
         resampled = np.stack([resized(each, shape, order=self.options.image_spline, apart=apart) for each in image])
         answer = combined([self._answer(resampled, name) for name in self.options.members], self.options)
         known = len(self._model.card.labels)
@@ -114,7 +116,7 @@ class DenseSegmenter:
             raise InferenceFailed(
                 f"{self._model.card.id}: {len(answer)} classes with background; the card names {known}"
             )
-        return labels_at(answer, image.shape[1:], self.options, apart=coarse_axis(wanted, spacing))
+        return labels_at(answer, image.shape[1:], self.options, apart=back)
 
     def _answer(self, image: Array, name: str) -> Array:
         session = self._model.session(name)

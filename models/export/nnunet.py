@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.card import file_digest
 from models.errors import CheckpointMismatch
 from models.export.checkpoint import load_exactly, read_checkpoint
 from models.export.graph_export import Exported, Recipe, export_graph
@@ -59,6 +60,8 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
         graphs[name] = export_graph(network, recipe(plans), folder / f"{name}.onnx")
         keys = len(tensors)
     content["options"] = {**content["options"], **dense_options(plans, content, tuple(graphs))}
+    digests = {file.parent.name: file_digest(file) for file in files}
+    content["provenance"] = {**content.get("provenance", {}), "checkpoints_sha256": digests}
     card = complete_card(SYSTEM, folder, graphs, content=content)
     return Imported(SYSTEM, files[0], card, tuple(graphs.values()), keys)
 
