@@ -325,6 +325,14 @@ def _notification(words: str) -> Callable[[Fact], list[str]]:
     return tell_it
 
 
+def _person(fact: Fact) -> list[str]:
+    detail = fact.detail
+    who = f"{detail.get('by')} ({detail.get('role') or detail.get('via')})"
+    return [f"{who} asked for: {detail.get('action')}", *_facts(detail, *_ACTOR, "action")]
+
+
+_ACTOR = ("by", "role", "via", "address")
+
 _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.INSTANCE_RECEIVED: _received,
     Kind.INSTANCE_DUPLICATE: _received,
@@ -415,6 +423,7 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.NOTIFICATION_DEAD: _notification("given up on telling"),
     Kind.NOTIFICATION_REPLAYED: _notification("queued again for"),
     Kind.NOTIFICATION_WITHDRAWN: _notification("withdrawn, never to be told to"),
+    Kind.PERSON_ACTED: _person,
     Kind.COMMITMENT_REQUESTED: _delivery("commitment requested from"),
     Kind.COMMITMENT_ANSWERED: _delivery("commitment answered by"),
     Kind.COMMITMENT_EXPIRED: _delivery("no commitment answer from"),

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -33,7 +34,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0008"
+REVISION = "0009"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again
@@ -71,6 +72,14 @@ studies = Table(
     Index(None, "due_at"),
     Index(None, "accession_number"),
     Index(None, "last_at"),
+)
+
+# Few are held, and they stand first on the console's first page.
+Index(
+    "ix_studies_held",
+    studies.c.last_at,
+    sqlite_where=studies.c.held_reason.is_not(None),
+    postgresql_where=studies.c.held_reason.is_not(None),
 )
 
 instances = Table(
@@ -202,6 +211,7 @@ deliveries = Table(
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
+    Index(None, "state", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -335,6 +345,11 @@ ledger = Table(
     Index(None, "sop_instance_uid"),
     sqlite_autoincrement=True,
 )
+
+# What people did is looked for by itself, among many more rows about images. The words of the condition are those of the
+# search: SQLite uses the index only where they are the same.
+BY_PEOPLE = "kind >= 'person.' AND kind < 'person/'"
+Index("ix_ledger_people", ledger.c.id, sqlite_where=text(BY_PEOPLE), postgresql_where=text(BY_PEOPLE))
 
 # One row: what the sealer wrote last. Rows cut off the end of the ledger leave an unbroken chain; this row misses them.
 ledger_head = Table(

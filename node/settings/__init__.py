@@ -5,7 +5,7 @@ file, key and remedy. Without any file the node works on loopback.
 """
 
 from node.settings.archives import ReconcileSection, WatchSection
-from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.base import LogSection, NodeSection, StoreSection
 from node.settings.delivery import (
     AvailabilitySection,
     DeliverySection,
@@ -27,6 +27,7 @@ from node.settings.notify import (
 )
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
+from node.settings.web import OidcSection, WebSection, WebTlsSection
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
 from node.settings.work import (
@@ -62,6 +63,7 @@ __all__ = [
     "NotifySection",
     "NotifyWhen",
     "OAuthSection",
+    "OidcSection",
     "OrderMatch",
     "PeerRule",
     "PriorsSection",
@@ -79,6 +81,7 @@ __all__ = [
     "StoreSection",
     "WatchSection",
     "WebSection",
+    "WebTlsSection",
     "WebhookSection",
     "WorklistSection",
     "load",

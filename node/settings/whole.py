@@ -9,13 +9,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from node.errors import ConfigError
 from node.settings.archives import ReconcileSection, WatchSection
-from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.base import LogSection, NodeSection, StoreSection
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
+from node.settings.web import WebSection
 from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.toml_file import anchored, read_toml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from node.archive import tables
+from node.archive import account_tables, tables  # noqa: F401 - enters its tables
 
 context.configure(
     connection=context.config.attributes["connection"],

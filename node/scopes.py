@@ -1,4 +1,4 @@
-"""Scopes of the kill switch on the command line."""
+"""Scopes of the kill switch as people name them."""
 
 from __future__ import annotations
 
