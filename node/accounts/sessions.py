@@ -79,8 +79,16 @@ def end(connection: Connection, now: float, person: Person) -> None:
     ledger.record(connection, now, ledger.Kind.PERSON_SIGNED_OUT, **person.actor.facts())
 
 
-def of_cookie(store: Store, now: float, cookie: str, *, address: str, idle_seconds: float) -> Person | None:
-    """Whose session a cookie belongs to; None where it is unknown, over, or its user disabled."""
+def of_cookie(
+    store: Store, now: float, cookie: str, *, address: str, idle_seconds: float, by_hand: bool = True
+) -> Person | None:
+    """Whose session a cookie belongs to; None where it is unknown, over, or its user disabled.
+
+    Parameters
+    ----------
+    by_hand : bool
+        Whether the request shows that somebody is there; a page that refreshes itself does not.
+    """
     hashed = token_hash(cookie)
     statement = (
         select(user_sessions, users.c.name, users.c.role.label("user_role"), users.c.disabled_at)
@@ -91,7 +99,7 @@ def of_cookie(store: Store, now: float, cookie: str, *, address: str, idle_secon
         row = connection.execute(statement).one_or_none()
     if row is None or row.disabled_at is not None or row.expires_at <= now or row.seen_at + idle_seconds <= now:
         return None
-    if row.seen_at + min(_NOTE_SECONDS, idle_seconds / 4) <= now:
+    if by_hand and row.seen_at + min(_NOTE_SECONDS, idle_seconds / 4) <= now:
         with store.write() as connection:
             chosen = user_sessions.c.token_hash == hashed
             connection.execute(update(user_sessions).where(chosen).values(seen_at=now))

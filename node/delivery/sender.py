@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from node.archive import pauses
 from node.archive.engine import Store, open_store
-from node.delivery import outbox
+from node.delivery import gate_states, outbox
 from node.delivery.breaker import Breaker
 from node.delivery.courier import Courier
 from node.delivery.destination_courier import POLL_SECONDS, DestinationCourier
 from node.delivery.gate import Gate
+from node.delivery.gate_states import state_of
 from node.delivery.proof import Proof
 from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
@@ -46,7 +47,7 @@ class Sender:
         self._settings = settings
         self._store = store
         self._clock = clock
-        self._gates: list[Gate] = []
+        self._gates: dict[str, Gate] = {}
         self._paused: set[tuple[str, str]] = set()
         self._couriers = [courier for name in sorted(settings.destination) for courier in self._of(name)]
 
@@ -81,7 +82,7 @@ class Sender:
         destination, delivery = self._settings.destination[name], self._settings.delivery
         breaker = Breaker(failures=delivery.breaker_failures, pause_seconds=delivery.breaker_seconds)
         gate = Gate(breaker, downtime=destination.downtime, catch_up_per_minute=destination.catch_up_per_minute)
-        self._gates.append(gate)
+        self._gates[name] = gate
         if destination.url:
             return [
                 WebCourier(self._settings, self._store, name, gate=gate, clock=self._clock)
@@ -115,6 +116,7 @@ class Sender:
             self._stop_paused()
             if now >= next_poll:
                 next_poll = now + POLL_SECONDS
+                self._publish()
                 rung = self._expire() or rung
             if rung:
                 self._note_resumed()
@@ -134,6 +136,16 @@ class Sender:
         for courier in self._couriers if paused else ():
             courier.cut(paused)
 
+    def _publish(self) -> None:
+        """Leave what the gates are like, for those who show it."""
+        now = self._clock()
+        try:
+            gate_states.publish(
+                self._settings.data_dir, {name: state_of(gate, now) for name, gate in self._gates.items()}
+            )
+        except OSError as error:
+            logger.warning("the state of the destinations could not be written: %s", error.strerror)
+
     def _note_resumed(self) -> None:
         """What waited for the end of a pause is a backlog, and leaves at the rate of one."""
         try:
@@ -143,7 +155,7 @@ class Sender:
             logger.error("pauses could not be looked for: %s", error)
             return
         if self._paused - paused:
-            for gate in self._gates:
+            for gate in self._gates.values():
                 gate.hold_back()
         self._paused = paused
 
