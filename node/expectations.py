@@ -55,23 +55,23 @@ def expectations(
     return [_expectation(row, come, now, settings) for row in rows]
 
 
-def _come(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Row[Any]]:
+def _come(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Any]:
     """Studies that have come, by their UID and by accession number."""
-    come: dict[str, Row[Any]] = {}
+    come: dict[str, Any] = {}
     for start in range(0, len(rows), _PAGE):
         page = rows[start : start + _PAGE]
         uids = [row.study_uid for row in page if row.study_uid]
         numbers = [row.accession_number for row in page if row.accession_number]
         chosen = or_(studies.c.study_uid.in_(uids), studies.c.accession_number.in_(numbers))
         statement = select(studies.c.study_uid, studies.c.accession_number, studies.c.state).where(chosen)
-        for row in connection.execute(statement):
-            come[f"uid {row.study_uid}"] = row
-            if row.accession_number:
-                come[f"number {row.accession_number}"] = row
+        for found in connection.execute(statement):
+            come[f"uid {found.study_uid}"] = found
+            if found.accession_number:
+                come[f"number {found.accession_number}"] = found
     return come
 
 
-def _expectation(row: Row[Any], come: dict[str, Row[Any]], now: float, settings: Settings) -> Expectation:
+def _expectation(row: Row[Any], come: dict[str, Any], now: float, settings: Settings) -> Expectation:
     order = Order.from_dict(row.content)
     found = come.get(f"uid {row.study_uid}") or come.get(f"number {row.accession_number or '-'}")
     if found is not None:

@@ -42,6 +42,14 @@ def scope_of(settings: Settings, scope: str, name: str, *, may_be_gone: bool = F
     return chosen
 
 
+def names_of(settings: Settings) -> list[tuple[str, str]]:
+    """Everything that can be paused: scope and name."""
+    from node.archive.pauses import Scope
+
+    named = [scope for scope in Scope if scope is not Scope.ALL]
+    return [(str(Scope.ALL), ""), *((str(scope), name) for scope in named for name in sorted(_known(settings, scope)))]
+
+
 def _known(settings: Settings, scope: Scope) -> set[str]:
     from node.archive.pauses import Scope
 

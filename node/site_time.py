@@ -75,6 +75,11 @@ def stamp(at: float | None) -> str:
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def iso(at: float) -> str:
+    """A moment in ISO 8601, to the second, with the site's offset."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+
+
 def midnight(now: float) -> float:
     """Begin of the site's day."""
     return time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))

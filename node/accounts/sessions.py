@@ -135,7 +135,13 @@ def new_api_token(
             expires_at=now + days * 86400.0,
         )
     )
-    facts = {"what": "token made", "user": row.name, "token": name, "token_role": str(role), "days": days}
+    facts: dict[str, Any] = {
+        "what": "token made",
+        "user": row.name,
+        "token": name,
+        "token_role": str(role),
+        "days": days,
+    }
     ledger.record(connection, now, ledger.Kind.PERSON_ACCOUNT, **facts, **by.facts())
     return token
 
@@ -151,7 +157,7 @@ def revoke_api_token(connection: Connection, now: float, number: int, *, by: Act
     standing = (api_tokens.c.id == number) & api_tokens.c.revoked_at.is_(None)
     if not connection.execute(update(api_tokens).where(standing).values(revoked_at=now)).rowcount:
         raise AccountUnusable(f"there is no token {number}")
-    facts = {"what": "token revoked", "token_number": number}
+    facts: dict[str, Any] = {"what": "token revoked", "token_number": number}
     ledger.record(connection, now, ledger.Kind.PERSON_ACCOUNT, **facts, **by.facts())
 
 

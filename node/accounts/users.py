@@ -34,7 +34,7 @@ class Actor:
     role: str = ""
     address: str = ""
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """For a row of the ledger."""
         return {"by": self.name, "role": self.role, "via": self.via, "address": self.address}
 
@@ -204,5 +204,5 @@ def _set(connection: Connection, user_id: int, **values: Any) -> None:
     connection.execute(update(users).where(users.c.id == user_id).values(**values))
 
 
-def _record(connection: Connection, now: float, what: str, name: str, by: Actor, **detail: str) -> None:
+def _record(connection: Connection, now: float, what: str, name: str, by: Actor, **detail: Any) -> None:
     ledger.record(connection, now, ledger.Kind.PERSON_ACCOUNT, what=what, user=name, **by.facts(), **detail)

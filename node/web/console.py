@@ -18,7 +18,7 @@ from node.accounts.sessions import Person
 from node.archive.engine import Store
 from node.manual import product_errors
 from node.settings import Settings
-from node.site_time import stamp
+from node.site_time import iso, stamp, zone
 from node.web.phrases import LANGUAGES, Phrases, best_language
 
 HERE = Path(__file__).parent
@@ -42,6 +42,8 @@ class Console:
         """Make it, with the templates' filters."""
         templates = Jinja2Templates(directory=HERE / "templates")
         templates.env.filters["moment"] = stamp
+        templates.env.filters["iso"] = iso
+        templates.env.globals["zone"] = zone
         templates.env.trim_blocks = templates.env.lstrip_blocks = True
         remedies = {error.code: error.remedy for error in product_errors()}
         return cls(settings, store, templates, Phrases(), remedies)
@@ -58,7 +60,8 @@ class Console:
         """Render a template for who looks."""
         language = self.language_of(request)
         theme = request.cookies.get(THEME_COOKIE, "auto")
-        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "said"])
+        path = request.url.path + (f"?{query}" if query else "")
         context = {
             "node": self.settings.node.name,
             "version": version("ainode"),

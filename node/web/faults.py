@@ -74,8 +74,8 @@ def add_faults(app: FastAPI, console: Console) -> None:
     def _answer(request: Request, status: int, code: str, message: str, remedy: str) -> Response:
         if for_program(request):
             return JSONResponse({"code": code, "message": message, "remedy": remedy}, status)
-        facts: dict[str, Any] = {"code": code, "message": message, "remedy": remedy, "status": status}
-        return console.page(request, None, "fault.html", status=status, **facts)
+        facts: dict[str, Any] = {"code": code, "message": message, "remedy": remedy, "number": status}
+        return console.page(request, getattr(request.state, "person", None), "fault.html", status=status, **facts)
 
 
 def for_program(request: Request) -> bool:

@@ -14,16 +14,14 @@ from node.accounts.secrets import new_token
 from node.accounts.signing_in import SignedIn, sign_in
 from node.errors import AccountError, NodeError, TooManyAttempts
 from node.site_secret import site_key
-from node.web.console import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, local_path
+from node.web.console import Console, local_path
 from node.web.permission import Access, Person, Role, address_of, check_form, form_of, permit
-from node.web.phrases import LANGUAGES
 
 FORM_COOKIE = "ainode-form"
-_REMEMBERED_SECONDS = 365 * 86400
 
 
 def login_router(console: Console, access: Access) -> APIRouter:
-    """``/login``, ``/logout`` and ``/preferences``."""
+    """``/login`` and ``/logout``."""
     router = APIRouter(include_in_schema=False)
     key = site_key(console.settings.data_dir, totp.PURPOSE)
 
@@ -80,21 +78,6 @@ def login_router(console: Console, access: Access) -> APIRouter:
                 sessions.end(connection, time.time(), person)
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(access.cookie, path="/", secure=console.settings.web.secure)
-        return answer
-
-    @router.get("/preferences")
-    def prefer(request: Request, language: str = "", theme: str = "", back: str = "/") -> Response:
-        answer = RedirectResponse(local_path(back), 303)
-        for name, value, known in ((LANGUAGE_COOKIE, language, LANGUAGES), (THEME_COOKIE, theme, THEMES)):
-            if value in known:
-                answer.set_cookie(
-                    name,
-                    value,
-                    max_age=_REMEMBERED_SECONDS,
-                    httponly=True,
-                    samesite="lax",
-                    secure=console.settings.web.secure,
-                )
         return answer
 
     return router

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, select
 
 from node import correction
 from node.archive.tables import deliveries, instances, jobs, objects, studies
@@ -161,7 +162,7 @@ def counts(connection: Connection, now: float) -> Counts:
     )
 
 
-def needs_somebody_condition() -> object:
+def needs_somebody_condition() -> ColumnElement[bool]:
     """Condition on studies, for lists that are filtered by it."""
     lost = (
         select(objects.c.study_uid)
@@ -172,7 +173,7 @@ def needs_somebody_condition() -> object:
     return studies.c.held_reason.is_not(None) | studies.c.study_uid.in_(runs) | studies.c.study_uid.in_(lost)
 
 
-def _given_up_run() -> object:
+def _given_up_run() -> ColumnElement[bool]:
     """A run that was given up, and no later one of its rule has taken its place."""
     later = jobs.alias("later")
     followed = exists().where(
@@ -181,7 +182,7 @@ def _given_up_run() -> object:
     return and_(jobs.c.state.in_([str(state) for state in _FAILED_RUNS]), jobs.c.superseded_at.is_(None), ~followed)
 
 
-def _given_up_delivery() -> object:
+def _given_up_delivery() -> ColumnElement[bool]:
     return and_(deliveries.c.state == str(DeliveryState.DEAD), deliveries.c.replaced_by.is_(None))
 
 
@@ -201,12 +202,12 @@ def _images(connection: Connection, uids: list[str]) -> dict[str, tuple[int, str
     return {uid: (int(count), modalities.get(first, "")) for uid, count, first in rows}
 
 
-def _latest_runs(connection: Connection, uids: list[str]) -> dict[str, list[Row[tuple[str, str, str | None]]]]:
+def _latest_runs(connection: Connection, uids: list[str]) -> dict[str, list[Any]]:
     """The latest run of each rule."""
     columns = (jobs.c.study_uid, jobs.c.rule, jobs.c.state, jobs.c.error_code, jobs.c.superseded_at)
     statement = select(*columns).where(jobs.c.study_uid.in_(uids)).order_by(jobs.c.id)
     newest = {(row.study_uid, row.rule): row for row in connection.execute(statement)}
-    found: dict[str, list[Row[tuple[str, str, str | None]]]] = {}
+    found: dict[str, list[Any]] = {}
     for (uid, _), row in newest.items():
         found.setdefault(uid, []).append(row)
     return found
@@ -226,7 +227,7 @@ def _deliveries(connection: Connection, uids: list[str]) -> dict[str, dict[str, 
     return found
 
 
-def _line(row: Row, images: tuple[int, str], runs: Iterable[Row], sent: dict[str, int]) -> StudyLine:
+def _line(row: Row[Any], images: tuple[int, str], runs: Iterable[Row[Any]], sent: dict[str, int]) -> StudyLine:
     states: dict[str, int] = {}
     reasons = ["held"] if row.held_reason is not None else []
     for run in runs:

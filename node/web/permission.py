@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import Mount
 
 from node.accounts import sessions
 from node.accounts.attempts import Attempts
@@ -32,7 +32,7 @@ from node.archive.engine import Store
 from node.errors import NotPermitted, RequestForged
 from node.settings import Settings
 
-__all__ = ["Access", "Permit", "Person", "Role", "SignInNeeded", "check_every_route", "permit"]
+__all__ = ["Access", "Permit", "Person", "Role", "SignInNeeded", "check_every_route", "permit", "rules_of"]
 
 OPEN_PATHS = frozenset(
     {
@@ -96,6 +96,7 @@ class Permit:
         person = await run_in_threadpool(access.person_of, request)
         if person is None:
             raise SignInNeeded
+        request.state.person = person
         if not person.role.covers(self.role):
             raise NotPermitted(f"this needs the role {self.role}; {person.name} is {person.role}")
         if person.session and request.method not in _SAFE:
@@ -150,10 +151,25 @@ def address_of(request: Request) -> str:
     return request.client.host[:64] if request.client else ""
 
 
-def needed_role(route: APIRoute) -> Role | None:
-    """The role a route's dependencies ask for; None where they ask for none."""
-    found = [each.call.role for each in route.dependant.dependencies if isinstance(each.call, Permit)]
-    return max(found, key=lambda role: role.rank) if found else None
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One route, and the role it asks for; None where it asks for none."""
+
+    path: str
+    methods: frozenset[str]
+    role: Role | None
+
+
+def rules_of(app: FastAPI) -> list[Rule]:
+    """Every route and mount of an application with what it asks for."""
+    return [
+        Rule(
+            context.path or "",
+            frozenset(context.methods or ()),
+            _needed(getattr(context, "dependant", None)) if isinstance(context.original_route, APIRoute) else None,
+        )
+        for context in iter_route_contexts(app.routes)
+    ]
 
 
 def check_every_route(app: FastAPI) -> None:
@@ -164,11 +180,15 @@ def check_every_route(app: FastAPI) -> None:
     RuntimeError
         Naming the route: a defect.
     """
-    for route in routes_of(app):
-        if route.path not in OPEN_PATHS and (not isinstance(route, APIRoute) or needed_role(route) is None):
-            raise RuntimeError(f"route {route.path} asks nobody who he is")
+    for rule in rules_of(app):
+        if rule.role is None and rule.path not in OPEN_PATHS:
+            raise RuntimeError(f"route {rule.path} asks nobody who he is")
 
 
-def routes_of(app: FastAPI) -> list[APIRoute | Mount]:
-    """Every route and mount."""
-    return list(app.routes)  # type: ignore[arg-type]
+def _needed(dependant: Dependant | None) -> Role | None:
+    """The highest role that a route's dependencies ask for, theirs included."""
+    if dependant is None:
+        return None
+    found = [each.call.role for each in dependant.dependencies if isinstance(each.call, Permit)]
+    found += [role for each in dependant.dependencies if (role := _needed(each)) is not None]
+    return max(found, key=lambda role: role.rank) if found else None

@@ -14,7 +14,7 @@ class Phrases:
     """Catalogue of every language, read once."""
 
     def __init__(self) -> None:
-        self._catalogues: dict[str, Mapping[str, str]] = {"en": {}}
+        self._catalogues: dict[str, Mapping[str, str]] = {}
         for file in sorted(_FOLDER.glob("*.toml")):
             self._catalogues[file.stem] = tomllib.loads(file.read_text(encoding="utf-8"))["phrases"]
 

@@ -10,6 +10,9 @@ from node.archive.engine import open_store
 from node.settings import Settings
 from node.web.app import create_app
 
+_LAST_WORDS_SECONDS = 2
+"""How long open pages are waited for at the end: their streams of events never end by themselves."""
+
 
 def run_web(settings: Settings, stop: threading.Event) -> None:
     """Serve the console until ``stop`` is set.
@@ -18,12 +21,16 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
     """
     store = open_store(settings)
     try:
+        tls = settings.web.tls
         config = uvicorn.Config(
             create_app(settings, store),
             host=settings.web.host,
             port=settings.web.port,
             log_level="warning",
             server_header=False,
+            timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+            ssl_certfile=tls.certificate if tls is not None else None,
+            ssl_keyfile=tls.key if tls is not None else None,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
