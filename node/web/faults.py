@@ -12,7 +12,15 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 from models.errors import NodeError, Transient
-from node.errors import AccountUnusable, NotPermitted, NotStored, RequestForged, SignInRefused, TooManyAttempts
+from node.errors import (
+    AccountUnusable,
+    NotPermitted,
+    NotStored,
+    RequestForged,
+    SignInRefused,
+    TooManyAttempts,
+    UsageError,
+)
 from node.web.console import Console
 from node.web.permission import SignInNeeded
 
@@ -59,7 +67,7 @@ def add_faults(app: FastAPI, console: Console) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = _answer(request, error.status_code, "", str(error.detail), "")
+        answer = _answer(request, error.status_code, UsageError.code, str(error.detail), "")
         for name, value in (error.headers or {}).items():
             answer.headers[name] = value
         return answer
@@ -69,7 +77,7 @@ def add_faults(app: FastAPI, console: Console) -> None:
         assert isinstance(error, RequestValidationError)
         # Never what was sent: it may hold what must not stand in an answer or a log.
         words = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
-        return _answer(request, 422, "CFG-002", words.encode("utf-8", "replace").decode(), "")
+        return _answer(request, 422, UsageError.code, words.encode("utf-8", "replace").decode(), "")
 
     def _answer(request: Request, status: int, code: str, message: str, remedy: str) -> Response:
         if for_program(request):

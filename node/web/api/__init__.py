@@ -21,6 +21,7 @@ from node.web.permission import Person, Role, permit
 
 PREFIX = "/api/v1"
 _FAULTS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Fault, "description": "The body cannot be read"},
     401: {"model": Fault, "description": "Nobody is signed in, and no good token was sent"},
     403: {"model": Fault, "description": "The role does not allow it"},
     404: {"model": Fault, "description": "There is no such thing"},
