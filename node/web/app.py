@@ -24,6 +24,7 @@ from node.web.overview import counts
 from node.web.pages import add_pages
 from node.web.permission import Access, check_every_route
 from node.web.preferences import preferences_router
+from node.web.sign_on import sign_on_router
 
 
 def create_app(settings: Settings, store: Store) -> FastAPI:
@@ -43,6 +44,8 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     if settings.channel:
         add_acknowledgement(app, settings, store, console.templates)
     app.include_router(login_router(console, access))
+    if settings.web.oidc is not None:
+        app.include_router(sign_on_router(console, access, settings.web.oidc))
     app.include_router(preferences_router(console))
     app.include_router(events_router(console, access))
     add_pages(app, console, access)

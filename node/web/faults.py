@@ -18,6 +18,7 @@ from node.errors import (
     NotStored,
     RequestForged,
     SignInRefused,
+    SignOnFailed,
     TooManyAttempts,
     UsageError,
 )
@@ -31,6 +32,7 @@ _STATUS: dict[type[NodeError], int] = {
     NotPermitted: 403,
     RequestForged: 403,
     SignInRefused: 401,
+    SignOnFailed: 401,
     TooManyAttempts: 429,
     AccountUnusable: 422,
 }
