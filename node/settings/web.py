@@ -80,3 +80,9 @@ class WebSection(Section):
     def secure(self) -> bool:
         """Whether browsers reach the console by https, so that its cookie may be marked Secure."""
         return self.tls is not None or self.public_url.startswith("https://")
+
+    @property
+    def address(self) -> str:
+        """Where browsers find it."""
+        scheme = "https" if self.tls is not None else "http"
+        return self.public_url or f"{scheme}://{self.host}:{self.port}"

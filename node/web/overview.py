@@ -16,7 +16,8 @@ from node.jobs.queue import JobState
 
 LATEST = 60
 """Studies heard of last that the first page looks at."""
-MOST_NEEDING = 100
+MOST_NEEDING = 60
+"""Studies that need somebody, and studies under way, that it shows."""
 _FAILED_RUNS = (JobState.DEAD, JobState.FAILED)
 _UNDERWAY = (JobState.QUEUED, JobState.RUNNING)
 _ON_THE_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.UNKNOWN, DeliveryState.FAILED)

@@ -31,6 +31,11 @@ async function open(viewport) {
   // CSP is what is tested, so nothing goes around it; axe is run through the protocol.
   const page = await (await browser.newContext({ viewport, locale: 'en-GB' })).newPage();
   page.setDefaultTimeout(PATIENCE.timeout);
+  await page.addInitScript(() =>
+    document.addEventListener('securitypolicyviolation', event =>
+      console.error(`stopped: ${event.effectiveDirective} ${event.sourceFile}:${event.lineNumber} ${event.sample}`)
+    )
+  );
   page.on('console', message => {
     if (['error', 'warning'].includes(message.type())) seen.complaints.push(`${page.url()}: ${message.text()}`);
   });

@@ -15,10 +15,10 @@ from node.expectations import Expectation, expectations
 from node.settings import Settings
 from node.site_time import midnight
 from node.web.console import Console
-from node.web.overview import Stage, StudyLine, latest, needing_somebody, study_lines, underway
+from node.web.overview import MOST_NEEDING, Stage, StudyLine, latest, needing_somebody, study_lines, underway
 from node.web.permission import Person, Role, permit
 
-_MOST_EXPECTED = 200
+_MOST_EXPECTED = 100
 _DAY_SECONDS = 86400.0
 
 
@@ -30,6 +30,7 @@ class Today:
     expected: list[Expectation]
     overdue: int
     paused: list[str]
+    more_needing: bool
 
     def count(self, stage: str) -> int:
         """Studies in a stage."""
@@ -48,7 +49,8 @@ def today(store: Store, settings: Settings, now: float) -> Today:
     for line in lines:
         stages[line.stage].append(line)
     coming = [entry for entry in entries if entry.state in ("expected", "overdue")]
-    return Today(stages, coming, sum(entry.state == "overdue" for entry in coming), stopped)
+    overdue = sum(entry.state == "overdue" for entry in coming)
+    return Today(stages, coming, overdue, stopped, len(needing) >= MOST_NEEDING)
 
 
 def today_router(console: Console) -> APIRouter:
