@@ -73,6 +73,7 @@ class Console:
             "path": path if request.method == "GET" else "/",
             "said": request.query_params.get("said", ""),
             "remedies": self.remedies,
+            "revision": getattr(request.state, "revision", 0),
             **facts,
         }
         return self.templates.TemplateResponse(request, name, context, status_code=status)

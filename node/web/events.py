@@ -9,14 +9,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
 from node.archive.engine import Store
-from node.archive.tables import ledger
 from node.errors import StoreUnavailable
 from node.web.console import Console
-from node.web.permission import Access, Person, Role, permit
+from node.web.permission import Access, Person, Role, permit, revision
 
 _POLL_SECONDS = 0.5
 _BEAT_SECONDS = 15.0
@@ -43,8 +41,7 @@ class Revision:
 
     def _read(self) -> int:
         try:
-            with self._store.read() as connection:
-                return int(connection.execute(select(func.max(ledger.c.id))).scalar_one_or_none() or 0)
+            return revision(self._store)
         except StoreUnavailable:
             return self._number  # pages stay as they are until it is back
 
@@ -52,7 +49,7 @@ class Revision:
 def events_router(console: Console, access: Access) -> APIRouter:
     """The stream."""
     router = APIRouter(include_in_schema=False)
-    revision = Revision(console.store)
+    newest = Revision(console.store)
     listening: set[object] = set()
 
     @router.get("/events")
@@ -65,11 +62,11 @@ def events_router(console: Console, access: Access) -> APIRouter:
         me = object()
         listening.add(me)
         try:
-            seen, beat, checked = await revision.now(), time.monotonic(), time.monotonic()
+            seen, beat, checked = await newest.now(), time.monotonic(), time.monotonic()
             yield f"retry: 3000\nid: {seen}\ndata: {seen}\n\n"
             while True:
                 await asyncio.sleep(_POLL_SECONDS)
-                number, now = await revision.now(), time.monotonic()
+                number, now = await newest.now(), time.monotonic()
                 if now - checked >= _CHECK_SECONDS:
                     checked = now
                     if await run_in_threadpool(access.person_of, request) is None:

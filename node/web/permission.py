@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
 from node.accounts import sessions
@@ -29,6 +30,7 @@ from node.accounts.attempts import Attempts
 from node.accounts.roles import Role
 from node.accounts.sessions import Person
 from node.archive.engine import Store
+from node.archive.tables import ledger
 from node.errors import NotPermitted, RequestForged
 from node.settings import Settings
 
@@ -93,6 +95,8 @@ class Permit:
     async def __call__(self, request: Request) -> Person:
         """Raise `SignInNeeded`, `NotPermitted` or `RequestForged`, or return who it is."""
         access: Access = request.app.state.access
+        # Before the page is read: what changes while it is made is told to it afterwards.
+        request.state.revision = await run_in_threadpool(revision, access.store)
         person = await run_in_threadpool(access.person_of, request)
         if person is None:
             raise SignInNeeded
@@ -107,6 +111,12 @@ class Permit:
 def permit(role: Role) -> Permit:
     """A dependency that lets through who has at least this role, and gives the route a :class:`Person`."""
     return Permit(role)
+
+
+def revision(store: Store) -> int:
+    """Number of the newest row of the ledger: whatever happens adds one."""
+    with store.read() as connection:
+        return int(connection.execute(select(func.max(ledger.c.id))).scalar_one_or_none() or 0)
 
 
 async def check_form(request: Request, expected: str) -> None:

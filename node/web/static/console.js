@@ -31,18 +31,14 @@
 
   function listen() {
     const stream = new EventSource('/events');
-    let known = null;
+    // The page says which revision it shows, so that nothing between its making and this stream is missed.
+    const compare = event => {
+      if (document.querySelector('[data-live]')?.dataset.revision !== event.data) soon();
+    };
     stream.onopen = () => pulse(true);
     stream.onerror = () => pulse(false);
-    // The first word after a break says whether something was missed.
-    stream.onmessage = event => {
-      if (known !== null && known !== event.data) soon();
-      known = event.data;
-    };
-    stream.addEventListener('news', event => {
-      known = event.data;
-      soon();
-    });
+    stream.onmessage = compare;
+    stream.addEventListener('news', compare);
     stream.addEventListener('over', () => {
       stream.close();
       window.location.reload();
