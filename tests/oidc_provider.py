@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import secrets
@@ -45,7 +46,7 @@ class OidcProvider:
     issuer: str = ""
     asked: list[dict[str, str]] = field(default_factory=list)
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
-    _key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one", "use": "sig"}))
+    _key: RSAKey = field(default_factory=lambda: _key("one"))
 
     @contextmanager
     def running(self) -> Iterator[OidcProvider]:
@@ -138,8 +139,14 @@ class OidcProvider:
                 shared = OctKey.import_key(self._key.as_pem(private=False))
                 return jwt.encode({"alg": "HS256", "kid": "one"}, claims, shared, algorithms=["HS256"])
             case "other":
-                return jwt.encode({"alg": "RS256", "kid": "one"}, claims, RSAKey.generate_key(2048))
+                return jwt.encode({"alg": "RS256", "kid": "one"}, claims, _key("two"))
         return jwt.encode({"alg": "RS256", "kid": "one"}, claims, self._key)
+
+
+@functools.cache
+def _key(name: str) -> RSAKey:
+    """Making one takes its time; a name has the same one in each test."""
+    return RSAKey.generate_key(2048, {"kid": name, "use": "sig"})
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ from fastapi.testclient import TestClient
 
 from node.accounts import users
 from node.accounts.roles import Role
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.errors import ConfigError
 from node.settings import Settings, load
 from node.web.app import create_app
 from tests.console import PASSCODE, TESTS, acted
 from tests.oidc_provider import CLIENT, SECRET, OidcProvider
+
+pytest_plugins = ["tests.store_fixtures"]
 
 CONSOLE = "http://ainode.test"
 
@@ -31,8 +34,8 @@ def provider() -> Iterator[OidcProvider]:
 
 
 @pytest.fixture
-def store(provider: OidcProvider, tmp_path: Path) -> Iterator[Store]:
-    upgrade(configured(provider, tmp_path))
+def store(provider: OidcProvider, tmp_path: Path, sqlite_template: Path) -> Iterator[Store]:
+    shutil.copyfile(sqlite_template, tmp_path / "node.db")
     opened = open_store(configured(provider, tmp_path))
     yield opened
     opened.close()
