@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import insert
 
 from node.accounts import sessions, users
 from node.accounts.roles import Role
+from node.accounts.secrets import hash_passcode
 from node.accounts.signing_in import SignedIn
 from node.accounts.users import Actor
 from node.archive import index, ledger, tables
@@ -24,6 +26,12 @@ from node.web.app import create_app
 TESTS = Actor("tests", "command line")
 PASSCODE = "a long enough passcode"
 STUDY = "1.2.3"
+
+
+@functools.cache
+def hashed() -> str:
+    """Hash of ``PASSCODE``; making one takes its time."""
+    return hash_passcode(PASSCODE, name="nobody")
 
 
 def signed_in(settings: Settings, store: Store, role: Role, **more: Any) -> TestClient:

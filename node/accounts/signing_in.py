@@ -68,17 +68,11 @@ def sign_in(store: Store, now: float, name: str, passcode: str, code: str, *, ad
     raise SignInRefused
 
 
-def note_sign_on(connection: Connection, now: float, row: Row[Any], *, address: str) -> SignedIn:
-    """Enter a user whom the hospital's sign-on has recognised.
-
-    Raises
-    ------
-    SignInRefused
-        The account is disabled here.
-    """
+def note_sign_on(connection: Connection, now: float, row: Row[Any], *, address: str) -> SignedIn | None:
+    """Enter a user whom the hospital's sign-on has recognised; None where the account is disabled here."""
     if row.disabled_at is not None:
         _refuse(connection, now, row, "disabled", address)
-        raise SignInRefused
+        return None
     return _welcome(connection, now, row, address)
 
 

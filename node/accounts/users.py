@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from node.accounts.roles import Role
-from node.accounts.secrets import hash_passcode
 from node.archive import ledger
 from node.archive.account_tables import api_tokens, user_sessions, users
 from node.errors import AccountUnusable
@@ -82,31 +81,33 @@ def any_exists(connection: Connection) -> bool:
     return connection.execute(select(users.c.id).limit(1)).first() is not None
 
 
-def add(connection: Connection, now: float, name: str, role: Role, passcode: str, *, by: Actor) -> None:
+def add(connection: Connection, now: float, name: str, role: Role, passcode_hash: str, *, by: Actor) -> None:
     """Make a local user.
+
+    Parameters
+    ----------
+    passcode_hash : str
+        From :func:`node.accounts.secrets.hash_passcode`, made before the transaction: it takes its time.
 
     Raises
     ------
     AccountUnusable
-        The name is taken or unfit, or the passcode is too weak.
+        The name is taken or unfit.
     """
     name = normalised(name)
     if find(connection, name) is not None:
         raise AccountUnusable(f"there is a user {name} already")
-    hashed = hash_passcode(passcode, name=name)
-    connection.execute(
-        insert(users).values(name=name, role=str(role), passcode_hash=hashed, created_at=now, passcode_at=now)
-    )
+    values = {"name": name, "role": str(role), "passcode_hash": passcode_hash}
+    connection.execute(insert(users).values(**values, created_at=now, passcode_at=now))
     _record(connection, now, "added", name, by, new_role=str(role))
 
 
-def set_passcode(connection: Connection, now: float, name: str, passcode: str, *, by: Actor) -> None:
-    """Give a local user another passcode: ends his sessions, unlocks him."""
+def set_passcode(connection: Connection, now: float, name: str, passcode_hash: str, *, by: Actor) -> None:
+    """Give a local user another passcode, hashed as for :func:`add`: ends his sessions, unlocks him."""
     row = existing(connection, name)
     if row.provider != "local":
         raise AccountUnusable(f"{row.name} signs on at the hospital's sign-on and has no passcode here")
-    hashed = hash_passcode(passcode, name=row.name)
-    _set(connection, row.id, passcode_hash=hashed, passcode_at=now, failures=0, locked_until=0.0)
+    _set(connection, row.id, passcode_hash=passcode_hash, passcode_at=now, failures=0, locked_until=0.0)
     end_sessions(connection, row.id)
     _record(connection, now, "passcode changed", row.name, by)
 

@@ -34,9 +34,9 @@ def add(
     from node.accounts import users
 
     with opened(ctx.obj.settings()) as store:
-        chosen, passcode = _role(role), _passcode()
+        chosen, hashed = _role(role), _hashed(name)
         with store.write() as connection:
-            users.add(connection, time.time(), name, chosen, passcode, by=operator())
+            users.add(connection, time.time(), name, chosen, hashed, by=operator())
     typer.echo(f"user {users.normalised(name)} is made, {chosen}")
 
 
@@ -105,9 +105,9 @@ def passcode(ctx: typer.Context, name: Annotated[str, _NAME]) -> None:
     from node.accounts import users
 
     with opened(ctx.obj.settings()) as store:
-        given = _passcode()
+        hashed = _hashed(name)
         with store.write() as connection:
-            users.set_passcode(connection, time.time(), name, given, by=operator())
+            users.set_passcode(connection, time.time(), name, hashed, by=operator())
     typer.echo(f"user {name} has another passcode")
 
 
@@ -174,6 +174,12 @@ def _role(word: str) -> Role:
         return Role(word)
     except ValueError:
         raise UsageError(f"'{word}' is no role: {_ROLE}") from None
+
+
+def _hashed(name: str) -> str:
+    from node.accounts.secrets import hash_passcode
+
+    return hash_passcode(_passcode(), name=name.strip())
 
 
 def _passcode() -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
+
+from cryptography import x509
 
 from node.errors import TlsUnusable, UsersUnusable
 from node.settings import Settings
@@ -29,3 +32,20 @@ def check_web_files(settings: Settings) -> None:
             raise UsersUnusable(f"web.oidc.client_secret_file: {file} cannot be read") from error
         if not usable:
             raise UsersUnusable(f"web.oidc.client_secret_file: {file} is empty")
+
+
+def certificate_ends(settings: Settings) -> datetime | None:
+    """When the console's own certificate expires; None where it has none.
+
+    Raises
+    ------
+    TlsUnusable
+        It cannot be read.
+    """
+    if settings.web.tls is None:
+        return None
+    file = settings.web.tls.certificate
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise TlsUnusable(f"web.tls.certificate: {file} cannot be read") from error

@@ -63,7 +63,7 @@ def sign_on_router(console: Console, access: Access, section: OidcSection) -> AP
             raise
         with console.store.write() as connection:
             row = users.from_provider(connection, now, who.subject, who.name, who.role)
-            signed = note_sign_on(connection, now, row, address=address) if row.disabled_at is None else None
+            signed = note_sign_on(connection, now, row, address=address)
         if signed is None:
             raise SignOnFailed("this account is disabled here")
         # A redirect would still count as coming from the provider, and the Strict cookie would stay behind.

@@ -17,6 +17,7 @@ from node.errors import ConfigError, NodeNotRunning
 from node.settings import Settings
 from node.site_time import zone
 from node.status import ask, published
+from node.web.files import certificate_ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def system_view(connection: Connection, settings: Settings) -> SystemView:
 
 def _certificates(settings: Settings) -> tuple[int | None, str]:
     try:
-        ends = check_files(settings)
+        ends = [each for each in (check_files(settings), certificate_ends(settings)) if each is not None]
     except ConfigError as error:
         return None, str(error)
-    return ((ends - datetime.now(UTC)).days if ends is not None else None), ""
+    return ((min(ends) - datetime.now(UTC)).days if ends else None), ""

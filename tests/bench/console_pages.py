@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import statistics
 import time
 from contextlib import closing
 from pathlib import Path
@@ -59,18 +60,21 @@ def fill(database: Path, count: int) -> None:
 
 
 def _page(browser: TestClient, name: str, path: str, count: int, stage: Stage) -> Row:
-    samples = []
+    samples, cpu = [], []
     for turn in range(10 * stage.size.repeats + 1):
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.process_time()
         answer = browser.get(path)
         took = (time.perf_counter() - started) * 1000.0
         if answer.status_code != 200:
             raise BenchmarkFailed(f"{path} answered {answer.status_code}")
         # The first reads templates and the database's pages.
-        samples += [took] if turn else []
+        if turn:
+            samples.append(took)
+            cpu.append((time.process_time() - spent) * 1000.0)
     how = (
         f"{count} studies, {count * IMAGES} instances, SQLite; median of {len(samples)}, "
-        f"95 % within {percentile_95(samples):.0f} ms, page of {len(answer.content) // 1024} KiB"
+        f"95 % within {percentile_95(samples):.0f} ms, {statistics.median(cpu):.0f} ms of CPU, "
+        f"page of {len(answer.content) // 1024} KiB"
     )
     return row(name, samples, "ms", how=how, target=Target("figure", _LIMIT_MS), filesystem=stage.disk.filesystem)
 

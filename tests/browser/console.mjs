@@ -173,17 +173,15 @@ async function asViewer() {
   await checked(page, 'login');
 }
 
-/** A page in light and dark, wide and narrow: axe has nothing serious to say, nothing sticks out. */
+/** A page in light and dark, wide and narrow (what is light and narrow has no rule of its own): axe has nothing serious to say, nothing sticks out. */
 async function checked(page, name) {
-  for (const colorScheme of ['light', 'dark']) {
+  for (const [colorScheme, width, height] of [['light', 1280, 860], ['dark', 1280, 860], ['dark', 390, 844]]) {
     await page.emulateMedia({ colorScheme });
-    for (const [width, height] of [[1280, 860], [390, 844]]) {
-      await page.setViewportSize({ width, height });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-      if (wide > width) seen.overflows.push(`${name} at ${width}: ${wide}`);
-      await audit(page, `${name} ${colorScheme} ${width}`);
-      await picture(page, `${name}-${colorScheme}-${width}`);
-    }
+    await page.setViewportSize({ width, height });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    if (wide > width) seen.overflows.push(`${name} at ${width}: ${wide}`);
+    await audit(page, `${name} ${colorScheme} ${width}`);
+    await picture(page, `${name}-${colorScheme}-${width}`);
   }
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 1280, height: 860 });

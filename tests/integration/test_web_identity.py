@@ -20,7 +20,7 @@ from node.archive.engine import Store
 from node.errors import AccountUnusable
 from node.settings import Settings
 from node.web.app import create_app
-from tests.console import PASSCODE, TESTS, acted, fill, form_token, press, signed_in
+from tests.console import PASSCODE, TESTS, acted, fill, form_token, hashed, press, signed_in
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -29,7 +29,7 @@ pytest_plugins = ["tests.store_fixtures"]
 def client(store_settings: Settings, store: Store) -> TestClient:
     """A browser before which nobody has signed in yet; there is a user ada."""
     with store.write() as connection:
-        users.add(connection, time.time(), "Ada", Role.ADMINISTRATOR, PASSCODE, by=TESTS)
+        users.add(connection, time.time(), "Ada", Role.ADMINISTRATOR, hashed(), by=TESTS)
     return TestClient(create_app(store_settings, store), follow_redirects=False)
 
 
@@ -141,7 +141,7 @@ def test_sessions_end(client: TestClient, store: Store) -> None:
         assert client.get("/").status_code == 303, column
     assert enter(client) == 303
     with store.write() as connection:
-        users.add(connection, time.time(), "eve", Role.ADMINISTRATOR, PASSCODE, by=TESTS)
+        users.add(connection, time.time(), "eve", Role.ADMINISTRATOR, hashed(), by=TESTS)
         users.set_disabled(connection, time.time(), "ada", disabled=True, by=TESTS)
     assert client.get("/").status_code == 303
     assert enter(client) == 401
@@ -184,7 +184,7 @@ def test_a_login_form_of_another_page_does_nothing(client: TestClient) -> None:
 def test_tokens(store_settings: Settings, store: Store) -> None:
     with store.write() as connection:
         now = time.time()
-        users.add(connection, now, "ada", Role.OPERATOR, PASSCODE, by=TESTS)
+        users.add(connection, now, "ada", Role.OPERATOR, hashed(), by=TESTS)
         token = sessions.new_api_token(connection, now, "ada", "metrics", Role.VIEWER, days=1, by=TESTS)
         with pytest.raises(AccountUnusable):
             sessions.new_api_token(connection, now, "ada", "more", Role.ADMINISTRATOR, days=1, by=TESTS)
@@ -204,7 +204,7 @@ def test_tokens(store_settings: Settings, store: Store) -> None:
 def test_metrics_may_want_a_token(store_settings: Settings, store: Store) -> None:
     web = store_settings.web.model_copy(update={"metrics_need_token": True})
     with store.write() as connection:
-        users.add(connection, time.time(), "prometheus", Role.VIEWER, PASSCODE, by=TESTS)
+        users.add(connection, time.time(), "prometheus", Role.VIEWER, hashed(), by=TESTS)
         token = sessions.new_api_token(connection, time.time(), "prometheus", "it", Role.VIEWER, days=1, by=TESTS)
     client = TestClient(create_app(store_settings.model_copy(update={"web": web}), store))
     assert client.get("/metrics").status_code == 401
@@ -215,7 +215,7 @@ def test_metrics_may_want_a_token(store_settings: Settings, store: Store) -> Non
 def test_nobody_locks_everybody_out(store: Store) -> None:
     with store.write() as connection:
         now = time.time()
-        users.add(connection, now, "ada", Role.ADMINISTRATOR, PASSCODE, by=TESTS)
+        users.add(connection, now, "ada", Role.ADMINISTRATOR, hashed(), by=TESTS)
         with pytest.raises(AccountUnusable, match="last"):
             users.set_role(connection, now, "ada", Role.VIEWER, by=TESTS)
         with pytest.raises(AccountUnusable, match="last"):

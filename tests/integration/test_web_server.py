@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from node.archive.engine import upgrade
 from node.cli import main
 from node.errors import TlsUnusable
 from node.settings import Settings, load
-from node.web.files import check_web_files
+from node.web.files import certificate_ends, check_web_files
 from node.web.server import run_web
 from tests.console import PASSCODE
 from tests.network import wait_for
@@ -45,6 +46,8 @@ def test_over_tls_with_a_stream_open_at_the_end(tmp_path: Path) -> None:
     web = f'[web]\nenabled = true\nport = {port}\n[web.tls]\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n'
     settings = load(_configured(tmp_path, web))
     check_web_files(settings)
+    ends = certificate_ends(settings)
+    assert ends is not None and 18 <= (ends - datetime.now(UTC)).days <= 20
     upgrade(settings)
     assert _user(settings.source or tmp_path, "add", "ada", said=f"{PASSCODE}\n").returncode == 0
     stop = threading.Event()

@@ -19,7 +19,7 @@ from node.archive.engine import Store, open_store
 from node.errors import ConfigError
 from node.settings import Settings, load
 from node.web.app import create_app
-from tests.console import PASSCODE, TESTS, acted
+from tests.console import TESTS, acted, hashed
 from tests.oidc_provider import CLIENT, SECRET, OidcProvider
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -101,7 +101,7 @@ def test_the_role_follows_the_claim(browser: TestClient, provider: OidcProvider,
 
 def test_nobody_becomes_a_local_user_by_his_name(browser: TestClient, provider: OidcProvider, store: Store) -> None:
     with store.write() as connection:
-        users.add(connection, time.time(), "ada", Role.ADMINISTRATOR, PASSCODE, by=TESTS)
+        users.add(connection, time.time(), "ada", Role.ADMINISTRATOR, hashed(), by=TESTS)
     sign_on(browser)
     with store.read() as connection:
         names = {row.name: row.role for row in users.listed(connection)}
@@ -117,6 +117,7 @@ def test_a_disabled_account_stays_out(browser: TestClient, store: Store) -> None
     assert browser.get("/").status_code == 303
     assert sign_on(browser).status_code == 401
     assert browser.get("/").status_code == 303
+    assert acted(store)[-1] == {**acted(store)[-1], "kind": "person.refused", "by": "ada", "why": "disabled"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 from node.accounts import totp, users
-from node.accounts.secrets import passcode_fits
+from node.accounts.secrets import hash_passcode, passcode_fits
 from node.errors import AccountUnusable, SignInRefused, TooManyAttempts
 from node.site_secret import site_key
 from node.web.console import Console, back_to
@@ -45,8 +45,9 @@ def account_router(console: Console, access: Access) -> APIRouter:
 
     def _passcode(person: Person, fields: dict[str, str]) -> None:
         _recognised(person, fields)
+        hashed = hash_passcode(fields.get("new", ""), name=person.name)
         with store.write() as connection:
-            users.set_passcode(connection, time.time(), person.name, fields.get("new", ""), by=person.actor)
+            users.set_passcode(connection, time.time(), person.name, hashed, by=person.actor)
 
     def _totp(person: Person, fields: dict[str, str]) -> None:
         _recognised(person, fields)

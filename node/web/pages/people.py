@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from node.accounts import sessions, users
 from node.accounts.roles import Role
+from node.accounts.secrets import hash_passcode
 from node.archive.engine import Store
 from node.errors import AccountUnusable
 from node.web.console import Console, back_to
@@ -67,12 +68,14 @@ def people_router(console: Console) -> APIRouter:
 
 
 def _add(store: Store, fields: dict[str, str], person: Person) -> None:
-    role = role_of(fields)
+    role, name = role_of(fields), users.normalised(fields.get("name", ""))
+    hashed = hash_passcode(fields.get("passcode", ""), name=name)
     with store.write() as connection:
-        users.add(connection, time.time(), fields.get("name", ""), role, fields.get("passcode", ""), by=person.actor)
+        users.add(connection, time.time(), name, role, hashed, by=person.actor)
 
 
 def _change(store: Store, name: str, fields: dict[str, str], person: Person) -> None:
+    hashed = hash_passcode(fields.get("passcode", ""), name=name) if fields.get("action") == "passcode" else ""
     with store.write() as connection:
         now, by = time.time(), person.actor
         match fields.get("action"):
@@ -81,7 +84,7 @@ def _change(store: Store, name: str, fields: dict[str, str], person: Person) -> 
             case "disable" | "enable":
                 users.set_disabled(connection, now, name, disabled=fields["action"] == "disable", by=by)
             case "passcode":
-                users.set_passcode(connection, now, name, fields.get("passcode", ""), by=by)
+                users.set_passcode(connection, now, name, hashed, by=by)
             case "totp-off":
                 users.set_totp(connection, now, name, None, by=by)
             case _:
