@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from node.archive.engine import Store
 from node.errors import StoreUnavailable
 from node.web.console import Console
-from node.web.permission import Access, Person, Role, permit, revision
+from node.web.permission import STREAM_PATH, Access, Person, Role, permit, revision
 
 _POLL_SECONDS = 0.5
 _BEAT_SECONDS = 15.0
@@ -52,7 +52,7 @@ def events_router(console: Console, access: Access) -> APIRouter:
     newest = Revision(console.store)
     listening: set[object] = set()
 
-    @router.get("/events")
+    @router.get(STREAM_PATH)
     async def events(request: Request, person: Annotated[Person, Depends(permit(Role.VIEWER))]) -> Response:
         if len(listening) >= _LISTENERS:
             return PlainTextResponse("too many pages are open\n", 503, {"Retry-After": "30"})

@@ -45,7 +45,8 @@ OPEN_PATHS = frozenset(
 """Paths that nobody has to sign in for; ``/metrics`` may want a token all the same (``web.metrics_need_token``)."""
 
 REFRESH_HEADER = "X-Refresh"
-"""Of requests that a page sends by itself: they do not keep a session alive."""
+"""Of requests that a page sends by itself: they do not keep a session alive, and neither does its stream of events."""
+STREAM_PATH = "/events"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LONGEST_FORM = 64 * 1024
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -82,7 +83,7 @@ class Access:
             cookie,
             address=address,
             idle_seconds=self.settings.web.session_idle_minutes * 60.0,
-            by_hand=REFRESH_HEADER not in request.headers,
+            by_hand=REFRESH_HEADER not in request.headers and request.url.path != STREAM_PATH,
         )
 
 

@@ -28,6 +28,8 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
             port=settings.web.port,
             log_level="warning",
             server_header=False,
+            # Addresses that a proxy on this machine names are believed only where the settings speak of one.
+            proxy_headers=bool(settings.web.public_url),
             timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
             ssl_certfile=tls.certificate if tls is not None else None,
             ssl_keyfile=tls.key if tls is not None else None,

@@ -114,6 +114,13 @@ def test_a_study_and_what_can_be_done_with_it(store_settings: Settings, store: S
     assert misspelt.status_code == 422, "half of what was meant is not done"
 
 
+def test_a_body_is_not_read_without_end(browser: TestClient) -> None:
+    """It is read before it is asked who sends it."""
+    stranger = TestClient(browser.app)
+    answer = stranger.post(f"/api/v1/studies/{STUDY}/hold", json={"reason": "x" * 1_000_000})
+    assert answer.status_code == 413
+
+
 def test_the_description_is_the_one_in_the_documentation(browser: TestClient) -> None:
     """The API is stable: a route or field that goes, or another type, is seen in review as a change of this file."""
     kept = Path(__file__).with_name("api_v1.json")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,8 +65,10 @@ def test_over_tls_with_a_stream_open_at_the_end(tmp_path: Path) -> None:
             entered = client.post("/login", data={"form_token": token.group(1), "name": "ada", "passcode": PASSCODE})
             assert entered.headers["set-cookie"].startswith("__Host-ainode=")
             assert client.get("/").status_code == 200
+            _age_sessions(settings)
             with client.stream("GET", "/events") as stream:
                 assert "data:" in next(stream.iter_text())
+                assert _seen_at(settings) == 1.0, "an open page keeps no session alive"
                 stop.set()
                 began = time.monotonic()
                 server.join(15)
@@ -72,6 +76,18 @@ def test_over_tls_with_a_stream_open_at_the_end(tmp_path: Path) -> None:
     finally:
         stop.set()
         server.join(15)
+
+
+def _age_sessions(settings: Settings) -> None:
+    with closing(sqlite3.connect(settings.data_dir / "node.db")) as database, database:
+        database.execute("UPDATE user_sessions SET seen_at = strftime('%s', 'now') - 900")
+
+
+def _seen_at(settings: Settings) -> float:
+    """How many quarters of an hour ago somebody was seen."""
+    with closing(sqlite3.connect(settings.data_dir / "node.db")) as database:
+        (seconds,) = database.execute("SELECT strftime('%s', 'now') - seen_at FROM user_sessions").fetchone()
+    return float(seconds // 900)
 
 
 def _answers(client: httpx.Client) -> bool:

@@ -20,12 +20,15 @@ from node.web.console import Console
 from node.web.permission import Person, Role, permit
 
 PREFIX = "/api/v1"
+# Bodies are read before it is asked who sends them.
+_LONGEST_BODY = 64 * 1024
 _FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The body cannot be read"},
     401: {"model": Fault, "description": "Nobody is signed in, and no good token was sent"},
     403: {"model": Fault, "description": "The role does not allow it"},
     404: {"model": Fault, "description": "There is no such thing"},
     409: {"model": Fault, "description": "It does not go as things stand; the remedy says what to do"},
+    413: {"description": "The body is too long"},
     422: {"model": Fault, "description": "The request is not as described here"},
     503: {"model": Fault, "description": "Not now; the same call may succeed later"},
 }
@@ -34,7 +37,7 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 def add_api(app: FastAPI, console: Console) -> None:
     """Add every route of the API and its description."""
     for maker in (studies_api_router, work_router, configuration_router, state_router):
-        app.include_router(maker(console), prefix=PREFIX, responses=_FAULTS)
+        app.include_router(maker(console), prefix=PREFIX, responses=_FAULTS, max_body_size=_LONGEST_BODY)
     described = APIRouter()
 
     @described.get("/openapi.json", include_in_schema=False)
