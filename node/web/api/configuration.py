@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from node import actions
-from node.web.api.schemas import ApprovalAsked, Destination, Done, DryRun, Model, Rule, Tallied
+from node.web.api.asked import ApprovalAsked
+from node.web.api.schemas import Destination, Done, DryRun, Model, Rule, Tallied
 from node.web.console import Console
 from node.web.destination_view import destination_views
 from node.web.model_view import ModelView, model_views

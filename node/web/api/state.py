@@ -12,14 +12,13 @@ from node.accounts import users
 from node.archive import pauses
 from node.expectations import expectations
 from node.site_time import midnight
+from node.web.api.asked import PauseAsked, ResumeAsked
 from node.web.api.schemas import (
     Done,
     Expected,
     Ledger,
     LedgerRow,
     Pause,
-    PauseAsked,
-    ResumeAsked,
     System,
     User,
 )

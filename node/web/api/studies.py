@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 
 from node import actions
-from node.web.api.schemas import Done, Event, HoldAsked, SeriesOf, Story, Studies, Study
+from node.web.api.asked import HoldAsked
+from node.web.api.schemas import Done, Event, SeriesOf, Story, Studies, Study
 from node.web.api.work import delivery_of, job_of
 from node.web.console import Console
 from node.web.overview import StudyLine

@@ -12,7 +12,8 @@ from node.delivery import outbox
 from node.delivery.delivery_states import DeliveryState
 from node.jobs import queue
 from node.jobs.queue import JobState, Priority
-from node.web.api.schemas import Delivery, Done, Job, ReplayAsked
+from node.web.api.asked import ReplayAsked
+from node.web.api.schemas import Delivery, Done, Job
 from node.web.console import Console
 from node.web.pages.studies import LARGEST_NUMBER, Operator, Viewer
 
