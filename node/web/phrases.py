@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
-_FOLDER = Path(__file__).parent / "phrases"
+_FOLDER = Path(__file__).parent / "catalogues"
 
 
 class Phrases:

@@ -320,6 +320,6 @@ def test_every_phrase_is_translated() -> None:
         }
     assert len(said) > 150
     assert [phrase for phrase in sorted(said) if not phrases.knows("ja", phrase)] == []
-    english = tomllib.loads((folder / "phrases" / "en.toml").read_text(encoding="utf-8"))["phrases"]
+    english = tomllib.loads((folder / "catalogues" / "en.toml").read_text(encoding="utf-8"))["phrases"]
     assert [phrase for phrase in english if not phrases.knows("ja", phrase)] == []
     assert [str(stage) for stage in Stage if not phrases.knows("ja", str(stage))] == []
