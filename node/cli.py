@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "corrections": ("corrections", "List what destinations have under an identity that was corrected since."),
     "assessments": ("assessments", "List what readers made of results: rejected, edited, verified."),
     "models": ("models", "List, show, verify and run models."),
+    "user": ("user", "Users of the console, and tokens for programs."),
     "passcode": ("passcode", "Make a line for the file of users (User Identity)."),
     "rules": ("rules", "Test which rules a study matches, and why; replay what has arrived."),
     "ledger": ("ledger", "Verify the ledger's chain of hashes."),

@@ -90,6 +90,46 @@ class BackupUnusable(StoreError):
     remedy = "See the message and “Backup” in docs/install.md; a copy that is damaged or newer changes nothing."
 
 
+class AccountError(NodeError):
+    """Somebody may not do what he asks the console for."""
+
+
+class SignInRefused(AccountError):
+    code = "ACC-001"
+    summary = "User name, passcode or code is wrong, or the account is disabled or locked."
+    remedy = "Try again; an administrator sees with `ainode user list` whether the account is disabled or locked."
+
+
+class NotPermitted(AccountError):
+    code = "ACC-002"
+    summary = "This account's role does not allow that."
+    remedy = "Ask an administrator for it, or for another role (`ainode user role NAME ROLE`)."
+
+
+class TooManyAttempts(AccountError):
+    code = "ACC-003"
+    summary = "Too many attempts to sign in failed."
+    remedy = "Wait some minutes. An administrator unlocks an account with `ainode user passcode NAME`."
+
+
+class AccountUnusable(AccountError):
+    code = "ACC-004"
+    summary = "An account or token cannot be made or changed as asked."
+    remedy = "Correct what the message names; `ainode user list` shows what there is."
+
+
+class SignOnFailed(AccountError):
+    code = "ACC-005"
+    summary = "The hospital's sign-on did not say, or not credibly, who somebody is."
+    remedy = "Try again. Check [web.oidc] and the clocks of both machines; a local administrator can always sign in."
+
+
+class RequestForged(AccountError):
+    code = "ACC-006"
+    summary = "The request did not come from a page of this console, or the page is too old."
+    remedy = "Load the page again and press the button there."
+
+
 class SpoolError(NodeError):
     """Files could not be stored or read."""
 

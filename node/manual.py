@@ -15,6 +15,7 @@ from models.errors import NodeError, Transient, register
 _BRANCHES = (dicom_sr.errors, node.errors)  # imported so that their classes are in the register
 
 _HEADINGS = {
+    "ACC": "Accounts of the console",
     "ANO": "Anonymised export",
     "CFG": "Configuration and use",
     "HL7": "HL7 v2 messages from others",

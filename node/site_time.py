@@ -66,3 +66,27 @@ def since(text: str, now: float) -> float:
         return datetime.fromisoformat(text.strip()).timestamp()
     except (ValueError, OverflowError) as error:
         raise UsageError(f"'{text}' is no time; write 3h, 2d, 2026-01-31 or 2026-01-31T22:00") from error
+
+
+def stamp(at: float | None) -> str:
+    """A moment by the site's wall clock, with the zone's name: ``2026-01-31 22:00:07 JST``; a dash for None."""
+    if at is None:
+        return "–"
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def iso(at: float) -> str:
+    """A moment in ISO 8601, to the second, with the site's offset."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+
+
+def midnight(now: float) -> float:
+    """Begin of the site's day."""
+    return time.mktime((*time.localtime(now)[:3], 0, 0, 0, 0, 0, -1))
+
+
+def zone() -> str:
+    """Name of the site's time zone: as configured, with what it is called now."""
+    named = os.environ.get("TZ", "")
+    short = time.strftime("%Z")
+    return f"{named} ({short})" if named and named != short else short

@@ -38,9 +38,15 @@ def tell(connection: Connection, reference: str) -> str:
     told = list(dict.fromkeys(fact.study_uid for fact in facts if fact.study_uid is not None))
     if len(told) > 1:
         return "\n\n".join(f"study {study_uid}\n{tell(connection, study_uid)}" for study_uid in told)
+    return "\n".join(line for fact in readable(facts) for line in lines_of(fact))
+
+
+def readable(facts: list[Fact]) -> list[Fact]:
+    """Facts of one study as they are told: objects by their role, and what only repeats left out."""
     roles = {fact.sop_instance_uid: fact.detail.get("role") for fact in facts if fact.kind == Kind.OBJECT_FROZEN}
-    named = [replace(fact, detail={"role": roles.get(fact.sop_instance_uid), **fact.detail}) for fact in facts]
-    return "\n".join(line for fact in _without_repetitions(named) for line in lines_of(fact))
+    return _without_repetitions(
+        [replace(fact, detail={"role": roles.get(fact.sop_instance_uid), **fact.detail}) for fact in facts]
+    )
 
 
 def _without_repetitions(facts: list[Fact]) -> list[Fact]:
@@ -85,9 +91,14 @@ def _failed_alike(facts: list[Fact]) -> list[list[list[int]]]:
 
 def lines_of(fact: Fact) -> list[str]:
     """One event: a line with the time, and further ones for its evidence, indented."""
-    words = _WORDS.get(Kind(fact.kind)) if fact.kind in set(Kind) else None
-    head, *rest = words(fact) if words else [fact.kind, *_facts(fact.detail)]
+    head, *rest = words_of(fact)
     return [f"{_moment(fact.at)}  {head}", *(f"{_INDENT}{line}" for line in rest)]
+
+
+def words_of(fact: Fact) -> list[str]:
+    """One event: what happened, then its evidence, a line each."""
+    words = _WORDS.get(Kind(fact.kind)) if fact.kind in set(Kind) else None
+    return words(fact) if words else [fact.kind, *_facts(fact.detail)]
 
 
 def _moment(seconds: float) -> str:
@@ -330,6 +341,14 @@ def _notification(words: str) -> Callable[[Fact], list[str]]:
     return tell_it
 
 
+def _person(fact: Fact) -> list[str]:
+    detail = fact.detail
+    who = f"{detail.get('by')} ({detail.get('role') or detail.get('via')})"
+    return [f"{who} asked for: {detail.get('action')}", *_facts(detail, *_ACTOR, "action")]
+
+
+_ACTOR = ("by", "role", "via", "address")
+
 _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.INSTANCE_RECEIVED: _received,
     Kind.INSTANCE_DUPLICATE: _received,
@@ -424,6 +443,7 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.NOTIFICATION_DEAD: _notification("given up on telling"),
     Kind.NOTIFICATION_REPLAYED: _notification("queued again for"),
     Kind.NOTIFICATION_WITHDRAWN: _notification("withdrawn, never to be told to"),
+    Kind.PERSON_ACTED: _person,
     Kind.COMMITMENT_REQUESTED: _delivery("commitment requested from"),
     Kind.COMMITMENT_ANSWERED: _delivery("commitment answered by"),
     Kind.COMMITMENT_EXPIRED: _delivery("no commitment answer from"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import uvicorn
+from fastapi import FastAPI
 from pydicom import dcmread
 from sqlalchemy import insert
 
@@ -23,9 +24,12 @@ from node.delivery import outbox
 from node.dicom.storage_scu import send_paths
 from node.settings import Settings
 from node.web.app import create_app
+from node.web.permission import Role, permit
 from tests.network import Node, wait_for
 from tests.peers import free_port
 from tests.unit.dicom_sr_objects.cases import Case
+
+SOMEBODY = Person(1, "somebody", Role.ADMINISTRATOR, "127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,19 @@ class Scene:
         return self.case.study.study_uid
 
 
+def open_to_everybody(settings: Settings, store: Store) -> FastAPI:
+    """The console for whoever comes, as an administrator; who may what is the subject of other tests."""
+    app = create_app(settings, store)
+    for role in Role:
+        app.dependency_overrides[permit(role)] = lambda: SOMEBODY
+    return app
+
+
 @contextmanager
 def running_web(settings: Settings, store: Store) -> Iterator[str]:
     """The console served as in a node; its URL."""
     port = free_port()
-    config = uvicorn.Config(create_app(settings, store), host="127.0.0.1", port=port, log_level="warning")
+    config = uvicorn.Config(open_to_everybody(settings, store), host="127.0.0.1", port=port, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -29,6 +29,7 @@ _TRANSFERS: dict[str, tuple[Code, str]] = {
     Kind.DELIVERY_SENDING: (codes.BEGIN_TRANSFERRING, "E"),
     Kind.DELIVERY_STORED: (codes.INSTANCES_TRANSFERRED, "C"),
 }
+_SIGNING = (Kind.PERSON_SIGNED_IN, Kind.PERSON_REFUSED, Kind.PERSON_SIGNED_OUT)
 WANTED = tuple(
     str(kind)
     for kind in (
@@ -36,8 +37,8 @@ WANTED = tuple(
         Kind.NODE_STOPPED,
         Kind.ASSOCIATION_CLOSED,
         Kind.QUERY_SENT,
-        Kind.USER_AUTHENTICATED,
-        Kind.STUDY_ACCESSED,
+        *_SIGNING,
+        Kind.PERSON_LOOKED,
         *_TRANSFERS,
         *_ALERTS,
     )
@@ -81,9 +82,9 @@ class Translator:
                 yield from self._received(row)
             case Kind.QUERY_SENT:
                 yield self._query(row)
-            case Kind.USER_AUTHENTICATED:
+            case Kind.PERSON_SIGNED_IN | Kind.PERSON_REFUSED | Kind.PERSON_SIGNED_OUT:
                 yield self._authentication(row)
-            case Kind.STUDY_ACCESSED:
+            case Kind.PERSON_LOOKED:
                 yield from self._access(row)
             case _:
                 yield self._alert(row)
@@ -158,21 +159,21 @@ class Translator:
 
     def _authentication(self, row: Row[Any]) -> AuditMessage:
         detail = row.detail
-        person = Participant(detail["user"], None, is_requestor=True, address=detail.get("address", ""))
+        person = Participant(detail.get("by") or "unknown", None, is_requestor=True, address=detail.get("address", ""))
         return self._message(
             codes.USER_AUTHENTICATION,
             "E",
             row.at,
             person,
             self._self(codes.APPLICATION, is_requestor=False),
-            types=(codes.LOGOUT if detail.get("event") == "logout" else codes.LOGIN,),
-            outcome=Outcome.SUCCESS if detail.get("succeeded") else Outcome.MINOR_FAILURE,
+            types=(codes.LOGOUT if row.kind == Kind.PERSON_SIGNED_OUT else codes.LOGIN,),
+            outcome=Outcome.MINOR_FAILURE if row.kind == Kind.PERSON_REFUSED else Outcome.SUCCESS,
         )
 
     def _access(self, row: Row[Any]) -> Iterator[AuditMessage]:
-        person = Participant(row.detail["user"], None, is_requestor=True, address=row.detail.get("address", ""))
+        person = Participant(row.detail["by"], None, is_requestor=True, address=row.detail.get("address", ""))
         own = self._self(codes.APPLICATION, is_requestor=False)
-        things = self._things(row.study_uid, {})
+        things = self._things(row.detail["study"], {})
         yield self._message(codes.INSTANCES_ACCESSED, "R", row.at, person, own, objects=things)
 
     def _alert(self, row: Row[Any]) -> AuditMessage:

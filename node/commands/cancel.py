@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -16,11 +15,10 @@ app = new_app()
 @app.command()
 def cancel(ctx: typer.Context, job: Annotated[int, typer.Argument(help="Number of the job.")]) -> None:
     """Cancel a queued or running job; a running one stops within seconds."""
-    from node.errors import UsageError
-    from node.jobs import queue
+    from node import actions
+    from node.commands.operator import operator
 
-    with opened(ctx.obj.settings()) as store, store.write() as connection:
-        state = queue.cancel(connection, time.time(), job)
-    if state is not queue.JobState.CANCELLED:
-        raise UsageError(f"job {job} is {state} and has nothing left to cancel")
+    settings = ctx.obj.settings()
+    with opened(settings) as store:
+        actions.cancel(settings, store, job, by=operator())
     typer.echo(f"job {job} is cancelled")

@@ -11,6 +11,7 @@ from node.cli import new_app
 from node.dicom.files import check_files
 from node.errors import ConfigError
 from node.settings import ProfileSection, Settings, load
+from node.web.files import check_web_files
 
 app = new_app()
 
@@ -35,6 +36,7 @@ def check_config(
         return
     _find_models(settings)
     ends = check_files(settings)
+    check_web_files(settings)
     typer.echo(f"{file}: valid")
     tls = " and with TLS on " if settings.receive.plain else " with TLS on "
     plain = f" on {settings.receive.host}:{settings.receive.port}" if settings.receive.plain else ""
@@ -42,6 +44,8 @@ def check_config(
     typer.echo(f"  {settings.node.ae_title}{plain}{secure}, data in {settings.data_dir}")
     if ends is not None:
         typer.echo(f"  certificates: the first expires on {ends:%Y-%m-%d}")
+    if settings.web.enabled:
+        typer.echo(f"  console at {settings.web.address}")
     for name, destination in settings.destination.items():
         tls = " with TLS" if destination.tls is not None else ""
         typer.echo(f"  destination {name}: {destination.address}{tls}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -20,13 +19,10 @@ def hold(
     reason: Annotated[str, typer.Option("--reason", help="Stands in the ledger; no patient's name or id.")] = "",
 ) -> None:
     """Hold a study: its jobs are cancelled, and nothing runs on it until it is released."""
-    from node import planning
-    from node.archive import index
-    from node.errors import NotStored
+    from node import actions
+    from node.commands.operator import operator
 
-    with opened(ctx.obj.settings()) as store, store.write() as connection:
-        found = index.study(connection, study)
-        if found is None:
-            raise NotStored("there is no such study")
-        held = planning.hold(connection, time.time(), study, reason=f"operator: {reason or 'no reason given'}")
-    typer.echo("the study is held" if held else f"the study was held already: {found.held_reason}")
+    settings = ctx.obj.settings()
+    with opened(settings) as store:
+        before = actions.hold(settings, store, study, reason, by=operator())
+    typer.echo("the study is held" if before is None else f"the study was held already: {before}")

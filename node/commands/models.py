@@ -111,35 +111,22 @@ def approve(
     ] = False,
 ) -> None:
     """Let a model serve, these very files of it, once card and licence were read."""
-    import time
-
-    from node.archive import approvals
+    from node import actions
+    from node.commands.operator import operator
     from node.commands.table import opened
     from node.errors import UsageError
 
     settings = ctx.obj.settings()
     found = _registry(settings).get(model)
-    if found.embedded:
-        raise UsageError(f"{model} came with this product and needs no approval")
     card = found.card
-    if not accept_licence or not by.strip():
+    if not found.embedded and (not accept_licence or not by.strip()):
         raise UsageError(
             f"licence of {model}: {card.licence}; intended use: {card.intended_use} Name a person with --by and accept with "
             "--accept-licence"
         )
-    found.verify()
-    found.self_test()
-    with opened(settings) as store, store.write() as connection:
-        approvals.approve(
-            connection,
-            time.time(),
-            model_id=model,
-            version=card.version,
-            digest=found.digest,
-            by=by.strip(),
-            licence=card.licence,
-        )
-    typer.echo(f"{model} {card.version} may serve, digest {found.digest}")
+    with opened(settings) as store:
+        version, digest = actions.approve(settings, store, model, by.strip(), found.digest, by=operator())
+    typer.echo(f"{model} {version} may serve, digest {digest}")
 
 
 @app.command()
@@ -149,13 +136,13 @@ def revoke(
     by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
 ) -> None:
     """Take a model's approval back: its jobs end with a status object that says so."""
-    import time
-
-    from node.archive import approvals
+    from node import actions
+    from node.commands.operator import operator
     from node.commands.table import opened
 
-    with opened(ctx.obj.settings()) as store, store.write() as connection:
-        revoked = approvals.revoke(connection, time.time(), model_id=model, by=by.strip())
+    settings = ctx.obj.settings()
+    with opened(settings) as store:
+        revoked = actions.revoke(settings, store, model, by.strip(), by=operator())
     typer.echo(f"{model} may serve no more" if revoked else f"{model} was not approved")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import time
 from typing import Annotated
 
 import typer
@@ -22,16 +20,10 @@ def pause(
     reason: Annotated[str, typer.Option("--reason", help="Stands in the ledger; no patient's name or id.")] = "",
 ) -> None:
     """Stop a model, a rule, a destination or everything at once. Receiving goes on; a restart changes nothing."""
-    from node import doorbell, kill_switch
-    from node.commands.scopes import scope_of
-    from node.errors import UsageError
-    from node.status import run_folder
+    from node import actions
+    from node.commands.operator import operator
 
     settings = ctx.obj.settings()
-    chosen = scope_of(settings, scope, name)
-    if not reason.strip():
-        raise UsageError("--reason: say why; it stands in the ledger")
-    with opened(settings) as store, store.write() as connection:
-        done = kill_switch.pause(connection, time.time(), chosen, name, reason=reason, by=getpass.getuser())
-    doorbell.ring(run_folder(settings.data_dir), doorbell.SENDER)
+    with opened(settings) as store:
+        done = actions.pause(settings, store, scope, name, reason, by=operator())
     typer.echo(f"{scope} {name}".strip() + (" is paused" if done else " was paused already"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -19,21 +18,11 @@ def release(ctx: typer.Context, study: Annotated[str, typer.Argument(help="Study
 
     Images that a correction has not reached are left out: the study runs on those that were corrected.
     """
-    from node import doorbell, planning
-    from node.archive import index
-    from node.errors import NotStored, StudyHeld
-    from node.status import run_folder
+    from node import actions
+    from node.commands.operator import operator
 
     settings = ctx.obj.settings()
-    with opened(settings) as store, store.write() as connection:
-        found = index.study(connection, study)
-        if found is None:
-            raise NotStored("there is no such study")
-        now = time.time()
-        left_out = planning.leave_out_stragglers(connection, now, found)
-        if still := planning.mixed_patients(connection, study):
-            raise StudyHeld(f"the study stays held: {still}")
-        released = index.release_study(connection, now, study, left_out=left_out)
-    doorbell.ring(run_folder(settings.data_dir), doorbell.SCHEDULER)
+    with opened(settings) as store:
+        released, left_out = actions.release(settings, store, study, by=operator())
     words = f"; {left_out} image(s) that no correction has reached are left out" if left_out else ""
     typer.echo(f"the study is released{words}" if released else "the study was not held")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Annotated
 
@@ -30,22 +29,18 @@ def replay(
     until: Annotated[datetime | None, typer.Option("--until", formats=_FORMATS, help="… and before then.")] = None,
 ) -> None:
     """Send again, with the same bytes."""
-    from node import doorbell
-    from node.delivery import outbox
-    from node.errors import UsageError
-    from node.status import run_folder
+    from node import actions
+    from node.commands.operator import operator
 
     settings = ctx.obj.settings()
-    if destination is not None and destination not in settings.destination:
-        raise UsageError(f"there is no [destination.{destination}]")
-    with opened(settings) as store, store.write() as connection:
-        queued = outbox.replay(
-            connection,
-            time.time(),
-            delivery_id=delivery,
+    with opened(settings) as store:
+        queued = actions.replay(
+            settings,
+            store,
+            by=operator(),
+            delivery=delivery,
             destination=destination,
             since=since.timestamp() if since else None,
             until=until.timestamp() if until else None,
         )
-    doorbell.ring(run_folder(settings.data_dir), doorbell.SENDER)
     typer.echo(f"{len(queued)} deliveries are queued again")

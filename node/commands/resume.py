@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -29,28 +27,18 @@ def resume(
     ] = None,
 ) -> None:
     """Let go on what was paused, with what waited meanwhile or without."""
-    from node import doorbell, kill_switch
-    from node.archive.pauses import find
-    from node.commands.scopes import scope_of
+    from node import actions
+    from node.commands.operator import operator
     from node.errors import UsageError
-    from node.status import run_folder
 
     settings = ctx.obj.settings()
-    chosen = scope_of(settings, scope, name, may_be_gone=True)
-    if not reason.strip():
-        raise UsageError("--reason: say why; it stands in the ledger")
     with opened(settings) as store:
-        with store.read() as connection:
-            if find(connection, chosen, name) is None:
-                raise UsageError(f"{f'{scope} {name}'.strip()} is not paused; see `ainode status`")
-            waiting = kill_switch.backlog(connection, chosen, name)
+        waiting = actions.waiting(settings, store, scope, name)
+        if not reason.strip():
+            raise UsageError("--reason: say why; it stands in the ledger")
         if run_backlog is None:
             run_backlog = _asked(waiting)
-        with store.write() as connection:
-            now, by = time.time(), getpass.getuser()
-            waited = kill_switch.resume(connection, now, chosen, name, reason=reason, by=by, run_backlog=run_backlog)
-    for bell in (doorbell.SENDER, doorbell.DISPATCHER):
-        doorbell.ring(run_folder(settings.data_dir), bell)
+        waited = actions.resume(settings, store, scope, name, reason, run_backlog=run_backlog, by=operator())
     fate = "go on" if run_backlog else "are discarded"
     typer.echo(f"{scope} {name}".strip() + f" is resumed; {waited.jobs} runs and {waited.deliveries} deliveries {fate}")
 

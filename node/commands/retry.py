@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
@@ -19,14 +18,10 @@ def retry(ctx: typer.Context, job: Annotated[int, typer.Argument(help="Number of
 
     A job whose result was rejected at an archive, or edited by a reader, is run again as a new run with new objects.
     """
-    from node import assessments, doorbell
-    from node.jobs import queue
-    from node.status import run_folder
+    from node import actions
+    from node.commands.operator import operator
 
     settings = ctx.obj.settings()
-    with opened(settings) as store, store.write() as connection:
-        again = assessments.repeat(connection, time.time(), job)
-        if again is None:
-            queue.retry(connection, time.time(), job)
-    doorbell.ring(run_folder(settings.data_dir), doorbell.DISPATCHER)
+    with opened(settings) as store:
+        again = actions.retry(settings, store, job, by=operator())
     typer.echo(f"job {job} is queued again" if again is None else f"a new run of job {job} is queued as job {again}")

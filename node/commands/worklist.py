@@ -12,12 +12,14 @@ from node.cli import new_app
 from node.commands.table import opened, show
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Row
 
+    from node.expectations import Expectation
     from node.settings import Settings
 
 app = new_app()
 _PATIENT = ("patient_", "issuer_of_patient_id")
+_WORDS = {"expected": "expected", "overdue": "overdue", "gone": "gone from the worklist"}
 
 
 @app.command()
@@ -29,13 +31,14 @@ def worklist(
     days: Annotated[int, typer.Option("--days", min=1, help="Today and so many days on, less one.")] = 1,
 ) -> None:
     """List what is expected today, what has come of it, and what the node intends for each entry. Shows no patient."""
-    from node.archive import orders
+    from node.expectations import expectations
+    from node.site_time import midnight
 
-    settings = ctx.obj.settings()
-    midnight = time.mktime((*time.localtime()[:3], 0, 0, 0, 0, 0, -1))
+    settings, now = ctx.obj.settings(), time.time()
+    begin = midnight(now)
     with opened(settings) as store, store.read() as connection:
-        rows = orders.between(connection, midnight, midnight + days * 86400.0 - 1.0)
-        entries = [_entry(connection, row, settings) for row in rows]
+        found = expectations(connection, now, begin, begin + days * 86400.0 - 1.0, settings)
+    entries = [_entry(each, settings) for each in found]
     if as_json:
         typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
@@ -46,44 +49,22 @@ def worklist(
     )
 
 
-def _entry(connection: Connection, row: Row[Any], settings: Settings) -> dict[str, Any]:
-    from node.intentions import intended, procedure_words
-    from node.orders import Order
-
-    order = Order.from_dict(row.content)
-    rules = intended(order, settings.rule)
+def _entry(expectation: Expectation, settings: Settings) -> dict[str, Any]:
+    order, row = expectation.order, expectation.row
     return {
         "starts_at": row.starts_at,
         "worklist": row.source,
         "modality": order.modality,
-        "station": order.station_name or order.station_ae_title,
-        "procedure": procedure_words(order, language=settings.node.language, parts=settings.node.jj1017_parts),
+        "station": expectation.station,
+        "procedure": expectation.procedure,
         "priority": order.priority or None,
         "accession_number": order.accession_number,
-        "state": _state(connection, row),
-        "intends": ", ".join(rules) or "nothing: no rule fits the order",
+        "state": f"images {expectation.study_state}" if expectation.study_state else _WORDS[expectation.state],
+        "intends": ", ".join(expectation.intends) or "nothing: no rule fits the order",
         "priors": _priors(row, settings),
         "study_uid": order.study_uid,
         "order": {key: value for key, value in order.to_dict().items() if not key.startswith(_PATIENT)},
     }
-
-
-def _state(connection: Connection, row: Row[Any]) -> str:
-    """``expected``, ``overdue``, ``gone`` from the worklist, or the state of the study that has come."""
-    from sqlalchemy import or_, select
-
-    from node.archive.tables import studies
-
-    named = studies.c.study_uid == (row.study_uid or "-")
-    if row.accession_number:
-        named = or_(named, studies.c.accession_number == row.accession_number)
-    found = connection.execute(select(studies.c.state).where(named).limit(1)).scalar_one_or_none()
-    if found is not None:
-        return f"images {found}"
-    if row.gone_at is not None:
-        return "gone from the worklist"
-    late = row.starts_at is not None and row.starts_at < time.time() - 3600.0
-    return "overdue" if late else "expected"
 
 
 def _priors(row: Row[Any], settings: Settings) -> str | None:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from node.archive import pauses
 from node.archive.engine import Store, open_store
-from node.delivery import outbox
+from node.delivery import gate_states, outbox
 from node.delivery.breaker import Breaker
 from node.delivery.courier import Courier
 from node.delivery.destination_courier import POLL_SECONDS, DestinationCourier
 from node.delivery.gate import Gate
+from node.delivery.gate_states import state_of
 from node.delivery.proof import Proof
 from node.delivery.web_courier import WebCourier
 from node.doorbell import SENDER, Doorbell
@@ -123,12 +124,13 @@ class Sender:
     def _attend(self, bell: Doorbell, stop_event: threading.Event) -> None:
         next_poll = 0.0
         while not stop_event.is_set():
-            self._liveness.beat(breakers={name: gate.breaker_open for name, gate in self._gates.items()})
+            self._liveness.beat()
             rung = bell.wait(_TICK_SECONDS)
             now = time.monotonic()
             self._stop_paused()
             if now >= next_poll:
                 next_poll = now + POLL_SECONDS
+                self._publish()
                 rung = self._expire() or rung
             if rung:
                 self._note_resumed()
@@ -147,6 +149,16 @@ class Sender:
             return
         for courier in self._couriers if paused else ():
             courier.cut(paused)
+
+    def _publish(self) -> None:
+        """Leave what the gates are like, for those who show it."""
+        now = self._clock()
+        try:
+            gate_states.publish(
+                self._settings.data_dir, {name: state_of(gate, now) for name, gate in self._gates.items()}
+            )
+        except OSError as error:
+            logger.warning("the state of the destinations could not be written: %s", error.strerror)
 
     def _note_resumed(self) -> None:
         """What waited for the end of a pause is a backlog, and leaves at the rate of one."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from node.delivery.gate_states import published
 from node.expected import expected_processes
 from node.monitor.alarms import standing_alarms
 from node.monitor.certificates import DAY_SECONDS, own_dates, shown_dates
@@ -24,7 +25,7 @@ def surroundings(settings: Settings) -> Iterator[Metric]:
     yield from _processes(settings, living)
     yield from _disk(settings)
     yield _certificates(settings, living)
-    yield _breakers(living)
+    yield _breakers(settings)
     yield from _models(living)
     family = GaugeMetricFamily("ainode_alarm", "Alarms that stand, see docs/alerts.md", labels=["alarm", "subject"])
     for each in standing_alarms(settings.data_dir):
@@ -83,13 +84,12 @@ def _certificates(settings: Settings, living: Sequence[Beat]) -> Metric:
     return family
 
 
-def _breakers(living: Sequence[Beat]) -> Metric:
+def _breakers(settings: Settings) -> Metric:
     family = GaugeMetricFamily(
         "ainode_breaker_open", "1 where a destination is left alone after repeated failures", labels=["destination"]
     )
-    for beat in living:
-        for name, is_open in beat.facts.get("breakers", {}).items() if beat.process == "sender" else ():
-            family.add_metric([name], int(is_open))
+    for name, gate in published(settings.data_dir).items():
+        family.add_metric([name], int(gate.state == "open"))
     return family
 
 

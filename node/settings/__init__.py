@@ -5,7 +5,7 @@ file, key and remedy. Without any file the node works on loopback.
 """
 
 from node.settings.archives import ReconcileSection, WatchSection
-from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.base import LogSection, NodeSection, StoreSection
 from node.settings.delivery import (
     AvailabilitySection,
     DeliverySection,
@@ -31,6 +31,7 @@ from node.settings.prompts import PromptSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.section import Section
 from node.settings.server_tls import ServerTlsSection
+from node.settings.web import OidcSection, WebSection, WebTlsSection
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
 from node.settings.work import (
@@ -72,6 +73,7 @@ __all__ = [
     "NotifySection",
     "NotifyWhen",
     "OAuthSection",
+    "OidcSection",
     "OrderMatch",
     "PeerRule",
     "PriorsSection",
@@ -91,6 +93,7 @@ __all__ = [
     "StoreSection",
     "WatchSection",
     "WebSection",
+    "WebTlsSection",
     "WebhookSection",
     "WorkitemsSection",
     "WorklistSection",

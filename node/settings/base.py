@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from node.settings.section import AETitle, Name, Port, Section
+from node.settings.section import AETitle, Name, Section
 from node.toml_file import DEFAULT_DATA_DIR
 
 
@@ -39,22 +39,6 @@ class StoreSection(Section):
 
     url: str = ""
     busy_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
-
-
-class WebSection(Section):
-    """The console. Off unless asked for."""
-
-    enabled: bool = False
-    host: str = "127.0.0.1"
-    port: Port = 8042
-
-    @model_validator(mode="after")
-    def _loopback(self) -> Self:
-        if self.host not in ("127.0.0.1", "::1", "localhost"):
-            raise ValueError(
-                "web.host: the console has no sign-on; keep it on 127.0.0.1 and reach it through an SSH tunnel"
-            )
-        return self
 
 
 class LogSection(Section):

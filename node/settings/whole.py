@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from node.errors import ConfigError
 from node.settings.archives import ReconcileSection, WatchSection
-from node.settings.base import LogSection, NodeSection, StoreSection, WebSection
+from node.settings.base import LogSection, NodeSection, StoreSection
 from node.settings.canary import with_canary
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.dicomweb import DicomWebSection
@@ -21,6 +21,7 @@ from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
 from node.settings.section import Name, Section
 from node.settings.similar import SimilarSection
+from node.settings.web import WebSection
 from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
 from node.settings.workitems import WorkitemsSection

@@ -12,6 +12,9 @@ from node.liveness import Liveness
 from node.settings import Settings
 from node.web.app import create_app
 
+_LAST_WORDS_SECONDS = 2
+"""How long open pages are waited for at the end: their streams of events never end by themselves."""
+
 
 class _Server(uvicorn.Server):
     """uvicorn, whose loop tells that it turns."""
@@ -38,12 +41,18 @@ def run_web(settings: Settings, stop: threading.Event, liveness: Liveness | None
     liveness = liveness or Liveness()
     store = open_store(settings)
     try:
+        tls = settings.web.tls
         config = uvicorn.Config(
             create_app(settings, store),
             host=settings.web.host,
             port=settings.web.port,
             log_level="warning",
             server_header=False,
+            # Addresses that a proxy on this machine names are believed only where the settings speak of one.
+            proxy_headers=bool(settings.web.public_url),
+            timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+            ssl_certfile=tls.certificate if tls is not None else None,
+            ssl_keyfile=tls.key if tls is not None else None,
         )
         server = _Server(config)
         server.liveness = liveness

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import (
+    console_pages,
     dicomweb,
     generation,
     inference,
@@ -51,6 +52,7 @@ MEASUREMENTS = {
     "seg.whole_process": segmentations.whole_process,
     "volume.stroke": objects.volume,
     "latency.last_image_to_committed": whole_node.last_image_to_committed,
+    "web.pages": console_pages.pages,
     "model.infarct": inference.infarct,
     "model.medsam": promptable.medsam,
     "model.generation": generation.tokens,

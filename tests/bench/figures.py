@@ -27,7 +27,7 @@ class Row:
     Attributes
     ----------
     name : str
-        Begins with ``receive.``, ``send.``, ``seg.``, ``volume.``, ``latency.`` or ``model.``.
+        Begins with ``receive.``, ``send.``, ``seg.``, ``volume.``, ``latency.``, ``web.`` or ``model.``.
     figure : float
         Median of ours, in ``unit``.
     ratio : float or None

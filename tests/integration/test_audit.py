@@ -13,7 +13,6 @@ import pytest
 from pydicom.dataset import Dataset
 
 from node.archive import ledger, tables
-from node.audit.events import record_access, record_authentication
 from node.audit.forwarder import Forwarder
 from node.dicom.query_record import note_query
 from node.dicom.storage_scu import send_paths
@@ -61,9 +60,10 @@ def _do_everything(node: Node, folder: Path) -> None:
     note_query(node.settings, node.store, "ris", "1.2.840.10008.5.1.4.31", query)
     with node.store.write() as connection:
         now = time.time()
-        record_authentication(connection, now, user="dr.tanaka", address="10.0.0.9", succeeded=True)
-        record_authentication(connection, now, user="guess", address="10.0.0.8", succeeded=False)
-        record_access(connection, now, user="dr.tanaka", address="10.0.0.9", study_uid=uid("a"))
+        tanaka = {"by": "dr.tanaka", "address": "10.0.0.9"}
+        ledger.record(connection, now, ledger.Kind.PERSON_SIGNED_IN, **tanaka)
+        ledger.record(connection, now, ledger.Kind.PERSON_REFUSED, by="guess", why="wrong passcode", address="10.0.0.8")
+        ledger.record(connection, now, ledger.Kind.PERSON_LOOKED, study=uid("a"), **tanaka)
         ledger.record(connection, now, ledger.Kind.NODE_STOPPED)
     _sealed(node)
 

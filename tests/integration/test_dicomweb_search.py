@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 
 from node.archive import tables
 from node.settings import Settings
+from node.web.console import Console
 from node.web.dicomweb import dicomweb_router
 from node.web.viewer import viewer_router
 from tests.dicomweb_peer import running_web_orthanc
@@ -428,7 +429,9 @@ def test_guards_stand_before_every_route(tmp_path: Path) -> None:
         app = FastAPI()
         read, write = [Depends(nobody_reads)], [Depends(nobody_writes)]
         app.include_router(dicomweb_router(node.settings, node.store, read=read, write=write))
-        app.include_router(viewer_router(node.settings, node.store, read=read, write=write))
+        app.include_router(
+            viewer_router(node.settings, node.store, read=read, page=Console.of(node.settings, node.store).page)
+        )
         client = TestClient(app)
         for path in _readable():
             assert client.get(path).status_code == 401, path

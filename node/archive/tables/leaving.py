@@ -48,6 +48,7 @@ deliveries = Table(
     UniqueConstraint("sop_instance_uid", "destination"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "transaction_uid"),
+    Index(None, "state", "id"),
     sqlite_autoincrement=True,
 )
 

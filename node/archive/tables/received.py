@@ -53,6 +53,14 @@ studies = Table(
     Index(None, "last_at"),
 )
 
+# Few are held, and they stand first on the console's first page.
+Index(
+    "ix_studies_held",
+    studies.c.last_at,
+    sqlite_where=studies.c.held_reason.is_not(None),
+    postgresql_where=studies.c.held_reason.is_not(None),
+)
+
 instances = Table(
     "instances",
     metadata,

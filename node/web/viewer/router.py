@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.templating import Jinja2Templates
 
 from node.archive.engine import Store
 from node.settings import Settings
 from node.web.dicomweb.failures import NOT_FOUND, refuse, required_uid
 from node.web.viewer.scene import Contents, Scenes, reports
 
-_TEMPLATES = Path(__file__).parent.parent / "templates"
-# The page's own script and what it fetches from here; nothing in line, nothing from elsewhere.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-
 
 def viewer_router(
-    settings: Settings, store: Store, *, read: Sequence[Depends] = (), write: Sequence[Depends] = ()
+    settings: Settings, store: Store, *, read: Sequence[Depends] = (), page: Callable[..., Response]
 ) -> APIRouter:
     """``/study/{uid}/view`` and what belongs to it; nothing where DICOMweb is off, which gives it its pixels.
 
     Parameters
     ----------
-    read, write : sequence of Depends
+    read : sequence of Depends
         What guards looking. Nothing is written.
+    page : callable
+        Renders a template for whoever looks: request, person, name of the template, facts.
     """
     router = APIRouter(prefix="/study/{study_uid}", dependencies=list(read))
     if not settings.dicomweb.enabled:
         return router
     scenes = Scenes(settings, store)
-    templates = Jinja2Templates(directory=_TEMPLATES)
-    common = {"node": settings.node.name, "version": version("ainode")}
 
     def contents_of(study_uid: str) -> Contents:
         contents = scenes.contents(required_uid(study_uid, "Study Instance UID"))
@@ -48,15 +38,13 @@ def viewer_router(
             refuse(NOT_FOUND, "no such study")
         return contents
 
-    def page(request: Request, template: str, **facts: Any) -> Response:
-        response = templates.TemplateResponse(request, template, {**common, **facts})
-        response.headers["Content-Security-Policy"] = _POLICY
-        return response
+    def shown(request: Request, template: str, **facts: Any) -> Response:
+        return page(request, getattr(request.state, "person", None), template, **facts)
 
     @router.get("/view", response_class=HTMLResponse)
     def view(request: Request, study_uid: str) -> Response:
         contents = contents_of(study_uid)
-        return page(request, "view.html", contents=contents, reports=reports(contents.held))
+        return shown(request, "view.html", contents=contents, reports=reports(contents.held))
 
     @router.get("/view/scene")
     def scene(study_uid: str) -> Response:
@@ -69,6 +57,6 @@ def viewer_router(
         found = reports([each for each in contents.held if each.sop_instance_uid == uid])
         if not found:
             refuse(NOT_FOUND, "no such report")
-        return page(request, "report.html", contents=contents, reports=found)
+        return shown(request, "report.html", contents=contents, reports=found)
 
     return router

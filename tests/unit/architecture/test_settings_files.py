@@ -73,6 +73,8 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.ModelsSection,
                 settings.DeliverySection,
                 settings.WebSection,
+                settings.WebTlsSection,
+                settings.OidcSection,
                 settings.DicomWebSection,
                 settings.LogSection,
                 settings.MonitorSection,

@@ -1,4 +1,4 @@
-"""Scopes of the kill switch on the command line."""
+"""Scopes of the kill switch as people name them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def scope_of(settings: Settings, scope: str, name: str, *, may_be_gone: bool = F
             f"there is no {chosen} {name or 'without a name'} (known: {', '.join(sorted(known)) or 'none'})"
         )
     return chosen
+
+
+def names_of(settings: Settings) -> list[tuple[str, str]]:
+    """Everything that can be paused: scope and name."""
+    from node.archive.pauses import Scope
+
+    named = [scope for scope in Scope if scope is not Scope.ALL]
+    return [(str(Scope.ALL), ""), *((str(scope), name) for scope in named for name in sorted(_known(settings, scope)))]
 
 
 def _known(settings: Settings, scope: Scope) -> set[str]:
