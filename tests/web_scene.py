@@ -24,7 +24,7 @@ from node.delivery import outbox
 from node.dicom.storage_scu import send_paths
 from node.settings import Settings
 from node.web.app import create_app
-from node.web.permission import Role, permit
+from node.web.permission import Person, Role, permit
 from tests.network import Node, wait_for
 from tests.peers import free_port
 from tests.unit.dicom_sr_objects.cases import Case
