@@ -27,8 +27,8 @@ from models.results import (
 )
 from models.stored_result import Grid, StoredResult
 from node.jobs import comparing
-from node.jobs.looking_back import EARLIER_IMAGE_SEEN, earlier_volumes
-from node.jobs.specification import EarlierImages, Failure, JobSpec, Predecessor, StoredFile
+from node.jobs.looking_back import beside, earlier_volumes
+from node.jobs.specification import Failure, JobSpec, Predecessor, StoredFile
 from node.jobs.stored_files import read_stored, write_stored
 from node.jobs.timings import Timings
 
@@ -50,8 +50,6 @@ class Assessment:
         Input role of ``source``.
     prior : PriorObjects or None
         What the result's comparison refers to.
-    earlier : EarlierImages or None
-        Images of an earlier study that the model looked at, too.
     """
 
     study: LoadedStudy
@@ -60,7 +58,6 @@ class Assessment:
     report_model: ModelReference | None
     source_role: str = ""
     prior: PriorObjects | None = None
-    earlier: EarlierImages | None = None
 
 
 def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
@@ -90,7 +87,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
                 points = boxes(read_marks(drawn), sources[model.card.inputs[0].role], follow=spec.request.follow)
                 result = model.segment(volumes, points, spec.parameters)
         if spec.earlier is not None and earlier:
-            result = _beside(result, spec.earlier)
+            result = beside(result, spec.earlier)
         if spec.limitations:
             result = replace(result, limitations=(*result.limitations, *spec.limitations))
     except MixedPatients:
@@ -110,14 +107,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
     with timings.step("report"):
         drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
     wrote = generator.reference({}) if generator else None
-    looked_at = spec.earlier if earlier else None
-    return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior, looked_at)
-
-
-def _beside(result: StudyResult, earlier: EarlierImages) -> StudyResult:
-    """A result that says which earlier study was looked at, too."""
-    seen = {"earlier_study_uid": earlier.study_uid, "earlier_study_date": earlier.study_date}
-    return replace(result, limitations=(*result.limitations, EARLIER_IMAGE_SEEN), evidence={**result.evidence, **seen})
+    return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
 
 
 def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:

@@ -29,6 +29,7 @@ from node import log
 from node.archive.placing import as_spool_error
 from node.errors import SpoolFull, UnexpectedFailure
 from node.jobs.assessment import Assessment, assess, not_run, retell, store
+from node.jobs.looking_back import EARLIER_IMAGES
 from node.jobs.retracting import retract
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
 from node.jobs.timings import Timings
@@ -283,9 +284,9 @@ def _key(
 ) -> str:
     """Work key of promise 3. A reason for not running is content, so another reason gets other UIDs."""
     parameters = work_parameters(spec)
-    if assessment.earlier is not None:
+    if earlier := assessment.result.evidence.get(EARLIER_IMAGES):
         # What was looked at beside the study's own images decides about the result, too.
-        parameters["earlier"] = " ".join([assessment.earlier.study_uid, *assessment.earlier.digests])
+        parameters["earlier"] = str(earlier)
     if result.refusal is not None:
         parameters["not_assessed"] = f"{result.refusal.code} {result.refusal.message}"
     return work_key(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dicom_sr.errors import MixedPatients, SeriesRejected
 from dicom_sr.roles import fill_earlier_roles
 from dicom_sr.series import LoadedStudy, load_study
+from models.results import StudyResult
 from models.volume import Volume
 from node import log
 from node.jobs.specification import EarlierImages
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 EARLIER_IMAGE_SEEN = "earlier_image_seen"
 """Limitation of a result that an earlier image of the patient had a part in."""
+EARLIER_IMAGES = "earlier_images"
+"""In a result's evidence: SHA-256 (hex) over what was looked at beside the study's own images."""
 _LOG = log.logger("looking_back")
 
 
@@ -35,3 +40,15 @@ def earlier_volumes(
         log.say(_LOG, 30, "the earlier images cannot be used", earlier=earlier.study_uid, error=type(error).__name__)
         return {}
     return {role: source.volume for role, source in fill_earlier_roles(loaded, inputs).items()}
+
+
+def beside(result: StudyResult, earlier: EarlierImages) -> StudyResult:
+    """A result that says which earlier study was looked at, too."""
+    seen = hashlib.sha256(" ".join([earlier.study_uid, *earlier.digests]).encode()).hexdigest()
+    facts = {
+        "earlier_study_uid": earlier.study_uid,
+        "earlier_study_date": earlier.study_date,
+        EARLIER_IMAGES: seen,
+    }
+    limitations = (*result.limitations, EARLIER_IMAGE_SEEN)
+    return replace(result, limitations=limitations, evidence={**result.evidence, **facts})

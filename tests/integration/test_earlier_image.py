@@ -134,6 +134,7 @@ def test_the_latest_earlier_radiograph_is_looked_at(bench: ChestBench, tmp_path:
     texts = [dcmread(bench.settings.data_dir / "outbox" / row.path) for row in bench.objects(brighter["id"])]
     said = "\n".join(json.dumps(each.to_json_dict(), ensure_ascii=False) for each in texts)
     assert "beside an earlier one" in said and "過去画像と併せて" in said
+    assert len({each["work_key"] for each in (first, darker, brighter)}) == 3
     # A later study is no earlier one.
     again = bench.run(radiograph(tmp_path, "older", 0.9, "20251201"))
     assert again["evidence"]["earlier_image"] is False

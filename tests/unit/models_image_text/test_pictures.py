@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.export.imported import CARDS_FOLDER
+from models.phrases_general_ja import TERMS
 from models.projection_input import ProjectionInput, network_image, placement
 from models.volume import Volume
 
@@ -69,3 +70,12 @@ def test_a_bright_spot_lies_where_the_placement_says(crop: str) -> None:
     place = placement((200, 260), recipe)
     assert place.top + (row + 0.5) * place.rows / 64 == pytest.approx(100, abs=5)
     assert place.left + (column + 0.5) * place.columns / 64 == pytest.approx(130, abs=5)
+
+
+def test_what_the_cards_find_has_a_japanese_name() -> None:
+    for path in CARDS_FOLDER.glob("*.toml"):
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+        if card["family"] == "image_text":
+            for entry in card["options"]["classes"]:
+                if not entry.get("background"):
+                    assert entry["concept"]["meaning"] in TERMS, path.name
