@@ -23,7 +23,8 @@ def with_own_text(composed: Draft, result: StudyResult) -> Draft:
     own = next((each for each in result.drafts if each.language == composed.language), None)
     if own is None or not own.findings.strip():
         written = ", ".join(each.language for each in result.drafts)
-        return replace(composed, notes=(*composed.notes, words.not_in_language(written)))
+        lines = (words.not_in_language(written), composed.findings)
+        return replace(composed, findings="\n".join(line for line in lines if line))
     problems = contradictions(replace(own, impression=own.findings), result)
     author = () if own.author is None else (words.read_by(own.author),)
     if problems and _measured(result):
