@@ -23,16 +23,15 @@ def with_own_text(composed: Draft, result: StudyResult) -> Draft:
     own = next((each for each in result.drafts if each.language == composed.language), None)
     if own is None or not own.findings.strip():
         written = ", ".join(each.language for each in result.drafts)
-        return replace(composed, notes=(*composed.notes, words.not_in_language(written)))
+        return replace(composed, findings=_joined(words.not_in_language(written), composed.findings))
     problems = contradictions(replace(own, impression=own.findings), result)
     author = () if own.author is None else (words.read_by(own.author),)
     if problems and _measured(result):
         return replace(composed, notes=(*composed.notes, words.contradicted("MOD-007", problems), *author))
     flagged = (words.not_measured(problems[:LARGEST_NOTE]),) if problems else ()
-    lines = (words.model_reading(), own.findings, composed.findings)
     return replace(
         composed,
-        findings="\n".join(line for line in lines if line),
+        findings=_joined(words.model_reading(), own.findings, composed.findings),
         impression=words.reading_impression(),
         notes=(*composed.notes, *own.notes, *flagged, *author),
         author=own.author,
@@ -41,3 +40,7 @@ def with_own_text(composed: Draft, result: StudyResult) -> Draft:
 
 def _measured(result: StudyResult) -> bool:
     return result.segmentation is not None or bool(result.findings or result.marks)
+
+
+def _joined(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)

@@ -58,7 +58,8 @@ def test_page_is_renewed_between_its_marks(tmp_path: Path) -> None:
 @pytest.mark.serial
 @pytest.mark.peer
 @pytest.mark.parametrize(
-    "prefix", ["receive.ct_1assoc_default", "send.mr", "seg.binary", "seg.whole", "volume", "latency"]
+    "prefix",
+    ["receive.ct_1assoc_default", "send.mr", "seg.binary", "seg.whole", "volume", "latency", "model.generation"],
 )
 def test_quick_run(prefix: str, tmp_path: Path) -> None:
     out = tmp_path / "results.json"

@@ -12,6 +12,7 @@ import pytest
 
 from models.errors import CheckpointMismatch
 from models.generation.limits import Limits
+from models.generation.options import Cache
 from models.generation.prompting import PromptForm, embedded_prompt
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import DecoderOnly
@@ -99,8 +100,6 @@ def prompt_of(
     embed, cache = converted.model.session("embed"), converted.model.card.options["cache"]
     merged = (image[0] // 2, image[1] // 2) if flat else (0, 0)
     prompt = embedded_prompt(embed, (before, after), features, form, image_token=IMAGE_TOKEN, merged_grid=merged)
-    from models.adapters.reading import Cache
-
     told = Cache.model_validate(cache)
     return given, DecoderOnly(embed, converted.model.session("decoder"), prompt, told.shape(), window=told.window)
 
