@@ -37,7 +37,10 @@ def references() -> dict[str, np.ndarray]:
             0, 0
         ].numpy()
         made[f"nearest {size}"] = interpolate(tensor, (rows, columns), mode="nearest")[0, 0].numpy()
-        for name, how in (("bicubic_antialias", Image.Resampling.BICUBIC), ("nearest_centre", Image.Resampling.NEAREST)):
+        for name, how in (
+            ("bicubic_antialias", Image.Resampling.BICUBIC),
+            ("nearest_centre", Image.Resampling.NEAREST),
+        ):
             made[f"{name} {size}"] = np.asarray(Image.fromarray(image, mode="F").resize((columns, rows), how))
     rows, columns = SIZES[0]
     made[f"area {rows}x{columns}"] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
