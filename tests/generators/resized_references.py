@@ -37,8 +37,11 @@ def references() -> dict[str, np.ndarray]:
             0, 0
         ].numpy()
         made[f"nearest {size}"] = interpolate(tensor, (rows, columns), mode="nearest")[0, 0].numpy()
-        picture = Image.fromarray(image, mode="F").resize((columns, rows), Image.Resampling.BICUBIC)
-        made[f"bicubic_antialias {size}"] = np.asarray(picture)
+        for name, how in (
+            ("bicubic_antialias", Image.Resampling.BICUBIC),
+            ("nearest_centre", Image.Resampling.NEAREST),
+        ):
+            made[f"{name} {size}"] = np.asarray(Image.fromarray(image, mode="F").resize((columns, rows), how))
     rows, columns = SIZES[0]
     made[f"area {rows}x{columns}"] = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     return {name: value.astype(np.float32) for name, value in made.items()}
