@@ -117,7 +117,7 @@ def put_back(settings: Settings, folder: Path) -> Restored:
         if backup.dialect == Dialect.SQLITE:
             _put_back_sqlite(settings, folder)
         else:
-            postgresql_dump.restore(store_url(settings), folder / DUMP)
+            postgresql_dump.restore(store_url(settings), folder / DUMP, settings.data_dir / f"{DUMP}.before-restore")
         for name in (IDENTITY, SECRET):
             if (folder / name).exists():
                 _copy(folder / name, settings.data_dir / name)

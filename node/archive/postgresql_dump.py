@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, MetaData, create_engine, inspect, text
 
 from node.errors import BackupUnusable
 
@@ -23,10 +23,31 @@ def dump(url: URL, target: Path) -> str:
         engine.dispose()
 
 
-def restore(url: URL, source: Path) -> None:
-    """Put a dump in the place of what the database holds, wholly or not at all."""
-    words = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction"]
-    _run([*words, "--exit-on-error", f"--dbname={url.database}", str(source)], url)
+def restore(url: URL, source: Path, kept: Path) -> None:
+    """Put a dump in the place of what the database holds, which is dumped to ``kept`` first and put back on failure."""
+    _run(["pg_restore", "--list", str(source)], url)
+    engine = create_engine(url)
+    try:
+        if inspect(engine).has_table("alembic_version"):
+            dump(url, kept)
+        # Tables that only a later schema has would stand in the way of its migration.
+        present = MetaData()
+        present.reflect(engine)
+        present.drop_all(engine)
+        _fill(url, source, kept)
+    finally:
+        engine.dispose()
+
+
+def _fill(url: URL, source: Path, kept: Path) -> None:
+    words = ["pg_restore", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
+    words.append(f"--dbname={url.database}")
+    try:
+        _run([*words, str(source)], url)
+    except BackupUnusable:
+        if kept.exists():
+            _run([*words, str(kept)], url)
+        raise
 
 
 def _run(words: list[str], url: URL) -> None:

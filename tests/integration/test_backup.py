@@ -15,12 +15,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydicom import dcmread
+from sqlalchemy import inspect, text
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import make_phantom
-from node.archive import migration, tables
+from node.archive import migration, postgresql_dump, tables
 from node.archive.backup import MANIFEST, back_up, put_back, without_password
-from node.archive.engine import downgrade, open_store, upgrade
+from node.archive.engine import downgrade, open_store, store_url, upgrade
 from node.archive.rescan import rescan
 from node.archive.spool import Spool
 from node.dicom.association import Peer
@@ -150,6 +151,11 @@ def test_no_password_in_a_copy(line: str, without: str) -> None:
     assert without_password(line) == without
 
 
+def test_the_newest_migration_can_be_taken_back() -> None:
+    """Else there is no rollback after an upgrade: a migration only adds, drops what it added, and says ``reversible``."""
+    assert migration.lowest_reachable() < tables.REVISION
+
+
 def test_a_downgrade_and_an_upgrade_lose_nothing_the_earlier_version_knows(empty_settings: Settings) -> None:
     upgrade(empty_settings)
     earlier = migration.lowest_reachable()
@@ -157,10 +163,12 @@ def test_a_downgrade_and_an_upgrade_lose_nothing_the_earlier_version_knows(empty
     with store.write() as connection:
         connection.execute(tables.ledger.insert().values(at=1.0, kind="test", detail={}))
     store.close()
-    assert downgrade(empty_settings, earlier)[-1] > earlier
+    taken_back = downgrade(empty_settings, earlier)
+    assert all(each > earlier for each in taken_back)
     assert downgrade(empty_settings, earlier) == []
-    with pytest.raises(StoreSchemaMismatch):
-        open_store(empty_settings)
+    if taken_back:
+        with pytest.raises(StoreSchemaMismatch):
+            open_store(empty_settings)
     assert upgrade(empty_settings) == tables.REVISION
     store = open_store(empty_settings)
     try:
@@ -188,11 +196,22 @@ def test_postgresql_is_copied_by_its_own_tools(empty_settings: Settings, tmp_pat
     assert (made.dialect, made.revision) == ("postgresql", tables.REVISION)
     with store.write() as connection:
         connection.execute(tables.ledger.insert().values(at=2.0, kind="after", detail={}))
+        connection.execute(text("CREATE TABLE of_a_later_version (id integer)"))
     store.close()
     put_back(empty_settings, tmp_path / "copy")
     store = open_store(empty_settings)
     with store.read() as connection:
         assert [row.kind for row in connection.execute(tables.ledger.select())] == ["before"]
+        assert not inspect(connection).has_table("of_a_later_version")
+    store.close()
+    kept = empty_settings.data_dir / "node.pgdump.before-restore"
+    assert kept.is_file()
+    # A dump that is none changes nothing.
+    dump = tmp_path / "copy" / "node.pgdump"
+    dump.write_bytes(b"PGDMP, or not")
+    with pytest.raises(BackupUnusable, match="pg_restore"):
+        postgresql_dump.restore(store_url(empty_settings), dump, kept)
+    store = open_store(empty_settings)
     store.close()
 
 

@@ -14,7 +14,6 @@ from dicom_sr.phantom_study import write_phantom_study
 from models.errors import NodeError
 from models.phantom import make_phantom
 from node.archive import migration
-from node.archive.tables import REVISION
 from node.dicom.association import Peer
 from node.dicom.pacs import TestPacs
 from node.dicom.storage_scu import send_paths
@@ -67,7 +66,6 @@ class Modality(threading.Thread):
 
 def test_upgrade_and_rollback_under_load(tmp_path: Path) -> None:
     earlier = migration.lowest_reachable()
-    assert earlier < REVISION, "the newest migration can be taken back"
     pacs = TestPacs(tmp_path / "pacs", ae_title="PACS")
     with pacs.running() as (_, port), NotifySocket(tmp_path) as ear:
         node = NodeProcess(tmp_path / "node", {"pacs": ("PACS", port)})
