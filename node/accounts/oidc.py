@@ -189,7 +189,7 @@ class Provider:
                     if not isinstance(found.get(key), str):
                         raise SignOnFailed(f"the sign-on does not say its {key}")
                 try:
-                    keys = KeySet.import_key_set(self._ask("GET", found["jwks_uri"]))
+                    keys = KeySet.import_key_set(self._ask("GET", found["jwks_uri"]))  # type: ignore[arg-type]
                 except (JoseError, ValueError, KeyError) as error:
                     raise SignOnFailed("the keys of the sign-on cannot be read") from error
                 self._known = now, found, keys

@@ -16,7 +16,7 @@ from node.archive.canary_runs import CanaryState
 from node.archive.engine import Store
 from node.archive.headers import InstanceHeader
 from node.archive.tables import deliveries, instances, jobs, ledger_readers, objects, pauses, studies
-from node.delivery import commitments, outbox
+from node.delivery import commitments, gate_states, outbox
 from node.metrics.page import MetricsPage
 from node.monitor.alarms import Alarms
 from node.monitor.condition import Alarm, Condition
@@ -201,7 +201,7 @@ def test_every_named_metric_is_there(store_settings: Settings, store: Store) -> 
                 sop_instance_uid="9.1", destination="cloud", state="failed", priority=2, created_at=now - 60
             )
         )
-    Pulse(data, "sender").beat(breakers={"pacs": True})
+    gate_states.publish(data, {"pacs": gate_states.GateState("open", now + 60, now)})
     Pulse(data, "dispatcher").beat(models={"m": {"passed": True, "fell_back": False}})
     Pulse(data, "monitor").beat(certificates={"peer destination.pacs": now + 86400})
     Alarms(data, [], repeat_seconds=60).update([Condition(Alarm.DISK_FULL, "", "words")], now)

@@ -13,6 +13,8 @@ revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+# Nothing an older version knows is touched: see `ainode db downgrade`.
+reversible = True
 
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _BY_PEOPLE = sa.text("kind >= 'person.' AND kind < 'person/'")
@@ -79,5 +81,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: restore the copy made before the upgrade."""
-    raise NotImplementedError("restore the backup made before the upgrade")
+    """Take away what this revision brought; what it held is lost."""
+    op.drop_index("ix_ledger_people", table_name="ledger")
+    op.drop_index("ix_deliveries_state_id", table_name="deliveries")
+    op.drop_index("ix_studies_held", table_name="studies")
+    op.drop_table("api_tokens")
+    op.drop_table("user_sessions")
+    op.drop_table("users")

@@ -13,6 +13,8 @@ revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
+# Nothing an older version knows is touched: see `ainode db downgrade`.
+reversible = True
 
 
 def upgrade() -> None:
@@ -42,5 +44,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: restore the copy made before the upgrade."""
-    raise NotImplementedError("restore the backup made before the upgrade")
+    """Take away what this revision brought; what it held is lost."""
+    op.drop_table("ledger_readers")
+    op.drop_table("canary_runs")

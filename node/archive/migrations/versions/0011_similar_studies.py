@@ -13,6 +13,8 @@ revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
+# Nothing an older version knows is touched: see `ainode db downgrade`.
+reversible = True
 
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -35,5 +37,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: restore the copy made before the upgrade."""
-    raise NotImplementedError("restore the backup made before the upgrade")
+    """Take away what this revision brought; what it held is lost."""
+    op.drop_table("similar_embeddings")

@@ -13,6 +13,8 @@ revision = "0013"
 down_revision = "0011"
 branch_labels = None
 depends_on = None
+# Nothing an older version knows is touched: see `ainode db downgrade`.
+reversible = True
 
 
 def upgrade() -> None:
@@ -36,5 +38,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """There is no way back: restore the copy made before the upgrade."""
-    raise NotImplementedError("restore the backup made before the upgrade")
+    """Take away what this revision brought; what it held is lost."""
+    op.drop_table("workitems")
