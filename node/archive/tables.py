@@ -33,7 +33,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0008"
+REVISION = "0012"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 # SQLite numbers rows by itself only in a column that is exactly INTEGER, and uses the number of a deleted row again

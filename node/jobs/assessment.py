@@ -11,6 +11,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.rendering import PriorObjects
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
+from models.chat import Origin
 from models.errors import ModelError, Refused
 from models.report import draft
 from models.results import (
@@ -74,6 +75,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         with timings.step("load"):
             sources = fill_roles(study, model.card.inputs)
             volumes = {role: source.volume for role, source in sources.items()}
+            show(registry, sources)
         with timings.step("model"):
             result = model.run(volumes, spec.parameters)
         if spec.limitations:
@@ -96,6 +98,17 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
     wrote = generator.reference({}) if generator else None
     return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
+
+
+def show(registry: Registry, sources: Mapping[str, SeriesVolume]) -> None:
+    """Tell whoever talks to remote models which images the slices are; what they say decides about the pictures."""
+    if registry.chat is not None:
+        registry.chat.look_at(
+            {
+                role: [Origin(frame.sop_instance_uid, frame.frame_number) for frame in source.frames]
+                for role, source in sources.items()
+            }
+        )
 
 
 def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:

@@ -26,6 +26,7 @@ from node.settings.notify import (
     WebhookSection,
 )
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
+from node.settings.remote import CleanSection, EndpointSection, RemoteSection
 from node.settings.section import Section
 from node.settings.web_service import ClientTlsSection, OAuthSection, SourceSection
 from node.settings.whole import Settings, load
@@ -43,11 +44,13 @@ from node.settings.work import (
 __all__ = [
     "ArrivalSection",
     "AvailabilitySection",
+    "CleanSection",
     "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
     "EmailSection",
+    "EndpointSection",
     "EscalationSection",
     "EvidenceSection",
     "FhirSection",
@@ -69,6 +72,7 @@ __all__ = [
     "ReceiveSection",
     "ReceiveTlsSection",
     "ReconcileSection",
+    "RemoteSection",
     "RequestorSection",
     "RoleSection",
     "RuleMatch",

@@ -15,6 +15,7 @@ from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSecti
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.receive import ReceiveSection
+from node.settings.remote import RemoteSection
 from node.settings.section import Name, Section
 from node.settings.web_service import SourceSection
 from node.settings.work import ArrivalSection, JobsSection, ModelsSection, RuleSection
@@ -42,6 +43,7 @@ class Settings(Section):
     hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
+    remote: RemoteSection = Field(default_factory=RemoteSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     web: WebSection = Field(default_factory=WebSection)
     log: LogSection = Field(default_factory=LogSection)

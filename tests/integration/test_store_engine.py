@@ -42,7 +42,7 @@ def _rows(store: Store) -> int:
 def test_migrated_schema_is_the_declared_one(store: Store) -> None:
     with store.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, tables.metadata) == []
+        assert compare_metadata(context, text_tables.metadata) == []
 
 
 def test_there_is_one_head_and_the_tables_name_it() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from node.archive import tables
+from node.archive import text_tables
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=tables.metadata,
+    target_metadata=text_tables.metadata,
     # SQLite's DDL is transactional once the driver's own transaction handling is off, as it is in engine.py.
     transactional_ddl=True,
     render_as_batch=True,
