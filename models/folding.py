@@ -11,6 +11,7 @@ _VARIANTS = str.maketrans(
     "髙﨑𠮷邊邉齋齊齎濱澤廣國櫻嶋嶌瀨德惠眞彌龍冨舘", "高崎吉辺辺斎斎斎浜沢広国桜島島瀬徳恵真弥竜富館"
 )
 """Forms of characters in Japanese names that stand for each other."""
+_LETTERS = {ord("ø"): "o", ord("đ"): "d", ord("ł"): "l", ord("æ"): "ae", ord("œ"): "oe"}
 _KATAKANA, _HIRAGANA = (0x30A1, 0x30F6), 0x60
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹘﹣－", "-"))
 
@@ -33,4 +34,4 @@ def fold(text: str) -> str:
             folded.append("".join(c for c in bare if unicodedata.category(c) != "Mn"))
         else:
             folded.append(character)
-    return "".join(folded).translate(str.maketrans({"ø": "o", "đ": "d", "ł": "l", "æ": "ae", "œ": "oe"}))
+    return "".join(folded).translate(_LETTERS)

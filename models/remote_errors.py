@@ -111,7 +111,9 @@ class NoQuestion(Refused):
     remedy = "Write the question into the reason for the procedure as docs/questions.md says, or send it as a text SR."
 
 
-def by_code(code: str, message: str) -> ModelError:
+def by_code(code: str, message: str) -> RemoteError:
     """The error of this module that a code from another process stands for; RemoteUnavailable for any other."""
-    known = {each.code: each for each in register(RemoteError)}
-    return known.get(code, RemoteUnavailable)(message)
+    for known in register(RemoteError):
+        if known.code == code and issubclass(known, RemoteError):
+            return known(message)
+    return RemoteUnavailable(message)

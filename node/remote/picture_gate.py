@@ -30,9 +30,8 @@ _CLASSES = (
     *("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.20"),
 )
 """CT, MR, CR and DX/MG, PET and nuclear medicine, each with its enhanced and legacy converted forms."""
-_CAPTURES = frozenset(
-    {"SCREEN SAVE", "SECONDARY CAPTURE", "SCREENSHOT", "REPORT", "DOSE", "DOSE INFO", "PRESENTATION", "CAPTURE"}
-)
+_CAPTURE_WORDS = "SCREEN SAVE,SECONDARY CAPTURE,SCREENSHOT,REPORT,DOSE,DOSE INFO,PRESENTATION,CAPTURE"
+_CAPTURES = frozenset(_CAPTURE_WORDS.split(","))
 _HEADLESS = frozenset(
     (
         *(

@@ -58,9 +58,7 @@ class CleanSection(Section):
     def _ordered(self) -> Self:
         for left, top, right, bottom in self.regions:
             if left >= right or top >= bottom:
-                raise ValueError(
-                    "regions: each is [left, top, right, bottom] as shares of the picture, left < right, top < bottom"
-                )
+                raise ValueError("regions: each is [left, top, right, bottom] as shares, left < right, top < bottom")
         return self
 
 
@@ -79,7 +77,5 @@ class RemoteSection(Section):
         hosts = {each.lower() for each in self.hosts}
         for name, endpoint in self.endpoint.items():
             if endpoint.host not in hosts:
-                raise ValueError(
-                    f"endpoint.{name}.url: its host is not in remote.hosts; add it there if it is meant to be called"
-                )
+                raise ValueError(f"endpoint.{name}.url: its host is not in remote.hosts; add it if it may be called")
         return self

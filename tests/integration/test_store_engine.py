@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, select, text
 
-from node.archive import engine, migration, tables
+from node.archive import engine, migration, tables, text_tables
 from node.archive.engine import Dialect, Store, open_store, upgrade
 from node.errors import (
     ConfigError,
