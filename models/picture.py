@@ -64,7 +64,10 @@ def read_png(content: bytes) -> npt.NDArray[np.uint8]:
     columns, rows, *kind = struct.unpack(">IIBBBBB", content[16:29])
     if kind != [8, 0, 0, 0, 0] or not 0 < rows * columns <= 1 << 26:
         raise ValueError("not an 8 bit grey PNG")
-    unpacked = zlib.decompressobj().decompress(content[41:-16], rows * (columns + 1))
+    try:
+        unpacked = zlib.decompressobj().decompress(content[41:-16], rows * (columns + 1))
+    except zlib.error as error:
+        raise ValueError("no pixels can be unpacked") from error
     if len(unpacked) != rows * (columns + 1):
         raise ValueError("not as many pixels as announced")
     grey = np.frombuffer(unpacked, np.uint8).reshape(rows, columns + 1)[:, 1:].copy()

@@ -18,7 +18,7 @@ from models.errors import Transient
 from models.remote_errors import AnswerUnusable, KeyUnusable, RemoteRefusal, RemoteUnavailable, WrongModel
 from node.dicom.passcodes import read_passcode
 from node.dicomweb.web_client import WebClient, WebPeer, refusal
-from node.errors import PeerError, UsersUnusable
+from node.errors import PeerError, PeerNotTrusted, UsersUnusable, WebNotAuthorised
 from node.settings import EndpointSection
 
 _PATH = "/chat/completions"
@@ -91,7 +91,9 @@ class ChatClient:
             try:
                 return self._once(body, headers, until)
             except PeerError as error:
-                if not isinstance(error, Transient):
+                # Another try would show the same certificate or key.
+                final = isinstance(error, WebNotAuthorised | PeerNotTrusted) or not isinstance(error, Transient)
+                if final:
                     raise RemoteRefusal(f"endpoint {self._name}: {_status(error)}") from error
                 last, after = _status(error), error.detail.get("retry_after", 0.0)
                 self._pause = max(endpoint.retry_seconds * 2 ** (attempt - 1), after)

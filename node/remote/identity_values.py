@@ -193,11 +193,17 @@ def _name_patterns(value: str) -> Iterator[str]:
             yield from (rf"(?<![a-z]){form}(?![a-z])" for form in forms if len(form) >= 2)
         for part in other:
             if len(part) >= 2:
-                yield re.escape(part)
-        for first, second in ((a, b) for a in parts for b in parts if a is not b and len(a + b) >= 4):
+                yield _spaced(part)
+        for first, second in ((a, b) for a in latin for b in latin if a is not b and len(a + b) >= 4):
             yield re.escape(first) + r"[\s^,._-]?" + re.escape(second)
-        if other and len("".join(other)) >= 2:
-            yield r"[\s^・,]*".join(map(re.escape, other))
+        if len("".join(other)) >= 2:
+            yield _spaced("".join(other))
+            yield _spaced("".join(reversed(other)))
+
+
+def _spaced(word: str) -> str:
+    """A word of another script, with or without blanks between its characters."""
+    return r"[\s^・,]*".join(map(re.escape, word))
 
 
 def _german(word: str) -> set[str]:
