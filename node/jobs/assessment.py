@@ -95,7 +95,10 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         with timings.step("compare"):
             result, prior = comparing.compared(spec.prior, result, source, model.card.inputs)
     with timings.step("report"):
-        drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
+        drafts = tuple(
+            draft(result, each, generator=generator, inputs=volumes, policy=spec.contradictions)
+            for each in languages_of(spec)
+        )
     wrote = generator.reference({}) if generator else None
     return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
 
