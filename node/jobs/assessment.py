@@ -11,6 +11,7 @@ from dicom_sr.errors import MixedPatients
 from dicom_sr.rendering import PriorObjects
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
+from models.answers import answer
 from models.chat import Origin
 from models.errors import ModelError, Refused
 from models.report import draft
@@ -25,6 +26,7 @@ from models.results import (
 )
 from models.stored_result import Grid, StoredResult
 from node.jobs import comparing
+from node.jobs.answering import images_for, question_of
 from node.jobs.specification import Failure, JobSpec, Predecessor, StoredFile
 from node.jobs.stored_files import read_stored, write_stored
 from node.jobs.timings import Timings
@@ -71,6 +73,8 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         model = _serving(spec, registry, spec.model_id)
         generator = _serving(spec, registry, spec.report_model) if spec.report_model else None
         study = load_study(spec.files, corrected=spec.corrected)
+    if spec.question != "none":
+        return _answer(spec, model, study, registry, timings)
     try:
         with timings.step("load"):
             sources = fill_roles(study, model.card.inputs)
@@ -101,6 +105,28 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         )
     wrote = generator.reference({}) if generator else None
     return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
+
+
+def _answer(spec: JobSpec, model: Model, study: LoadedStudy, registry: Registry, timings: Timings) -> Assessment:
+    """Have the model answer the study's question; the answer is a draft, and nothing is measured."""
+    try:
+        question = question_of(spec, study)
+        sources = images_for(model, study)
+        show(registry, sources)
+        volumes = {role: source.volume for role, source in sources.items()}
+        wanted = languages_of(spec)
+        first = [question.language] if question.language in wanted else []
+        with timings.step("model"):
+            result = answer(model, question, volumes, list(dict.fromkeys((*first, *wanted))))
+    except MixedPatients:
+        raise
+    except Refused as refusal:
+        result = _refused(model, spec.parameters, refusal)
+    result = replace(result, limitations=(*result.limitations, *spec.limitations), replaces=replaced(spec.predecessor))
+    if result.outcome is Outcome.NOT_ASSESSED:
+        return Assessment(study, result, None, None)
+    role = next(iter(sources))
+    return Assessment(study, result, sources[role], model.reference({}), role)
 
 
 def show(registry: Registry, sources: Mapping[str, SeriesVolume]) -> None:
@@ -134,7 +160,7 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
         study = load_study(spec.files, corrected=spec.corrected)
         source = None
         if stored.source_role:
-            source = fill_roles(study, registry.get(spec.model_id).card.inputs)[stored.source_role]
+            source = images_for(registry.get(spec.model_id), study)[stored.source_role]
         comparison = stored.result.comparison
         prior = None
         if comparison is not None and comparison.prior_segmentation_uid:

@@ -116,8 +116,8 @@ def _classified(element: DataElement) -> Iterator[tuple[str, str]]:
 
 def _private(value: str) -> Iterator[tuple[str, str]]:
     """What a private text may hold: a name in DICOM's form, a number, a date, or words of any length worth naming."""
-    if "^" in value:
-        yield "name", value
+    for name in re.findall(r"[^\s^]+(?:\^[^\s^]*)+", value):
+        yield "name", name
     for number in re.findall(r"[A-Za-z]{0,4}-?\d{5,}", value):
         yield "identifier", number
     if re.search(r"[^\W\d_]", value) and 6 <= len(value) <= 128:
@@ -158,7 +158,8 @@ def _patterns(kind: str, value: str) -> Iterator[str]:
         yield re.escape(fold(value))
     elif kind in ("place", "private text"):
         if len(value) >= 3:
-            yield r"\s*".join(re.escape(word) for word in fold(value).split())
+            spaced = r"\s*".join(re.escape(word) for word in fold(value).split())
+            yield rf"(?<![a-z0-9]){spaced}(?![a-z0-9])" if value.isascii() else spaced
     else:
         yield from _identifier_patterns(value)
 
