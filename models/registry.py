@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.card import CARD_FILE, EMBEDDED, Card, PinnedFile, file_digest, model_digest
+from models.chains.passages import Corpus
 from models.chat import Chat, TextPart
 from models.errors import (
     CardInvalid,
@@ -92,6 +93,8 @@ class Model:
         Finds another installed model by id.
     chat : Chat or None
         Who talks to models elsewhere; None where nobody does.
+    corpus : Corpus or None
+        The site's de-identified reports; None where there are none.
 
     Raises
     ------
@@ -106,9 +109,11 @@ class Model:
         threads: int = 0,
         find: Callable[[str], Model] | None = None,
         chat: Chat | None = None,
+        corpus: Corpus | None = None,
     ) -> None:
         self.folder = folder
         self.chat = chat
+        self.corpus = corpus
         self.card = Card.load(folder)
         self._threads = threads
         self._find = find or _alone
@@ -410,10 +415,15 @@ class Registry:
         Threads within one operator; 0 leaves it to the runtime.
     chat : Chat or None
         Who talks to models elsewhere; None where nobody does.
+    corpus : Corpus or None
+        The site's de-identified reports; None where there are none.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), threads: int = 0, chat: Chat | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[Path] = (), threads: int = 0, chat: Chat | None = None, corpus: Corpus | None = None
+    ) -> None:
         self.chat = chat
+        self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
         self._models: dict[str, Model] = {}
         for catalogue in (EMBEDDED, *folders):
@@ -422,7 +432,7 @@ class Registry:
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
-            model = Model(folder, threads=threads, find=self.get, chat=self.chat)
+            model = Model(folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus)
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
                 raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")
