@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from models.errors import CardInvalid
-from models.folding import plain
-from models.identifying_text import identifiers
+from models.identifying_text import without_identifiers
 from models.output_guard import faults
 from models.phrases_general_en import GeneralEnglish
 from models.phrases_general_ja import GeneralJapanese
@@ -84,9 +83,7 @@ def quoted(question: Question, language: str) -> str:
     text = as_data(question.text)
     if any(not each.startswith("holds a") or each.endswith("tool") for each in faults(text)):
         return _NOT_QUOTED[language]
-    for each in sorted(identifiers(plain(text)), key=lambda found: -found.start):
-        text = f"{text[: each.start]}{_REMOVED}{text[each.end :]}"
-    return text
+    return without_identifiers(text, _REMOVED)
 
 
 def _draft(model: Model, question: Question, written: Draft, language: str) -> Draft:

@@ -26,11 +26,11 @@ _POSSIBLE = re.compile(r"small possibility|possibl|cannot exclude|可能性|否�
 def finding_problems(draft: Draft, result: StudyResult) -> tuple[str, ...]:
     """What ``draft`` states against the findings of ``result``, each as an English phrase; empty when it may stand.
 
-    Checked clause by clause: presence and absence of each condition, side, conditions that were not looked for, numbers,
-    language; and that no present finding is left out.
+    Checked in the impression, clause by clause: presence and absence of each condition, side, conditions that were not
+    looked for, numbers, language; and that no present finding is left out.
     """
     problems: dict[str, None] = {}
-    text = "\n".join(part for part in (draft.findings, draft.impression) if part)
+    text = draft.impression
     if text and bool(grammar.JAPANESE.search(text)) != (draft.language == "ja"):
         problems[f"the text is not in the language asked for ({draft.language})"] = None
     if result.outcome is Outcome.NOT_ASSESSED:

@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("number", r"(?<!\d)\d+(?:\.\d+){4,}(?!\d)", 0),
         (
             "number",
-            r"\b(?:MRN|ID|patient\s+(?:id|no|number)|accession(?:\s+(?:no|number))?|chart\s+no)\b\.?\s*[:#=]?\s*(?=\S*\d)\S+"
+            r"\b(?:MRN|ID|patient\s+(?:id|no|number)|accession(?:\s+(?:no|number))?|chart\s+no)\b\.?\s*[:#=]?\s*(?=[\w./-]*\d)[A-Za-z0-9._/-]+"
             r"|(?:患者番号|患者ID|受付番号|カルテ番号|検査番号|ID)\s*[:：]?\s*[A-Za-z0-9-]*\d[A-Za-z0-9-]*",
             re.I,
         ),
@@ -114,6 +114,19 @@ def identifiers(text: str) -> list[Identifier]:
         if _is_family_name(match.group().lower().strip("'’-")):
             found.append(Identifier("name", match.start(), match.end()))
     return found
+
+
+def without_identifiers(text: str, mark: str) -> str:
+    """``text`` with every :func:`identifiers` replaced by ``mark``, once where they overlap or touch."""
+    spans: list[tuple[int, int]] = []
+    for each in sorted(identifiers(text), key=lambda found: found.start):
+        if spans and each.start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], each.end))
+        else:
+            spans.append((each.start, each.end))
+    for start, end in reversed(spans):
+        text = f"{text[:start]}{mark}{text[end:]}"
+    return text
 
 
 def _is_family_name(word: str) -> bool:

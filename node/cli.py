@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "release": ("release", "Release a held study."),
     "corrections": ("corrections", "List what destinations have under an identity that was corrected since."),
     "assessments": ("assessments", "List what readers made of results: rejected, edited, verified."),
+    "corpus": ("corpus", "The site's de-identified reports, for chains."),
     "models": ("models", "List, show, verify and run models."),
     "passcode": ("passcode", "Make a line for the file of users (User Identity)."),
     "rules": ("rules", "Test which rules a study matches, and why; replay what has arrived."),

@@ -101,7 +101,7 @@ class RetrieveStep(_Step):
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({self.like})
+        return frozenset({self.like}) - {"question"}
 
 
 class Tool(_Table):

@@ -21,7 +21,7 @@ class ChatPipe:
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
         self._origins: dict[str, tuple[Origin, ...]] = {}
 
     def look_at(self, origins: Mapping[str, Sequence[Origin]]) -> None:
@@ -41,7 +41,7 @@ class ChatPipe:
             uid = origins[part.slice_index].sop_instance_uid
             parts.append({"png": base64.b64encode(part.png).decode("ascii"), "sop_instance_uid": uid})
         wire.send(
-            self._connection,
+            self.connection,
             {
                 "kind": "chat",
                 "endpoint": request.endpoint,
@@ -52,7 +52,7 @@ class ChatPipe:
                 "seed": request.seed,
             },
         )
-        reply = wire.receive(self._connection)
+        reply = wire.receive(self.connection)
         if reply is None:
             raise wire.WireBroken("the dispatcher has gone")
         if code := reply.get("code"):

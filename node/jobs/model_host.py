@@ -19,6 +19,7 @@ from models.errors import NodeError
 from node import log
 from node.jobs import wire
 from node.jobs.chat_pipe import ChatPipe
+from node.jobs.corpus_pipe import CorpusPipe
 from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
 from node.process import die_with_parent, forbid_core_dumps
@@ -74,7 +75,7 @@ def _registry(
 
     key = (tuple(folders), threads)
     if key not in registries:
-        registries[key] = Models(folders, threads=threads, chat=chat)
+        registries[key] = Models(folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection))
     return registries[key]
 
 

@@ -12,6 +12,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from models.remote_errors import (
     RemoteUnavailable,
 )
 from node import log
-from node.archive import ledger, remote_usage
+from node.archive import ledger, remote_usage, report_corpus
 from node.archive.engine import Store, open_store
 from node.dicom.association_slots import AssociationSlots
 from node.jobs.specification import JobSpec
@@ -89,6 +90,14 @@ class RemoteDesk:
     def begin(self, spec: JobSpec, message: Mapping[str, Any]) -> Call:
         """Start on a wish in a thread of its own."""
         return Call(self, spec, message)
+
+    def similar(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Message to the child: reports of this site that are like a text. Nothing leaves the node by it."""
+        text, language = str(message.get("text", ""))[:20_000], str(message.get("language", ""))
+        count = max(1, min(10, int(message.get("count", 1))))
+        with self._opened().read() as connection:
+            found = report_corpus.similar(connection, text, language=language, count=count)
+        return {"kind": "similar", "passages": [asdict(each) for each in found]}
 
     def serve(self, spec: JobSpec, message: Mapping[str, Any], call: Call) -> dict[str, Any]:
         """Message to the child: the answer, or why there is none."""

@@ -99,8 +99,11 @@ class LocalExecutor:
             log.say(_LOG, 20, "model host is ready", pid=self.child_pid, seconds=f"{ready['seconds']:.2f}")
         self._send({"kind": "run", "spec": spec.model_dump(mode="json")})
         until = time.monotonic() + spec.deadline_seconds
-        while (reply := self._await(until, abandoned, what="the run"))["kind"] == "chat":
-            self._ask(spec, reply, until, abandoned)
+        while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
+            if reply["kind"] == "similar":
+                self._send(self._desk.similar(reply))
+            else:
+                self._ask(spec, reply, until, abandoned)
         return ResultBundle.model_validate(reply["bundle"])
 
     def _ask(self, spec: JobSpec, wish: dict[str, Any], until: float, abandoned: Callable[[], bool]) -> None:
