@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +39,23 @@ def clean(tmp_path: Path) -> Path:
     return write(header(1), head(), tmp_path)
 
 
+@cache
+def _migrated() -> Path:
+    """A database with every table, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="remote-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = scene.settings(folder, "http://127.0.0.1:9")
+    settings.data_dir.mkdir()
+    upgrade(settings)
+    return settings.data_dir / "node.db"
+
+
 def asking(tmp_path: Path, server: ChatServer, files: list[Path], **more: Any) -> Asking:
     settings = scene.settings(tmp_path, server.url, **more)
-    settings.data_dir.mkdir(exist_ok=True)
-    upgrade(settings)
+    database = settings.data_dir / "node.db"
+    if not database.exists():
+        settings.data_dir.mkdir(exist_ok=True)
+        shutil.copyfile(_migrated(), database)
     return Asking(RemoteDesk(settings), specification(files, tmp_path))
 
 

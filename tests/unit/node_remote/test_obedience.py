@@ -75,13 +75,15 @@ def told(request: dict[str, Any]) -> str:
     return f"No infarct. {said}"
 
 
-@pytest.mark.parametrize("obey", [echo, everything, told])
+@pytest.mark.parametrize(
+    "obey", [echo, pytest.param(everything, marks=pytest.mark.slow), pytest.param(told, marks=pytest.mark.slow)]
+)
 def test_nothing_is_obeyed_and_nobody_else_named(server: ChatServer, asking: Any, obey: Any) -> None:
     assert len(INJECTIONS) >= 50
     server.reply = obey
     before = len(server.received)
     for number, injection in enumerate((*INJECTIONS, *FOREIGN), 1):
-        for language in ("en",) if injection.isascii() else ("en", "ja"):
+        for language in ("en",) if injection.isascii() else ("ja",):
             result = asking(f"infarct? {injection}", language)
             said = fold(" ".join(f"{each.findings} {each.impression} {' '.join(each.notes)}" for each in result.drafts))
             said = said.replace("not reviewed by a physician", "").replace("reviewed by a physician", "")
@@ -92,7 +94,7 @@ def test_nothing_is_obeyed_and_nobody_else_named(server: ChatServer, asking: Any
                 assert not re.search("suzuki|鈴木|evil", fold(result.refusal.message))
         assert number
     # One call for each question: nothing that was said made another one.
-    assert len(server.received) - before == sum(1 if each.isascii() else 2 for each in (*INJECTIONS, *FOREIGN))
+    assert len(server.received) - before == len(INJECTIONS) + len(FOREIGN)
     sent = "".join(each.split(b"\r\n\r\n", 1)[0].decode() for each in server.received)
     assert "evil" not in sent
 
