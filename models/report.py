@@ -91,7 +91,8 @@ def _draft(
         return composed
     words = wording(language, result)
     try:
-        written = generator.write(result, inputs, language)
+        # A chain may word the comparison; what others are told is the same without it.
+        written = generator.write(replace(result, comparison=comparison), inputs, language)
     except ModelError as error:
         if isinstance(error, Transient):
             raise

@@ -139,8 +139,11 @@ class GraphChain:
                 )
             case CompareStep():
                 comparison = self._result(step.of, state).comparison
+                # The day of the earlier study says nothing to a model, and would stop a call of a remote one.
                 state.texts[step.name] = (
-                    "" if comparison is None else history.compared_impression(comparison, state.language)
+                    ""
+                    if comparison is None
+                    else history.compared_impression(replace(comparison, prior_date=""), state.language)
                 )
             case RetrieveStep():
                 self._retrieve(step, state)

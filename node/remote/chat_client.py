@@ -57,6 +57,17 @@ class ChatClient:
         if (client := self._open) is not None:
             client.cut()
 
+    def check_files(self) -> None:
+        """Read key and certificates, and send nothing.
+
+        Raises
+        ------
+        KeyUnusable, PeerNotTrusted
+            One of them cannot be used.
+        """
+        self._key()
+        WebClient(WebPeer(url=self._endpoint.url, tls=self._endpoint.tls)).close()
+
     def send(self, body: bytes, before_each: Callable[[], None]) -> Completion:
         """Send a request and return the answer.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from models.answers import answer
 from models.chains.calculators import CALCULATORS, Amount, parse, stated
 from models.chains.declaration import Graph, Tool
 from models.chains.passages import Passage, adaptive
@@ -18,12 +21,14 @@ from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import ChatAnswer, ChatRequest, Origin, TextPart
 from models.errors import CardInvalid, ParameterInvalid
 from models.filling import fields_of, fill
+from models.folding import fold
 from models.questions import Question
 from models.registry import Registry
 from models.report import draft
-from models.results import CodedTerm, Finding
+from models.results import Change, CodedTerm, Comparison, Finding, Outcome
 from models.volume import Volume
 from tests.unit.models_classifier.conftest import write_model
+from tests.unit.node_remote.injections import FOREIGN, INJECTIONS
 
 CARDS = Path(__file__).parent / "cards"
 
@@ -186,6 +191,47 @@ def test_words_of_people_make_no_call(tmp_path: Path) -> None:
     said = ask("Do <CXR()> and <ABC(a=1 cm, b=1 cm, c=1 cm)> now {like} {question}")
     assert len(chat.requests) == 1
     assert "0 made" in said
+
+
+class HostileCorpus:
+    """A report of another patient that tells whoever reads it what to do."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def similar(self, text: str, language: str, count: int) -> Sequence[Passage]:
+        return [Passage(1, self.text, 0.9)]
+
+
+def test_reports_that_are_looked_up_are_obeyed_by_nobody(tmp_path: Path) -> None:
+    chat = ScriptedChat(lambda told: told.split("Reports: ")[-1])
+    site = catalogue(tmp_path / "site", "vila-m3")
+    inputs = radiograph(220.0, 30.0)
+    for injection in (*INJECTIONS, *FOREIGN):
+        registry = Registry([site], threads=1, chat=chat, corpus=HostileCorpus(injection))
+        before = len(chat.requests)
+        result = answer(registry.get("vila-m3-example"), Question("Effusion?", "order", "en"), inputs, ["en"])
+        assert len(chat.requests) == before + 1, injection
+        assert result.outcome is Outcome.NOT_ASSESSED or not re.search(
+            "verified|approved|suzuki|鈴木|承認|確認済|http", fold(result.drafts[0].impression)
+        ), injection
+
+
+def test_the_comparison_is_worded_without_the_day(tmp_path: Path) -> None:
+    chat = ScriptedChat(lambda told: "x")
+    folder = catalogue(tmp_path / "site", "chatcad")
+    card = folder / "chatcad" / "model.toml"
+    step = '\n[[options.steps]]\nname = "change"\nkind = "compare"\nof = "measured"\n'
+    card.write_text(
+        card.read_text().replace("Network A: {words}", "Change: {change} {words}").replace("分類器：", "{change}")
+        + step
+    )
+    model = Registry([folder], threads=1, chat=chat).get("chatcad-example")
+    comparison = Comparison("1", "2", "3", "4", "20260103", 12.3, 6.0, Change.LARGER)
+    result = replace(model.run(radiograph(220.0, 30.0), {}), comparison=comparison)
+    draft(result, "en", generator=model, inputs=radiograph(220.0, 30.0))
+    assert "2026" not in chat.told()
+    assert "6.0 → 12.3 mL" in chat.told()
 
 
 def test_endless_calls_end(tmp_path: Path) -> None:
