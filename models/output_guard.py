@@ -16,7 +16,8 @@ from models.remote_errors import TextWithheld
 
 _REVIEWED = re.compile(
     r"\b(?:verif(?:ied|y)|validated|approved?|authenticated|(?:counter)?signed(?! by the algorithm)|attested|co-?signed)\b"
-    r"|\bsign(?:ed)?[ -]?off\b|\b(?:reviewed|confirmed|checked|read) by\b"
+    r"|\bsign(?:ed)?[ -]?off\b|\b(?:reviewed|checked|read) by\b"
+    r"|\bconfirmed by (?:an? |the |our )?(?:\w+ )?(?:physician|doctor|radiolog|attending|dr\b|reader|expert|chief|specialist)"
     r"|\bfinal (?:report|read|diagnosis|result)\b|\bnot a draft\b"
     r"|\b(?:physician|doctor|radiologist)[ -](?:reviewed|confirmed|approved)\b"
     r"|\b(?:status|completion|verification)[ _-]?(?:flag)?\s*[:=]"

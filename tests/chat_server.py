@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, what: str, request: dict[str, Any]) -> None:
         if what == "slow":
-            time.sleep(3)
+            time.sleep(4)
         if what == "drip":
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             for _ in range(60):

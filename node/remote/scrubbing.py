@@ -9,21 +9,37 @@ import re
 
 from models.folding import fold, plain
 from models.identifying_text import identifiers
+from models.remote_errors import IdentityInRequest
 from node.remote.identity_values import IdentityValues
 
 REMOVED = "[removed]"
+_PASSES = 4
 
 
 def scrub(text: str, identity: IdentityValues) -> str:
-    """``text`` in one width, with what identifies somebody replaced by ``[removed]``."""
+    """``text`` in one width, with what identifies somebody replaced by ``[removed]``.
+
+    Raises
+    ------
+    IdentityInRequest
+        Something of the kind is found however often it is removed.
+    """
     text = plain(text)
+    for _ in range(_PASSES):
+        spans = _spans(text, identity)
+        if not spans:
+            return re.sub(rf"(?:{re.escape(REMOVED)}[\s,、。・^]*){{2,}}", f"{REMOVED} ", text).strip()
+        for start, end in reversed(_merged(spans)):
+            text = f"{text[:start]}{REMOVED}{text[end:]}"
+    raise IdentityInRequest("free text cannot be freed of what identifies somebody")
+
+
+def _spans(text: str, identity: IdentityValues) -> list[tuple[int, int]]:
     spans = [(each.start, each.end) for each in identifiers(text)]
     folded, places = _folded(text)
     for _, pattern in identity.patterns:
         spans += [(places[m.start()], places[m.end() - 1] + 1) for m in pattern.finditer(folded) if m.end() > m.start()]
-    for start, end in reversed(_merged(spans)):
-        text = f"{text[:start]}{REMOVED}{text[end:]}"
-    return re.sub(rf"(?:{re.escape(REMOVED)}[\s,、。・^]*){{2,}}", f"{REMOVED} ", text).strip()
+    return spans
 
 
 def _folded(text: str) -> tuple[str, list[int]]:

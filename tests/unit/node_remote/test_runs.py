@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from models.folding import fold
 from models.phantom import LesionSpec, Phantom, make_phantom
+from node.errors import DeadlineExceeded
 from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import ResultBundle
 from tests.chat_server import ChatServer, chat_server, words
@@ -116,6 +118,17 @@ def test_a_remote_model_that_fails_is_said(
     bundle = asked(tmp_path, executor, phantom, reason="AI: Is there an infarct?")
     assert bundle.failure is not None
     assert (bundle.failure.code, bundle.failure.transient) == ("REM-009", False)
+
+
+def test_the_run_s_deadline_ends_a_call(
+    tmp_path: Path, executor: LocalExecutor, server: ChatServer, phantom: Phantom
+) -> None:
+    server.script = ["slow"]
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="remote model"):
+        asked(tmp_path, executor, phantom, reason="AI: Is there an infarct?", deadline_seconds=2.5)
+    assert time.monotonic() - started < 12
+    assert len(server.received) == 1
 
 
 def test_a_true_impression_of_a_remote_model_stands(

@@ -86,8 +86,7 @@ def specification(files: list[Path], out: Path, **more: Any) -> JobSpec:
         languages=["en"],
         identity=OFFLINE,
         output_dir=out,
-        deadline_seconds=60,
-        **given,
+        **{"deadline_seconds": 60.0, **given},
     )
 
 
