@@ -89,10 +89,18 @@ def render_text(
         context=context,
         findings=paragraphs([banner, title, draft.findings, *draft.notes, *lines]),
         impression=paragraphs([banner, draft.impression]),
-        illustrations=key_frames(result, source, ILLUSTRATED) if source is not None else (),
+        illustrations=_illustrations(result, draft, source),
     )
     add_document(made, root=root, header=header, known=known)
     return made
+
+
+def _illustrations(result: StudyResult, draft: Draft, source: SeriesVolume | None) -> list[SourceFrame]:
+    """Key images of the findings; for a text without findings of its own, the images its author was shown."""
+    if source is None:
+        return []
+    found = key_frames(result, source, ILLUSTRATED)
+    return found or [source.frames[at] for at in draft.looked_at if at < len(source.frames)]
 
 
 def _model_line(model: ModelReference) -> str:

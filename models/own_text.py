@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from models.composer import wording
 from models.consistency import contradictions
+from models.output_guard import faults
+from models.remote_errors import TextWithheld
 from models.results import Draft, StudyResult
 
 LARGEST_NOTE = 5
@@ -24,6 +26,11 @@ def with_own_text(composed: Draft, result: StudyResult) -> Draft:
     if own is None or not own.findings.strip():
         written = ", ".join(each.language for each in result.drafts)
         return replace(composed, findings=_joined(words.not_in_language(written), composed.findings))
+    if found := faults(own.findings):
+        # Nothing of it is shown: it says who somebody is, or what a text like this can never say.
+        withheld = words.generator_failed(TextWithheld.code)
+        said = tuple(f"{TextWithheld.code}: {each}" for each in found)
+        return replace(composed, notes=(*composed.notes, withheld), objections=said)
     problems = contradictions(replace(own, impression=own.findings), result)
     author = () if own.author is None else (words.read_by(own.author),)
     if problems and _measured(result):

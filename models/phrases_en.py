@@ -141,6 +141,10 @@ class English:
         """That generated text was thrown away."""
         return f"{code}: generated text was discarded because it contradicts the measurements ({'; '.join(problems)})."
 
+    def flagged(self, code: str, problems: tuple[str, ...]) -> str:
+        """That the generated text that follows is doubtful."""
+        return f"{code}: CAUTION, the generated text contradicts the measurements ({'; '.join(problems)}). The measurements hold."
+
     def generator_failed(self, code: str) -> str:
         """That no generated text could be had."""
         return f"{code}: the report model failed; this text was composed from the measurements."

@@ -159,6 +159,10 @@ class Japanese:
         """That generated text was thrown away."""
         return f"{code}：生成された文は計測結果と矛盾するため破棄した（{'; '.join(problems)}）。"
 
+    def flagged(self, code: str, problems: tuple[str, ...]) -> str:
+        """That the generated text that follows is doubtful."""
+        return f"{code}：【注意】以下の生成文は計測結果と矛盾する（{'; '.join(problems)}）。計測結果を優先すること。"
+
     def generator_failed(self, code: str) -> str:
         """That no generated text could be had."""
         return f"{code}：文章生成モデルが失敗したため、計測結果から定型文を作成した。"

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.card import CARD_FILE, EMBEDDED, Card, PinnedFile, file_digest, model_digest
+from models.chains.passages import Corpus
+from models.chat import Chat, TextPart
 from models.errors import (
     CardInvalid,
     DigestMismatch,
@@ -24,6 +26,7 @@ from models.errors import (
 )
 from models.golden import deviation
 from models.prompts import BoxPrompt
+from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
 from models.session import CPU, Session, preferred_providers
 from models.volume import Volume
@@ -61,6 +64,22 @@ class WritingAdapter(Protocol):
         ...
 
 
+class AnsweringAdapter(Protocol):
+    """Runs a model that answers questions about images."""
+
+    def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Draft with the answer; see :meth:`Model.answer`."""
+        ...
+
+
+class AskedAdapter(Protocol):
+    """Runs a model that takes a prompt of a chain."""
+
+    def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Draft with what it says; see :meth:`Model.ask`."""
+        ...
+
+
 class Model:
     """One installed model.
 
@@ -72,6 +91,10 @@ class Model:
         Threads within one operator; 0 leaves it to the runtime.
     find : callable, optional
         Finds another installed model by id.
+    chat : Chat or None
+        Who talks to models elsewhere; None where nobody does.
+    corpus : Corpus or None
+        The site's de-identified reports; None where there are none.
 
     Raises
     ------
@@ -79,8 +102,18 @@ class Model:
         The card is not valid.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0, find: Callable[[str], Model] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 0,
+        find: Callable[[str], Model] | None = None,
+        chat: Chat | None = None,
+        corpus: Corpus | None = None,
+    ) -> None:
         self.folder = folder
+        self.chat = chat
+        self.corpus = corpus
         self.card = Card.load(folder)
         self._threads = threads
         self._find = find or _alone
@@ -295,6 +328,28 @@ class Model:
             raise CardInvalid(f"{self.card.id} writes no text")
         return adapter.write(result, inputs, language)
 
+    def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Let a model answer a question about images in ``language`` (``en`` or ``ja``). Nothing is checked.
+
+        Raises
+        ------
+        CardInvalid
+            The model answers no questions.
+        ModelError
+            The model failed.
+        """
+        adapter = self._adapter
+        if not hasattr(adapter, "answer"):
+            raise CardInvalid(f"{self.card.id} answers no questions")
+        return cast(AnsweringAdapter, adapter).answer(question, inputs, language)
+
+    def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Put a prompt of a chain to a model. Raises as :meth:`answer`."""
+        adapter = self._adapter
+        if not hasattr(adapter, "ask"):
+            raise CardInvalid(f"{self.card.id} takes no prompts of a chain")
+        return cast(AskedAdapter, adapter).ask(words, inputs, language)
+
     def thresholds(self, parameters: Mapping[str, str]) -> dict[str, float]:
         """The card's thresholds with ``parameters`` applied.
 
@@ -360,9 +415,17 @@ class Registry:
         Site catalogues.
     threads : int
         Threads within one operator; 0 leaves it to the runtime.
+    chat : Chat or None
+        Who talks to models elsewhere; None where nobody does.
+    corpus : Corpus or None
+        The site's de-identified reports; None where there are none.
     """
 
-    def __init__(self, folders: Sequence[Path] = (), threads: int = 0) -> None:
+    def __init__(
+        self, folders: Sequence[Path] = (), threads: int = 0, chat: Chat | None = None, corpus: Corpus | None = None
+    ) -> None:
+        self.chat = chat
+        self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
         self._models: dict[str, Model] = {}
         for catalogue in (EMBEDDED, *folders):
@@ -371,7 +434,7 @@ class Registry:
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
-            model = Model(folder, threads=threads, find=self.get)
+            model = Model(folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus)
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
                 raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")

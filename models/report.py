@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from models.comparison_claims import comparison_problems
 from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
 from models.errors import ModelError, TextContradictsResult, Transient
+from models.finding_claims import finding_problems
+from models.output_guard import faults
 from models.own_text import with_own_text
-from models.results import Draft, Outcome, StudyResult
+from models.remote_errors import TextWithheld
+from models.results import Comparison, Draft, Outcome, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -20,7 +24,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def draft(result: StudyResult, language: str, *, generator: Model | None, inputs: Mapping[str, Volume]) -> Draft:
+BLOCK, FLAG = "block", "flag"
+"""What becomes of generated text that contradicts the result: the composer's stands instead, or it is shown as doubtful."""
+
+
+def draft(
+    result: StudyResult,
+    language: str,
+    *,
+    generator: Model | None,
+    inputs: Mapping[str, Volume],
+    policy: str = BLOCK,
+) -> Draft:
     """Return the draft report of ``result`` in ``language``.
 
     Parameters
@@ -33,14 +48,18 @@ def draft(result: StudyResult, language: str, *, generator: Model | None, inputs
         A model of family ``generation``; None for the composer's text alone.
     inputs : mapping of str to Volume
         What the result was computed from, by role.
+    policy : str
+        ``"block"`` or ``"flag"``.
 
     Returns
     -------
     Draft
         The composer's text. Its impression is the generator's, with ``author`` set, only when that contradicts no
         measurement and leaves out neither volume, number nor side; otherwise a note beginning with ``MOD-007`` says
-        what was wrong. When the generator fails, a note gives the code of its error. What the model itself wrote from
-        the images (``result.drafts``) stands in the findings, with what was not measured named beside it
+        what was wrong, and :attr:`Draft.objections` has it for the ledger. By policy ``"flag"`` the doubtful text follows
+        the composer's impression, behind that note. Text that holds identifiers, or claims that somebody has checked it,
+        is never shown (``TXT-001``). When the generator fails, a note gives the code of its error. What the model itself
+        wrote from the images (``result.drafts``) stands in the findings, with what was not measured named beside it
         (:mod:`models.own_text`).
 
     Raises
@@ -50,10 +69,26 @@ def draft(result: StudyResult, language: str, *, generator: Model | None, inputs
     """
     # The figures of other studies and runs would pass for contradictions.
     alone = replace(result, comparison=None, not_compared=None, replaces=None)
-    return with_history(_draft(alone, language, generator, inputs), result)
+    return with_history(_draft(alone, result.comparison, language, generator, inputs, policy), result)
 
 
-def _draft(result: StudyResult, language: str, generator: Model | None, inputs: Mapping[str, Volume]) -> Draft:
+def objections(candidate: Draft, result: StudyResult, comparison: Comparison | None) -> tuple[str, ...]:
+    """What a generated text states against a result, or leaves out; ``result`` without its history."""
+    if result.segmentation is None and result.findings:
+        found = finding_problems(candidate, result)
+    else:
+        found = contradictions(candidate, result) + omissions(candidate, result)
+    return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison))))
+
+
+def _draft(
+    result: StudyResult,
+    comparison: Comparison | None,
+    language: str,
+    generator: Model | None,
+    inputs: Mapping[str, Volume],
+    policy: str,
+) -> Draft:
     composed = compose(result, language)
     if result.drafts:
         return with_own_text(composed, result)
@@ -61,17 +96,37 @@ def _draft(result: StudyResult, language: str, generator: Model | None, inputs: 
         return composed
     words = wording(language, result)
     try:
-        written = generator.write(result, inputs, language)
+        # A chain may word the comparison; what others are told is the same without it.
+        written = generator.write(replace(result, comparison=comparison), inputs, language)
     except ModelError as error:
         if isinstance(error, Transient):
             raise
         logger.warning("report model %s failed: %s", generator.card.id, error)
         return replace(composed, notes=(*composed.notes, words.generator_failed(error.code)))
+    if found := faults(f"{written.findings}\n{written.impression}"):
+        withheld = TextWithheld(f"the generated text {' and '.join(found)}")
+        logger.warning("report model %s: %s", generator.card.id, withheld)
+        note = words.generator_failed(withheld.code)
+        return replace(
+            composed, notes=(*composed.notes, note), objections=tuple(f"{withheld.code}: {each}" for each in found)
+        )
     candidate = replace(composed, impression=written.impression, author=written.author)
-    problems = contradictions(candidate, result) + omissions(candidate, result)
-    if problems:
-        code = TextContradictsResult.code
-        logger.warning("%s: text of report model %s discarded: %s", code, generator.card.id, "; ".join(problems))
-        return replace(composed, notes=(*composed.notes, words.contradicted(code, problems)))
     author = () if written.author is None else (words.generated_by(written.author),)
-    return replace(candidate, notes=(*composed.notes, *author, *written.notes))
+    problems = objections(candidate, result, comparison)
+    if not problems:
+        return replace(candidate, notes=(*composed.notes, *author, *written.notes))
+    code = TextContradictsResult.code
+    said = tuple(f"{code}: {each}" for each in problems)
+    if policy == FLAG:
+        logger.warning(
+            "%s: text of report model %s is shown as doubtful: %s", code, generator.card.id, "; ".join(problems)
+        )
+        flagged = words.flagged(code, problems)
+        return replace(
+            candidate,
+            impression="\n".join((composed.impression, flagged, written.impression)),
+            notes=(*composed.notes, flagged, *author, *written.notes),
+            objections=said,
+        )
+    logger.warning("%s: text of report model %s discarded: %s", code, generator.card.id, "; ".join(problems))
+    return replace(composed, notes=(*composed.notes, words.contradicted(code, problems)), objections=said)

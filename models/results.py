@@ -332,13 +332,23 @@ class ModelReference:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Report text. ``findings`` and ``impression`` are plain sentences in ``language`` (RFC 5646: ``en`` or ``ja``)."""
+    """Report text. ``findings`` and ``impression`` are plain sentences in ``language`` (RFC 5646: ``en`` or ``ja``).
+
+    Attributes
+    ----------
+    looked_at : tuple of int
+        Slices of the grid the text is about that its author was shown.
+    objections : tuple of str
+        What was found wrong with a generated text, English; it was thrown away, or is marked in the notes, by policy.
+    """
 
     language: str
     findings: str
     impression: str
     author: ModelReference | None = None
     notes: tuple[str, ...] = ()
+    looked_at: tuple[int, ...] = ()
+    objections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

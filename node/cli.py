@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "release": ("release", "Release a held study."),
     "corrections": ("corrections", "List what destinations have under an identity that was corrected since."),
     "assessments": ("assessments", "List what readers made of results: rejected, edited, verified."),
+    "corpus": ("corpus", "The site's de-identified reports, for chains."),
     "models": ("models", "List, show, verify and run models."),
     "user": ("user", "Users of the console, and tokens for programs."),
     "passcode": ("passcode", "Make a line for the file of users (User Identity)."),

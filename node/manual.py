@@ -9,10 +9,11 @@ import sys
 from itertools import groupby
 
 import dicom_sr.errors
+import models.remote_errors
 import node.errors
 from models.errors import NodeError, Transient, register
 
-_BRANCHES = (dicom_sr.errors, node.errors)  # imported so that their classes are in the register
+_BRANCHES = (dicom_sr.errors, models.remote_errors, node.errors)  # imported so that their classes are in the register
 
 _HEADINGS = {
     "ACC": "Accounts of the console",
@@ -24,11 +25,13 @@ _HEADINGS = {
     "MON": "Watching the node",
     "NOT": "Notifications",
     "PEER": "Destinations and other peers",
+    "REM": "Remote models",
     "RES": "Result objects",
     "SER": "Series refused by the geometry gate (a status object says so in the PACS)",
     "SPO": "Received files",
     "STO": "Database",
     "SUI": "Images not good enough to say “nothing found”",
+    "TXT": "Generated text, questions and answers",
     "WEB": "Web services",
 }
 

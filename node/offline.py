@@ -156,6 +156,8 @@ def _specification(
         rule=rule.name,
         model_id=rule.model,
         report_model=rule.report_model,
+        contradictions=rule.contradictions,
+        question=rule.question,
         model_folders=settings.models.folders,
         parameters=rule.parameters,
         files=study.files,

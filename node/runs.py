@@ -196,7 +196,8 @@ def specification(
     dict
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
         ``further`` (notify rule → profile → names: only where its rule holds for the result),
-        ``languages``, ``parameters``, ``report_model``, ``deadline_seconds``, ``procedures`` (of the order, where it
+        ``languages``, ``parameters``, ``report_model``, ``contradictions``,
+        ``question``, ``deadline_seconds``, ``procedures`` (of the order, where it
         agrees with the images), ``corrected`` (attributes of the patient that hold instead of the images'),
         ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
     """
@@ -225,6 +226,8 @@ def specification(
         "languages": [settings.node.language],
         "parameters": dict(rule.parameters),
         "report_model": rule.report_model,
+        "contradictions": rule.contradictions,
+        "question": rule.question,
         "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
         "procedures": [_procedure(each) for each in order.orders],

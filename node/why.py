@@ -388,6 +388,11 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.JOB_FINISHED: _finished,
     Kind.JOB_REFUSED: _refused,
     Kind.JOB_FAILED: _job("job {job} FAILED in attempt {attempt}: {code}: {message}", "attempt", "code", "message"),
+    Kind.REMOTE_ANSWERED: _job("job {job}: {model} answered at endpoint {endpoint}", "model", "endpoint"),
+    Kind.REMOTE_REFUSED: _job(
+        "job {job}: NOT ASKED at endpoint {endpoint}: {code}: {message}", "endpoint", "code", "message"
+    ),
+    Kind.TEXT_OBJECTED: _job("job {job}: generated text is WRONG ({language})", "language"),
     Kind.JOB_DEAD: _job("job {job} is DEAD after {attempts} attempt(s)", "attempts", "code", "message"),
     Kind.JOB_EXPIRED: _job("job {job}: whoever ran attempt {attempt} is gone; the job is given back", "attempt"),
     Kind.JOB_CANCELLED: _job("job {job} cancelled"),

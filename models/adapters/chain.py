@@ -1,8 +1,8 @@
 """Family ``chain``: a model made of installed models.
 
-``refine`` is the one recipe of this release: what a first model finds is boxed, slice by slice, and a promptable model
-draws it again. The second may redraw an edge, never invent: its mask is kept near what was found, and where the two
-disagree about the thing itself, what was found stands.
+Recipe ``graph`` runs steps that the card declares (:mod:`models.chains`). In recipe ``refine`` what a first model finds is
+boxed, slice by slice, and a promptable model draws it again. The second may redraw an edge, never invent: its mask is kept
+near what was found, and where the two disagree about the thing itself, what was found stands.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy import ndimage
 
+from models.chains.graph_chain import GraphChain
 from models.errors import CardInvalid
 from models.measurement import MEAN, volume_quantity
 from models.morphology import CUBE
@@ -72,9 +73,9 @@ class Refine(_Table):
     means: tuple[Mean, ...] = ()
 
 
-def build(model: Model) -> RefineChain:
+def build(model: Model) -> RefineChain | GraphChain:
     """Adapter of ``model``; raises :class:`CardInvalid` where its ``options`` are none."""
-    return RefineChain(model)
+    return GraphChain(model) if model.card.options.get("recipe") == "graph" else RefineChain(model)
 
 
 class RefineChain:

@@ -53,6 +53,7 @@ def check_config(
     for name, worklist in settings.worklist.items():
         every = f"every {worklist.interval_seconds:g} s"
         typer.echo(f"  worklist {name}: {worklist.ae_title} at {worklist.host}:{worklist.port}, {every}")
+    _explain_remote(settings)
     for name, channel in settings.channel.items():
         typer.echo(f"  channel {name}: {channel.kind}, told about a study: {channel.identity}")
     for notify in settings.notify:
@@ -67,6 +68,27 @@ def check_config(
         typer.echo(f"  prompt {prompt.name}: {asked} → {prompt.model} → {', '.join(prompt.destinations) or 'nowhere'}")
     if not settings.rule:
         typer.echo("  no rules: studies are filed and nothing runs")
+
+
+def _explain_remote(settings: Settings) -> None:
+    """Who outside may be asked.
+
+    Raises
+    ------
+    KeyUnusable, PeerNotTrusted
+        A file of an endpoint cannot be used.
+    """
+    remote = settings.remote
+    if not remote.endpoint:
+        return
+    from node.remote.chat_client import ChatClient
+
+    for name, endpoint in remote.endpoint.items():
+        ChatClient(name, endpoint).check_files()
+        budget = f"at most {endpoint.daily_calls} calls and {endpoint.daily_tokens} tokens a day"
+        what = "words and pictures" if endpoint.pictures else "words only"
+        state = "" if remote.enabled else "; OFF: remote.enabled is false"
+        typer.echo(f"  remote {name}: {endpoint.model} at {endpoint.host}, {what}, {budget}{state}")
 
 
 def _explain_profile(name: str, profile: ProfileSection) -> None:

@@ -14,6 +14,8 @@ from dicom_sr.marks import boxes, narrowed, read_marks
 from dicom_sr.rendering import PriorObjects
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
+from models.answers import answer
+from models.chat import Origin
 from models.errors import ModelError, Refused
 from models.report import draft
 from models.results import (
@@ -27,6 +29,7 @@ from models.results import (
 )
 from models.stored_result import Grid, StoredResult
 from node.jobs import comparing
+from node.jobs.answering import images_for, question_of
 from node.jobs.looking_back import beside, earlier_volumes
 from node.jobs.specification import Failure, JobSpec, Predecessor, StoredFile
 from node.jobs.stored_files import read_stored, write_stored
@@ -74,12 +77,15 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         model = _serving(spec, registry, spec.model_id)
         generator = _serving(spec, registry, spec.report_model) if spec.report_model else None
         study = load_study(spec.files, corrected=spec.corrected)
+    if spec.question != "none":
+        return _answer(spec, model, study, registry, timings)
     try:
         with timings.step("load"):
             drawn = dcmread(spec.request.path) if spec.request is not None else None
             sources = fill_roles(study if drawn is None else narrowed(study, drawn), model.card.inputs)
             earlier = earlier_volumes(spec.earlier, study, model.card.inputs)
             volumes = {role: source.volume for role, source in sources.items()} | earlier
+            show(registry, sources)
         with timings.step("model"):
             if drawn is None or spec.request is None:
                 result = model.run(volumes, spec.parameters)
@@ -105,9 +111,45 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
         with timings.step("compare"):
             result, prior = comparing.compared(spec.prior, result, source, model.card.inputs)
     with timings.step("report"):
-        drafts = tuple(draft(result, each, generator=generator, inputs=volumes) for each in languages_of(spec))
+        drafts = tuple(
+            draft(result, each, generator=generator, inputs=volumes, policy=spec.contradictions)
+            for each in languages_of(spec)
+        )
     wrote = generator.reference({}) if generator else None
     return Assessment(study, replace(result, drafts=drafts), source, wrote, role, prior)
+
+
+def _answer(spec: JobSpec, model: Model, study: LoadedStudy, registry: Registry, timings: Timings) -> Assessment:
+    """Have the model answer the study's question; the answer is a draft, and nothing is measured."""
+    try:
+        question = question_of(spec, study)
+        sources = images_for(model, study)
+        show(registry, sources)
+        volumes = {role: source.volume for role, source in sources.items()}
+        wanted = languages_of(spec)
+        first = [question.language] if question.language in wanted else []
+        with timings.step("model"):
+            result = answer(model, question, volumes, list(dict.fromkeys((*first, *wanted))))
+    except MixedPatients:
+        raise
+    except Refused as refusal:
+        result = _refused(model, spec.parameters, refusal)
+    result = replace(result, limitations=(*result.limitations, *spec.limitations), replaces=replaced(spec.predecessor))
+    if result.outcome is Outcome.NOT_ASSESSED:
+        return Assessment(study, result, None, None)
+    role = next(iter(sources))
+    return Assessment(study, result, sources[role], model.reference({}), role)
+
+
+def show(registry: Registry, sources: Mapping[str, SeriesVolume]) -> None:
+    """Tell whoever talks to remote models which images the slices are; what they say decides about the pictures."""
+    if registry.chat is not None:
+        registry.chat.look_at(
+            {
+                role: [Origin(frame.sop_instance_uid, frame.frame_number) for frame in source.frames]
+                for role, source in sources.items()
+            }
+        )
 
 
 def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:
@@ -130,7 +172,7 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
         study = load_study(spec.files, corrected=spec.corrected)
         source = None
         if stored.source_role:
-            source = fill_roles(study, registry.get(spec.model_id).card.inputs)[stored.source_role]
+            source = images_for(registry.get(spec.model_id), study)[stored.source_role]
         comparison = stored.result.comparison
         prior = None
         if comparison is not None and comparison.prior_segmentation_uid:

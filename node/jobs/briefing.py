@@ -62,6 +62,8 @@ class Briefing:
             rule=job.rule,
             model_id=job.model_id,
             report_model=content["report_model"],
+            contradictions=content.get("contradictions", "block"),
+            question=content.get("question", "none"),
             model_folders=self._settings.models.folders,
             approved=self._approved(),
             parameters=content["parameters"],

@@ -304,6 +304,18 @@ class Dispatcher:
                     **refusal,
                     detail=bundle.evidence.get("refusal", {}),
                 )
+            for language, objections in bundle.summary.get("objections", {}).items():
+                ledger.record(
+                    connection,
+                    now,
+                    ledger.Kind.TEXT_OBJECTED,
+                    study_uid=job.study_uid,
+                    job_id=job.id,
+                    language=language,
+                    objections=objections,
+                    report_model=bundle.summary.get("report_model"),
+                    policy=job.specification.get("contradictions", "block"),
+                )
             for profile, verdict in bundle.checks.items():
                 checked = {"profile": profile, **verdict}
                 ledger.record(

@@ -327,6 +327,7 @@ def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
             for each in result.findings
         ],
         "texts": {each.language: each.impression for each in result.drafts},
+        "objections": {each.language: list(each.objections) for each in result.drafts if each.objections},
         "model": result.model.model_id,
         "model_version": result.model.version,
         "model_digest": result.model.digest,

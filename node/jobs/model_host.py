@@ -1,6 +1,7 @@
 """The model-host child: holds warm models, runs one job at a time, answers over its socket.
 
-It is spawned, never forked, gets no database settings and opens no network connection. Killing it is the dispatcher's
+It is spawned, never forked, gets no database settings and opens no network connection; what it wants to ask a remote model
+goes over the socket, and the other side decides. Killing it is the dispatcher's
 only means against a run that hangs, so it keeps nothing that matters.
 """
 
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from models.errors import NodeError
 from node import log
 from node.jobs import wire
+from node.jobs.chat_pipe import ChatPipe
+from node.jobs.corpus_pipe import CorpusPipe
 from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
 from node.process import die_with_parent, forbid_core_dumps
@@ -56,24 +59,29 @@ def forbid_network() -> None:
 def _serve(connection: socket.socket) -> None:
     registries: dict[tuple[Any, ...], Registry] = {}
     tests = SelfTests()
+    chat = ChatPipe(connection)
     while (message := wire.receive(connection)) is not None:
         if message["kind"] == "warm":
-            reply = _warm(message, registries, tests)
+            reply = _warm(message, registries, tests, chat)
         else:
-            reply = _run(JobSpec.model_validate(message["spec"]), registries, tests)
+            reply = _run(JobSpec.model_validate(message["spec"]), registries, tests, chat)
         wire.send(connection, reply)
 
 
-def _registry(folders: Sequence[Path], threads: int, registries: dict[tuple[Any, ...], Registry]) -> Registry:
+def _registry(
+    folders: Sequence[Path], threads: int, registries: dict[tuple[Any, ...], Registry], chat: ChatPipe
+) -> Registry:
     from models.registry import Registry as Models
 
     key = (tuple(folders), threads)
     if key not in registries:
-        registries[key] = Models(folders, threads=threads)
+        registries[key] = Models(folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection))
     return registries[key]
 
 
-def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], tests: SelfTests) -> dict[str, Any]:
+def _warm(
+    message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], tests: SelfTests, chat: ChatPipe
+) -> dict[str, Any]:
     """Import everything, load and test the models that rules name. One that fails is reported when a job needs it."""
     started = time.monotonic()
     import dicom_sr.warm
@@ -81,7 +89,7 @@ def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], 
 
     dicom_sr.warm.prewarm()
     problems = []
-    registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries)
+    registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries, chat)
     for model_id in message["models"]:
         try:
             registry.get(model_id).warm()
@@ -92,11 +100,13 @@ def _warm(message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], 
     return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems, "models": tests.state}
 
 
-def _run(spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: SelfTests) -> dict[str, Any]:
+def _run(
+    spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: SelfTests, chat: ChatPipe
+) -> dict[str, Any]:
     from node.jobs.execution import execute_guarded
 
     def tested() -> Registry:
-        registry = _registry(spec.model_folders, spec.threads, registries)
+        registry = _registry(spec.model_folders, spec.threads, registries, chat)
         if spec.status_only is None:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)

@@ -151,6 +151,10 @@ class JobSpec(_Message):
         What a model that takes an earlier image may look at.
     anonymisation_key : str
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
+    contradictions : str
+        ``"block"`` or ``"flag"`` (:mod:`models.report`).
+    question : str
+        ``"order"``, ``"report"`` or ``"any"``: the model answers the question found there and measures nothing.
     approved : dict or None
         Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
     procedures : list of RequestedProcedure
@@ -167,6 +171,8 @@ class JobSpec(_Message):
     rule: str
     model_id: str
     report_model: str | None = None
+    contradictions: str = "block"
+    question: str = "none"
     model_folders: list[Path] = Field(default_factory=list)
     approved: dict[str, str] | None = None
     parameters: dict[str, str] = Field(default_factory=dict)

@@ -22,6 +22,9 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
             parameters[name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     if spec.request is not None:
         parameters["request"] = f"{spec.request.digest} {spec.request.follow}"
+    for name, setting, usual in (("contradictions", spec.contradictions, "block"), ("question", spec.question, "none")):
+        if setting != usual:
+            parameters[name] = setting
     # What the order says is content, and so is what is said of the study before the model runs.
     if spec.procedures:
         parameters["order"] = json.dumps([asdict(each) for each in spec.procedures], sort_keys=True)

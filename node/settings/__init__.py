@@ -29,6 +29,7 @@ from node.settings.notify import (
 )
 from node.settings.prompts import PromptSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
+from node.settings.remote import CleanSection, EndpointSection, RemoteSection
 from node.settings.section import Section
 from node.settings.server_tls import ServerTlsSection
 from node.settings.web import OidcSection, WebSection, WebTlsSection
@@ -52,12 +53,14 @@ __all__ = [
     "AuditSection",
     "AvailabilitySection",
     "CanarySection",
+    "CleanSection",
     "ClientTlsSection",
     "DeliverySection",
     "DestinationSection",
     "DestinationTlsSection",
     "DicomWebSection",
     "EmailSection",
+    "EndpointSection",
     "EscalationSection",
     "EvidenceSection",
     "FhirSection",
@@ -82,6 +85,7 @@ __all__ = [
     "ReceiveSection",
     "ReceiveTlsSection",
     "ReconcileSection",
+    "RemoteSection",
     "RequestorSection",
     "RoleSection",
     "RuleMatch",

@@ -19,6 +19,7 @@ from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSe
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
+from node.settings.remote import RemoteSection
 from node.settings.section import Name, Section
 from node.settings.similar import SimilarSection
 from node.settings.web import WebSection
@@ -53,6 +54,7 @@ class Settings(Section):
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
     similar: SimilarSection = Field(default_factory=SimilarSection)
+    remote: RemoteSection = Field(default_factory=RemoteSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
     web: WebSection = Field(default_factory=WebSection)
     dicomweb: DicomWebSection = Field(default_factory=DicomWebSection)

@@ -119,6 +119,8 @@ class RuleSection(Section):
     name: Name
     model: str
     report_model: str | None = None
+    contradictions: Literal["block", "flag"] = "block"
+    question: Literal["none", "order", "report", "any"] = "none"
     match: RuleMatch = Field(default_factory=RuleMatch)
     role: list[RoleSection] = Field(default_factory=list)
     early: bool = False

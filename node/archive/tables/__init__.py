@@ -16,6 +16,7 @@ from node.archive.tables.ris import hl7_messages, patient_changes, signed_report
 from node.archive.tables.schema import REVISION, metadata
 from node.archive.tables.similar import similar_embeddings
 from node.archive.tables.telling import alerts, notifications
+from node.archive.tables.texts import corpus_reports, remote_usage
 from node.archive.tables.watching import canary_runs, ledger_readers
 from node.archive.tables.work import assessments, jobs, model_approvals, objects, pauses
 
@@ -32,6 +33,7 @@ __all__ = [
     "capabilities",
     "commitment_requests",
     "commitments",
+    "corpus_reports",
     "deliveries",
     "evidence",
     "hl7_messages",
@@ -48,6 +50,7 @@ __all__ = [
     "patient_changes",
     "pauses",
     "priors",
+    "remote_usage",
     "retrievals",
     "rhythms",
     "signed_reports",

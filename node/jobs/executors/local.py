@@ -17,6 +17,7 @@ from node.errors import ChildDied, DeadlineExceeded
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
 from node.jobs.specification import JobSpec, ResultBundle
+from node.remote.desk import RemoteDesk
 from node.settings import Settings
 
 _LOG = log.logger("executor")
@@ -38,10 +39,16 @@ class LocalExecutor:
         Where models lie, which ones rules name, threads, log level.
     command : sequence of str or None
         The child's command line; its socket's file descriptor, our process id and the log level are appended.
+
+    Notes
+    -----
+    The child has no network. Where a run wants to ask a remote model, it says so over its socket, and
+    :class:`node.remote.desk.RemoteDesk` decides and calls on this side; the run's deadline goes on counting.
     """
 
     def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
         self._settings = settings
+        self._desk = RemoteDesk(settings)
         self._command = list(command or [sys.executable, "-P", "-m", "node.jobs.model_host"])
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -97,9 +104,27 @@ class LocalExecutor:
             # Time spent on loading models is not the study's: the deadline starts when the child is ready.
             self._await_ready(abandoned)
         self._send({"kind": "run", "spec": spec.model_dump(mode="json")})
-        reply = self._await(time.monotonic() + spec.deadline_seconds, abandoned, what="the run")
+        until = time.monotonic() + spec.deadline_seconds
+        while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
+            if reply["kind"] == "similar":
+                self._send(self._desk.similar(reply))
+            else:
+                self._ask(spec, reply, until, abandoned)
         self._models = reply.get("models", self._models)
         return ResultBundle.model_validate(reply["bundle"])
+
+    def _ask(self, spec: JobSpec, wish: dict[str, Any], until: float, abandoned: Callable[[], bool]) -> None:
+        """Have a remote model asked, or not, while watching deadline and dispatcher; tell the child."""
+        call = self._desk.begin(spec, wish)
+        while not call.done.wait(min(_POLL_SECONDS, max(0.0, until - time.monotonic()))):
+            late = time.monotonic() >= until
+            if late or abandoned():
+                call.cut()
+                self.discard()
+                if late:
+                    raise DeadlineExceeded("the run was stopped while a remote model was asked")
+                raise RunAbandoned("the run")
+        self._send(call.reply)
 
     def _await_ready(self, abandoned: Callable[[], bool]) -> None:
         ready = self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models")

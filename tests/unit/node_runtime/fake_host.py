@@ -46,7 +46,7 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
     return ResultBundle(outcome="found", summary={"pid": os.getpid(), "variables": variables})
 
 
-def _warm(message: dict[str, Any], registries: dict[Any, Any], tests: Any) -> dict[str, Any]:
+def _warm(message: dict[str, Any], registries: dict[Any, Any], tests: Any, chat: Any) -> dict[str, Any]:
     return {"kind": "ready", "seconds": 0.0, "problems": []}
 
 

@@ -1,0 +1,226 @@
+"""Runs a chain that a card declares: the steps in order, each once, only those that the wanted end needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from models import filling, history
+from models.chains.calculators import stated
+from models.chains.declaration import (
+    MEASURED,
+    AskStep,
+    CompareStep,
+    Graph,
+    RetrieveStep,
+    RunStep,
+    Step,
+    Tool,
+    WordsStep,
+    WriteStep,
+)
+from models.chains.passages import adaptive
+from models.chains.probability_words import in_words
+from models.chains.tool_calls import ToolCall, calls_in, without_calls
+from models.chat import TextPart
+from models.composer import compose
+from models.errors import CardInvalid, InferenceFailed, ParameterInvalid
+from models.questions import Question
+from models.results import Draft, ModelReference, StudyResult
+from models.untrusted import as_data
+from models.volume import Volume
+
+if TYPE_CHECKING:
+    from models.registry import Model
+
+_RESULTS = {
+    "en": "The resulting predictions are: {results}\nUse this result to respond to this prompt:\n",
+    "ja": "得られた結果は次のとおりです：{results}\nこの結果を用いて次に答えてください：\n",
+}
+_SOURCES = {
+    "en": "Similar reports of this site, by number: {numbers}.",
+    "ja": "参照した当施設の類似レポートの番号：{numbers}。",
+}
+
+
+@dataclass
+class _State:
+    """What the steps have given so far."""
+
+    inputs: Mapping[str, Volume]
+    language: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    question: Question | None = None
+    results: dict[str, StudyResult] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    free: set[str] = field(default_factory=set)
+    authors: list[ModelReference] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=lambda: {"made": 0, "refused": 0})
+    looked_at: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class GraphChain:
+    """A chain of recipe ``graph``.
+
+    Raises
+    ------
+    CardInvalid
+        The card's ``options`` declare none.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        try:
+            self.graph = Graph.model_validate(model.card.options)
+        except ValidationError as error:
+            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise CardInvalid(f"{model.card.id}: {'; '.join(faults)}", keys=faults) from error
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the models it is made of."""
+        return tuple(dict.fromkeys(name for step in self.graph.steps for name in step.models))
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """The typed result of the chain's ``result`` step; see :meth:`models.registry.Model.run`."""
+        if self.graph.result is None:
+            raise CardInvalid(f"{self._model.card.id} writes text; it cannot be run on images alone")
+        state = self._through(self.graph.result, _State(inputs, "en", parameters))
+        found = state.results[self.graph.result]
+        own = self._model.reference(parameters)
+        members = {f"step.{step.name}": " ".join(self._versions(step)) for step in self.graph.steps if step.models}
+        model = replace(own, provider=found.model.provider, parameters={**own.parameters, **members})
+        return replace(found, title=self._model.card.title, model=model)
+
+    def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """The chain's text about a measured result; nothing is checked here."""
+        return self._draft(_State(inputs, language, results={MEASURED: result}))
+
+    def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """The chain's answer to a question."""
+        return self._draft(_State(inputs, language, question=question))
+
+    def _draft(self, state: _State) -> Draft:
+        if self.graph.text is None:
+            raise CardInvalid(f"{self._model.card.id} writes no text")
+        self._through(self.graph.text, state)
+        own = self._model.reference({"tools": f"{state.calls['made']} made, {state.calls['refused']} refused"})
+        written = " and ".join(dict.fromkeys(each.name for each in state.authors))
+        author = replace(own, name=f"{own.name} ({written})" if written else own.name)
+        notes = list(dict.fromkeys(state.notes))
+        if state.sources:
+            numbers = ", ".join(f"#{number}" for number in dict.fromkeys(state.sources))
+            notes.append(filling.fill(_SOURCES[state.language], {"numbers": numbers}))
+        return Draft(state.language, "", state.texts[self.graph.text], author, tuple(notes), looked_at=state.looked_at)
+
+    def _through(self, target: str, state: _State) -> _State:
+        for step in self.graph.needed_for(target):
+            self._do(step, state)
+        return state
+
+    def _do(self, step: Step, state: _State) -> None:
+        match step:
+            case RunStep():
+                state.results[step.name] = self._model.member(step.model).run(state.inputs, state.parameters)
+                measured = compose(state.results[step.name], state.language)
+                state.texts[step.name] = f"{measured.findings}\n{measured.impression}"
+            case WordsStep():
+                state.texts[step.name] = in_words(self._result(step.of, state).findings, step.table, state.language)
+            case WriteStep():
+                self._take(
+                    step.name,
+                    self._model.member(step.model).write(self._result(step.of, state), state.inputs, state.language),
+                    state,
+                )
+            case CompareStep():
+                comparison = self._result(step.of, state).comparison
+                # The day of the earlier study says nothing to a model, and would stop a call of a remote one.
+                state.texts[step.name] = (
+                    ""
+                    if comparison is None
+                    else history.compared_impression(replace(comparison, prior_date=""), state.language)
+                )
+            case RetrieveStep():
+                self._retrieve(step, state)
+            case AskStep():
+                self._ask(step, state)
+
+    def _result(self, name: str, state: _State) -> StudyResult:
+        if name not in state.results:
+            raise InferenceFailed(f"{self._model.card.id}: there is no result {name} here")
+        return state.results[name]
+
+    def _take(self, name: str, draft: Draft, state: _State) -> None:
+        state.texts[name] = draft.impression
+        state.looked_at = state.looked_at or draft.looked_at
+        state.notes += draft.notes
+        if draft.author is not None:
+            state.authors.append(draft.author)
+
+    def _retrieve(self, step: RetrieveStep, state: _State) -> None:
+        corpus = self._model.corpus
+        like = state.question.text if step.like == "question" and state.question else state.texts.get(step.like, "")
+        found = corpus.similar(like, state.language, step.count) if corpus is not None else ()
+        kept = adaptive(found, step.smallest_ratio)
+        state.sources += [passage.number for passage in kept]
+        state.texts[step.name] = "\n".join(f"#{passage.number}: {as_data(passage.text)}" for passage in kept)
+        # Written by people about others: it goes through the gate like an order's words.
+        state.free.add(step.name)
+
+    def _ask(self, step: AskStep, state: _State) -> None:
+        templates = {str(language): text for language, text in step.template.items()}
+        if state.language not in templates:
+            raise InferenceFailed(f"{self._model.card.id}: step {step.name} has no template in {state.language}")
+        prompt = self._parts(templates[state.language], state)
+        model = self._model.member(step.model)
+        draft = model.ask(prompt, state.inputs, state.language)
+        for _ in range(step.rounds if step.tools else 0):
+            calls, refused = calls_in(draft.impression, step.tools)
+            state.calls["refused"] += refused
+            if not calls:
+                break
+            state.calls["made"] += len(calls)
+            results = " ".join(self._called(call, step.tools[call.name], state) for call in calls)
+            told = filling.fill(_RESULTS[state.language], {"results": results})
+            draft = model.ask([TextPart(told), *prompt], state.inputs, state.language)
+        else:
+            state.calls["refused"] += calls_in(draft.impression, {})[1]
+        self._take(step.name, replace(draft, impression=without_calls(draft.impression)), state)
+
+    def _parts(self, template: str, state: _State) -> list[TextPart]:
+        """The template filled, field by field: what people wrote stays marked as theirs."""
+        parts = []
+        for is_field, text in filling.pieces(template):
+            if not is_field:
+                parts.append(TextPart(text))
+            elif text == "question":
+                if state.question is None:
+                    raise InferenceFailed(f"{self._model.card.id}: the template asks for a question, and there is none")
+                parts.append(TextPart(as_data(state.question.text), free=True))
+            elif text == MEASURED:
+                measured = compose(self._result(MEASURED, state), state.language)
+                parts.append(TextPart(f"{measured.findings}\n{measured.impression}"))
+            else:
+                parts.append(TextPart(state.texts[text], free=text in state.free))
+        return parts
+
+    def _called(self, call: ToolCall, tool: Tool, state: _State) -> str:
+        if tool.calculator is not None:
+            try:
+                return stated(tool.calculator, call.argument)
+            except ParameterInvalid as error:
+                return f"{call.name}: {error.message}."
+        assert tool.model is not None
+        result = self._model.member(tool.model).run(state.inputs, {})
+        if result.findings:
+            return in_words(result.findings, tool.table, state.language)
+        return compose(result, state.language).impression
+
+    def _versions(self, step: Step) -> list[str]:
+        members = (self._model.member(name) for name in step.models)
+        return [f"{each.card.id} {each.card.version} {each.digest}" for each in members]

@@ -1,0 +1,84 @@
+"""The last look at text that a model wrote, whichever model: what must never stand in a draft.
+
+A draft speaks of these images. It needs no name, no number of anybody, no date, no address; it can never say that somebody
+has read or approved it; and whatever was told to the model inside an order, a report or the picture was data: a text that
+repeats such an instruction, or holds a call of a tool, shows that the model has obeyed, and is thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from models.folding import fold, plain
+from models.identifying_text import identifiers
+from models.remote_errors import TextWithheld
+
+_REVIEWED = re.compile(
+    r"\b(?:verif(?:ied|y)|validated|approved?|authenticated|(?:counter)?signed(?! by the algorithm)|attested|co-?signed)\b"
+    r"|\bsign(?:ed)?[ -]?off\b|\b(?:reviewed|checked|read) by\b"
+    r"|\bconfirmed by (?:an? |the |our )?(?:\w+ )?(?:physician|doctor|radiolog|attending|dr\b|reader|expert|chief|specialist)"
+    r"|\bfinal (?:report|read|diagnosis|result)\b|\bnot a draft\b"
+    r"|\b(?:physician|doctor|radiologist)[ -](?:reviewed|confirmed|approved)\b"
+    r"|\b(?:status|completion|verification)[ _-]?(?:flag)?\s*[:=]"
+    r"|確認済|承認(?:済|さ)|検証済|認証済|署名|確定(?:診断|報告|版|済)|最終(?:報告|診断)|医師(?:が|による|の)(?:確認|承認)|読影医(?:が|による)|下書きではな"
+)
+_INSTRUCTION = re.compile(
+    r"\b(?:ignor|disregard|forget|overrid)\w* (?:\w+ ){0,4}?(?:instruction|prompt|rule|polic|above|previous|measurement)"
+    r"|\b(?:system|developer|assistant|user) ?(?:prompt|message|role)?\s*[:>]|\byou (?:are|must|will) now\b|\bas an ai\b|<\|"
+    r"|\[/?inst\]|<</?sys>>|###|```|\bjailbreak\b|\bdeveloper mode\b|\bdo not (?:mention|report|tell|show)\b|\bbase64\b"
+    r"|指示(?:を|に|は)?.{0,6}(?:無視|従)|命令|プロンプト|システム[:：]|報告(?:しないで|するな)|記載(?:しないで|するな)|言及(?:しないで|するな)"
+    r"|書かないで|隠(?:して|せ)|(?:以上|以前|上記)の.{0,8}(?:無視|忘れ)"
+)
+_TOOL = re.compile(
+    r"[<‹〈][/\s]*[a-z_][\w ]*(?:\(|[^<>‹›]*[>›〉])"
+    r"|\b(?:curl|wget|http|exec|eval|import|select|drop table|sudo)\b\s*[(:/ ]"
+)
+_SHORTEST_ECHO = 48
+
+
+def faults(text: str, untrusted: Sequence[str] = ()) -> tuple[str, ...]:
+    """What is wrong with a generated text, in words that repeat nothing of it; empty where it may stand.
+
+    Parameters
+    ----------
+    text : str
+    untrusted : sequence of str
+        Free text the model was given as data. A long stretch of it, word for word, is not an answer.
+    """
+    if not text.strip():
+        return ()
+    said, folded = plain(text), fold(text)
+    found = [f"holds a {each.kind}" for each in identifiers(said)]
+    found += [
+        words
+        for words, pattern in (
+            ("claims that somebody has checked it", _REVIEWED),
+            ("repeats an instruction", _INSTRUCTION),
+            ("holds a call of a tool", _TOOL),
+        )
+        if pattern.search(folded)
+    ]
+    if any(_echoed(folded, fold(each)) for each in untrusted):
+        found.append("repeats what it was given")
+    return tuple(dict.fromkeys(found))
+
+
+def guard(text: str, untrusted: Sequence[str] = ()) -> None:
+    """Refuse a text with :func:`faults`.
+
+    Raises
+    ------
+    TextWithheld
+    """
+    if found := faults(text, untrusted):
+        raise TextWithheld(f"the generated text {' and '.join(found)}", faults=list(found))
+
+
+def _echoed(text: str, source: str) -> bool:
+    """Whether so many characters in a row of ``source`` stand in ``text``; half as many where they are not Latin."""
+    text, source = (re.sub(r"\s+", " ", each).strip() for each in (text, source))
+    length = _SHORTEST_ECHO if source.isascii() else _SHORTEST_ECHO // 2
+    if len(source) < length:
+        return len(source) >= length // 2 and source in text
+    return any(source[at : at + length] in text for at in range(len(source) - length + 1))

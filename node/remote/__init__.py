@@ -1,0 +1,1 @@
+"""Calls to models outside of this node, and the gate that nothing identifying passes."""
