@@ -7,6 +7,7 @@ differs between two of them stands in the card's ``options``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ from models.generation.pictures import Picture, picture_of
 from models.generation.prompting import embedded_prompt, plain_words, prompt_pieces, token_number
 from models.generation.strategies import write
 from models.generation.wiring import DecoderOnly, EncoderDecoder, TokenModel
+from models.questions import Question
 from models.results import Draft, Mark, MarkShape, Outcome, StudyResult
+from models.untrusted import as_data
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -87,6 +90,30 @@ class ReadingAdapter:
         raise InferenceFailed(
             f"{self._model.card.id} reads images; name it as the rule's model, not as its report model"
         )
+
+    def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """The answer to a person's question about the image, as the impression; the question is data, never an order.
+
+        Raises
+        ------
+        CardInvalid
+            The card's prompt has no place for a question.
+        InferenceFailed
+            The image is missing, the model does not write ``language``, or it wrote nothing.
+        """
+        card, form = self._model.card, self.options.prompt
+        if form is None:
+            raise CardInvalid(f"{card.id} answers no questions: its card has no prompt")
+        if language not in self.options.languages:
+            raise InferenceFailed(f"{card.id} does not write {language}")
+        role = card.inputs[0].role
+        if role not in inputs:
+            raise InferenceFailed(f"{card.id}: the input {role} is missing")
+        picture = picture_of(inputs[role], self.options.image)
+        words = plain_words(as_data(question.text), self._tokenizer)
+        draft = self._draft(language, self.written(picture, words, language), {})
+        # The one image there is; what was written is what was asked for.
+        return replace(draft, findings="", impression=draft.findings, looked_at=(0,))
 
     def written(self, picture: Picture, question: str, language: str) -> Written:
         """Tokens the model writes about a picture."""

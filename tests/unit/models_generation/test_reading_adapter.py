@@ -12,6 +12,7 @@ import pytest
 from models.errors import CardInvalid, DigestMismatch, InferenceFailed
 from models.generation.pictures import picture_of
 from models.generation.prompting import plain_words, prompt_pieces
+from models.questions import Question
 from models.registry import Model
 from models.report import draft
 from models.results import Outcome
@@ -102,6 +103,18 @@ def test_a_radiograph_becomes_the_text_of_transformers(pair: tuple[Reference, Pa
     cut = result.evidence["text_ended"]["en"] == "length"
     assert own.findings.endswith("[…]") is cut
     assert any("cut off" in note for note in own.notes) is cut
+
+
+def test_a_persons_question_is_put_to_the_model(pair: tuple[Reference, Path]) -> None:
+    model, volume = Model(pair[1], threads=1), radiograph()
+    (own,) = model.run({"image": volume}, {}).drafts
+    answered = model.answer(Question("abc hef?", "order", "en"), {"image": volume}, "en")
+    assert (answered.findings, answered.impression, answered.looked_at) == ("", own.findings, (0,))
+    assert answered.author is not None and answered.author.digest == model.digest
+    with pytest.raises(InferenceFailed, match="does not write ja"):
+        model.answer(Question("abc hef?", "order", "ja"), {"image": volume}, "ja")
+    with pytest.raises(InferenceFailed, match="missing"):
+        model.answer(Question("abc hef?", "order", "en"), {}, "en")
 
 
 def test_the_draft_says_that_nothing_was_measured(pair: tuple[Reference, Path]) -> None:
