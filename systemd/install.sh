@@ -108,17 +108,34 @@ running() { with_systemd && systemctl --quiet is-active ainode.target; }
 # While the lock is held a receiver that a caller wakes through its socket waits; nobody is refused.
 hold() { exec 9>"$lock"; flock 9; }
 let_go() { exec 9>&-; }
-# The services alone: their sockets stay open.
-stop_services() { systemctl stop 'ainode-*.service'; }
+# The services alone: their sockets stay open. A caller may wake the receiver at any moment, which cancels the stop of what
+# it requires: so again, until what prepares has stopped, or waits for the lock before it begins anew.
+stop_services() {
+  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    systemctl stop 'ainode-*.service' 2>/dev/null || true
+    case $(systemctl show --property=ActiveState --value ainode-prepare.service) in
+      inactive | failed | activating) return 0 ;;
+    esac
+    sleep 0.3
+  done
+  return 1
+}
+
+# Nothing was changed yet: go on with the version there is.
+stay() {
+  let_go
+  [ "$was_running" = no ] || systemctl start ainode.target
+  fail "$1; $(version_of current) goes on"
+}
 
 change() { # $1: version to go to, $2: "" or the revision that the database must go back to first
   was_running=no
   ! running || was_running=yes
   hold
   if [ $was_running = yes ]; then
-    stop_services
+    stop_services || stay "the services do not stop"
   fi
-  if [ -n "$2" ]; then ainode_of "$opt/current" db downgrade --to "$2"; fi
+  if [ -n "$2" ]; then ainode_of "$opt/current" db downgrade --to "$2" || stay "the database cannot go back"; fi
   old=$(version_of current)
   point current "$1"
   [ -z "$old" ] || [ "$old" = "$1" ] || point previous "$old"
