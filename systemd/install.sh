@@ -108,14 +108,12 @@ running() { with_systemd && systemctl --quiet is-active ainode.target; }
 # While the lock is held a receiver that a caller wakes through its socket waits; nobody is refused.
 hold() { exec 9>"$lock"; flock 9; }
 let_go() { exec 9>&-; }
-# The services alone: their sockets stay open. A caller may wake the receiver at any moment, which cancels the stop of what
-# it requires: so again, until what prepares has stopped, or waits for the lock before it begins anew.
+# The services alone: their sockets stay open. A caller may wake the receiver again at once; it then waits for the lock.
+services() { systemctl list-units --all --plain --no-legend 'ainode-*.service' | cut -d' ' -f1 | grep -vx ainode-prepare.service; }
 stop_services() {
-  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-    systemctl stop 'ainode-*.service' 2>/dev/null || true
-    case $(systemctl show --property=ActiveState --value ainode-prepare.service) in
-      inactive | failed | activating) return 0 ;;
-    esac
+  for _ in 1 2 3 4 5; do
+    services | xargs -r systemctl stop 2>/dev/null || true
+    services | xargs -r systemctl show --property=ActiveState --value | grep -qxE 'active|deactivating|reloading' || return 0
     sleep 0.3
   done
   return 1
@@ -141,6 +139,8 @@ change() { # $1: version to go to, $2: "" or the revision that the database must
   [ -z "$old" ] || [ "$old" = "$1" ] || point previous "$old"
   install_units "$opt/$1"
   ! with_systemd || systemctl daemon-reload
+  # Here and not by ainode-prepare alone: a receiver that waits for the lock must find the schema it needs.
+  if [ -n "$old" ]; then ainode_of "$opt/$1" db upgrade >/dev/null; fi
   let_go
   if [ $was_running = yes ]; then systemctl start ainode.target; fi
 }
