@@ -31,6 +31,10 @@ class ArchiveView(Protocol):
         """Modality of each series of a study, and how many instances of it the archive has."""
         ...
 
+    def lists(self, study_uid: str, series_uid: str, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        """Those instances, of those asked for, that the archive has in this series."""
+        ...
+
     def studies_of_patient(self, patient_id: str, issuer: str) -> list[Dataset]:
         """Every study of a patient, as PS3.4 C.6.2.1 has it at level STUDY."""
         ...

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from node import assessments, routing
-from node.archive import archive_studies, canary_runs, index, ledger, patient_changes
+from node.archive import archive_studies, canary_runs, image_retention, index, ledger, patient_changes
 from node.archive.tables import jobs
 from node.arrival import Decision
 from node.delivery import capabilities
@@ -94,9 +94,7 @@ def _queue(
 ) -> int | None:
     rule, key = verdict.rule, input_key(taken)
     earlier = connection.execute(
-        select(jobs.c.id, jobs.c.input_key, jobs.c.run, jobs.c.state, jobs.c.superseded_at, jobs.c.provisional).where(
-            jobs.c.study_uid == study_uid, jobs.c.rule == rule.name, jobs.c.kind == queue.JobKind.RUN
-        )
+        select(jobs).where(jobs.c.study_uid == study_uid, jobs.c.rule == rule.name, jobs.c.kind == queue.JobKind.RUN)
     ).all()
     # A superseded run has an answer to nobody, even where its images are back to what they were.
     standing = [job for job in earlier if job.state != queue.JobState.CANCELLED and job.superseded_at is None]
@@ -106,6 +104,10 @@ def _queue(
         return None
     if standing and not decision.final:
         # Once is enough: what comes now is for the final run.
+        return None
+    if lost := _lost_images(connection, study_uid, standing, taken):
+        # A result of the whole study must not give way to one of what came back of it.
+        _skip(connection, now, study_uid, rule, [lost])
         return None
     for job in standing:
         # What has not begun would only be superseded at once.
@@ -142,6 +144,21 @@ def _queue(
         run=1 + max((job.run for job in earlier), default=0),
         provisional=not decision.final,
     )
+
+
+def _lost_images(
+    connection: Connection, study_uid: str, standing: Sequence[Any], taken: Sequence[Row[Any]]
+) -> str | None:
+    """Say which images of a standing result are missing here because retention has removed them; None where none are."""
+    here = {row.path for row in taken}
+    for job in standing:
+        missing = set(job.specification.get("files", ())) - here
+        if missing and image_retention.removed_since(connection, study_uid, job.created_at):
+            return (
+                f"{len(missing)} image(s) that job {job.id} took were removed by retention and did not come back; "
+                "its result stands"
+            )
+    return None
 
 
 def _confirmed(connection: Connection, now: float, study_uid: str, rule: RuleSection, job: Any) -> None:

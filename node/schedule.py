@@ -341,6 +341,8 @@ def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> 
         every(partial(outside.watch, name), watched.interval_seconds, f"watch {name}", watched.jitter_seconds or None)
     if settings.reconcile.archive is not None:
         every(outside.reconcile, settings.reconcile.interval_seconds, "reconcile")
+    if settings.retention.images_days:
+        every(outside.retire_images, _TIDY_SECONDS, "retention")
     for name, manager in settings.workitems.items():
         perform = partial(outside.perform, name)
         every(perform, manager.interval_seconds, f"workitems {name}", manager.jitter_seconds or None)

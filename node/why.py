@@ -362,6 +362,14 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     Kind.EVIDENCE_RECEIVED: _evidence,
     Kind.ORDER_RECEIVED: _order,
     Kind.ORDER_CANCELLED: lambda fact: [f"order taken back by {fact.detail.get('worklist', '?')}"],
+    Kind.IMAGES_REMOVED: lambda fact: [
+        f"{fact.detail.get('instances')} image(s) removed by retention"
+        + (
+            f"; {fact.detail['archive']} lists all of them"
+            if fact.detail.get("listed")
+            else "; no archive lists them all"
+        )
+    ],
     Kind.WORKITEM_CLAIMED: _workitem("claimed"),
     Kind.WORKITEM_LOST: _workitem("lost: {reason}"),
     Kind.WORKITEM_COMPLETED: _workitem("COMPLETED"),

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     EVIDENCE_RECEIVED = "evidence.received"
     ORDER_RECEIVED = "order.received"
     ORDER_CANCELLED = "order.cancelled"
+    IMAGES_REMOVED = "images.removed"
     WORKITEM_CLAIMED = "workitem.claimed"
     WORKITEM_LOST = "workitem.lost"
     WORKITEM_COMPLETED = "workitem.completed"

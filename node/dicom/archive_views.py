@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from node.archive_view import ArchiveView
 from node.dicom.association import ClientAssociation, Peer
-from node.dicom.query import FIND_PROPOSAL, count_series, find, modalities_of
+from node.dicom.query import FIND_PROPOSAL, count_series, find, find_instances, modalities_of
 from node.dicom.study_query import studies_between
 from node.dicomweb.archive_view import WebView
 from node.dicomweb.web_client import WebPeer
@@ -41,6 +41,11 @@ class DimseView:
 
     def count_series(self, study_uid: str) -> dict[str, tuple[str, int]]:
         return count_series(self._association, study_uid)
+
+    def lists(self, study_uid: str, series_uid: str, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        return find_instances(
+            self._association, study_uid=study_uid, series_uid=series_uid, sop_instance_uids=sop_instance_uids
+        )
 
     def studies_of_patient(self, patient_id: str, issuer: str) -> list[Dataset]:
         query = Dataset()

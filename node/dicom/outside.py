@@ -38,6 +38,7 @@ from node.dicom.prior_fetch import PriorFetcher
 from node.dicom.query import FIND_PROPOSAL, find_instances
 from node.dicom.query_record import note_query, note_study_query
 from node.dicom.reconciliation import Reconciler
+from node.dicom.retiring import Retiring
 from node.dicom.study_fetch import StudyFetcher
 from node.dicom.worklist import WORKLIST_PROPOSAL, WORKLIST_SOP_CLASS, peer_of, scheduled, worklist_query
 from node.doorbell import SCHEDULER, ring
@@ -72,6 +73,7 @@ class Outside:
         self._fetcher = StudyFetcher(settings, store)
         self._fetching_studies = threading.Lock()
         self._performer = Performer(settings, store)
+        self._retiring = Retiring(settings, store)
 
     # -- worklist -----------------------------------------------------------------------------------------------------
 
@@ -180,6 +182,17 @@ class Outside:
             return count
         finally:
             self._fetching_studies.release()
+
+    # -- the end of images ---------------------------------------------------------------------------------------------
+
+    def retire_images(self) -> int:
+        """Remove received images that are old enough; return of how many studies."""
+        gone, kept = self._retiring.run()
+        if gone or kept:
+            logger.info(
+                "images of %d studies were removed by retention; %d stay, not listed by the archive", gone, kept
+            )
+        return gone
 
     # -- workitems ----------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,11 @@ class WebView:
             counts[uid] = (json_model.text(each, _MODALITY), number)
         return counts
 
+    def lists(self, study_uid: str, series_uid: str, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        return qido.find_instances(
+            self._open, study_uid=study_uid, series_uid=series_uid, sop_instance_uids=sop_instance_uids
+        )
+
     def studies_of_patient(self, patient_id: str, issuer: str) -> list[Dataset]:
         match: dict[str, str | Sequence[str]] = {"PatientID": patient_id, "includefield": _STUDY_FIELDS}
         if issuer:

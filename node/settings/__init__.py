@@ -30,6 +30,7 @@ from node.settings.notify import (
 from node.settings.prompts import PromptSection
 from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
 from node.settings.remote import CleanSection, EndpointSection, RemoteSection
+from node.settings.retention import RetentionSection
 from node.settings.section import Section
 from node.settings.server_tls import ServerTlsSection
 from node.settings.web import OidcSection, WebSection, WebTlsSection
@@ -87,6 +88,7 @@ __all__ = [
     "ReconcileSection",
     "RemoteSection",
     "RequestorSection",
+    "RetentionSection",
     "RoleSection",
     "RuleMatch",
     "RuleSection",

@@ -20,6 +20,7 @@ from node.settings.notify import ChannelSection, NotificationsSection, NotifySec
 from node.settings.prompts import PromptSection
 from node.settings.receive import ReceiveSection
 from node.settings.remote import RemoteSection
+from node.settings.retention import RetentionSection
 from node.settings.section import Name, Section
 from node.settings.similar import SimilarSection
 from node.settings.web import WebSection
@@ -68,6 +69,7 @@ class Settings(Section):
     channel: dict[Name, ChannelSection] = Field(default_factory=dict)
     notifications: NotificationsSection = Field(default_factory=NotificationsSection)
     rule: list[RuleSection] = Field(default_factory=list)
+    retention: RetentionSection = Field(default_factory=RetentionSection)
     prompt: list[PromptSection] = Field(default_factory=list)
     notify: list[NotifySection] = Field(default_factory=list)
     source: Path | None = Field(default=None, exclude=True)
@@ -111,6 +113,7 @@ class Settings(Section):
             ("arrival.archive", self.arrival.archive),
             ("priors.archive", self.priors.archive),
             ("reconcile.archive", self.reconcile.archive),
+            ("retention.archive", self.retention.archive),
             *((f"watch.{name}", name) for name in self.watch),
             *((f"workitems.{name}.archive", section.archive) for name, section in self.workitems.items()),
             *((f"prompt.{each.name}.archive", each.archive) for each in self.prompt),

@@ -68,6 +68,7 @@ def test_shipped_defaults_are_the_defaults() -> None:
                 settings.ReconcileSection,
                 settings.WatchSection,
                 settings.WorkitemsSection,
+                settings.RetentionSection,
                 settings.Hl7InboundSection,
                 settings.ServerTlsSection,
                 settings.JobsSection,
