@@ -88,6 +88,20 @@ def _web(settings: Settings) -> Iterator[Peer]:
     for name, source in settings.web_source.items():
         peers = _service(f"web_source.{name}", source.url, "images (QIDO-RS, WADO-RS)", source)
         yield from peers
+    for name, manager in settings.workitems.items():
+        key, why = f"workitems.{name}", "workitems of others (UPS)"
+        if manager.url:
+            yield from _service(key, manager.url, why, manager)
+        elif manager.port is not None:
+            yield _association(key, manager.host, manager.port, why, manager.tls)
+    if settings.remote.enabled:
+        for name, endpoint in settings.remote.endpoint.items():
+            key, why = f"remote.endpoint.{name}", "models outside (de-identified)"
+            yield _address(key, endpoint.url, why, patient_data=False, tls=endpoint.tls)
+    if settings.web.enabled and (oidc := settings.web.oidc) is not None:
+        tls = ClientTlsSection(ca=oidc.ca) if oidc.ca is not None else None
+        # Its other addresses are what its discovery document says; most keep them at the same host.
+        yield _address("web.oidc", oidc.issuer, "sign-on (OpenID Connect)", patient_data=False, tls=tls)
 
 
 def _service(key: str, url: str, why: str, section: object) -> Iterator[Peer]:

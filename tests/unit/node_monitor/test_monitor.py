@@ -6,10 +6,13 @@ import json
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from node.archive.engine import open_store, upgrade
 from node.dicom.certificate_dates import own_end, peer_end
@@ -213,6 +216,36 @@ client_secret_file = "s"
 ae_title = "RIS"
 host = "2001:db8::5"
 port = 104
+[web_source.old]
+url = "https://old.test:8443/dicom-web"
+[workitems.ris]
+ae_title = "TASKMGR"
+host = "10.1.2.4"
+port = 11113
+station_names = ["AINODE"]
+[workitems.web]
+url = "https://tasks.test/dicom-web"
+station_names = ["AINODE"]
+[remote]
+enabled = true
+hosts = ["models.test"]
+[remote.endpoint.chat]
+url = "https://models.test/v1"
+model = "m"
+[web]
+enabled = true
+public_url = "https://node.test"
+[web.oidc]
+issuer = "https://sign-on.test"
+client_id = "ainode"
+operator = ["radiology"]
+[evidence]
+answer_commitment = true
+commitment_archive = "pacs"
+[[evidence.requestor]]
+ae_title = "MR1"
+host = "10.1.2.7"
+port = 104
 [channel.mail]
 kind = "email"
 host = "mail.test"
@@ -238,12 +271,63 @@ def test_every_peer_is_listed(tmp_path: Path) -> None:
         ("pacs.test", 443, True, True),
         ("id.test", 8443, True, False),
         ("2001:db8::5", 104, False, True),
+        ("10.1.2.7", 104, False, True),
+        ("old.test", 8443, True, True),
+        ("10.1.2.4", 11113, False, True),
+        ("tasks.test", 443, True, True),
+        ("models.test", 443, True, False),
+        ("sign-on.test", 443, True, False),
         ("mail.test", 587, True, False),
         ("10.1.2.9", 514, False, True),
         ("watch.test", 80, False, False),
         ("db.hospital", 5432, True, True),
     }
     assert peers["audit"].protocol == "udp"
+
+
+# What the configuration knows of addresses: this node's own, and those that `egress` goes through.
+OWN = {"canary.host", "hl7.host", "notifications.public_url", "receive.host", "web.host", "web.public_url"}
+CALLED = {
+    "audit.host",
+    "channel.host",
+    "channel.oauth.token_url",
+    "channel.url",
+    "destination.availability.host",
+    "destination.host",
+    "destination.oauth.token_url",
+    "destination.url",
+    "evidence.requestor.host",
+    "monitor.dead_man_url",
+    "remote.endpoint.url",
+    "store.url",
+    "web.oidc.issuer",
+    "web_source.oauth.token_url",
+    "web_source.url",
+    "workitems.host",
+    "workitems.oauth.token_url",
+    "workitems.url",
+    "worklist.host",
+}
+
+
+def test_no_address_of_the_configuration_is_forgotten() -> None:
+    """Who adds a section that calls somebody adds it to `egress`, to the list above and to the example."""
+    assert set(_addresses(Settings)) == OWN | CALLED
+
+
+def _addresses(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if name in ("host", "url", "issuer") or name.endswith("_url"):
+            yield path + name
+        for inner in _sections(field.annotation):
+            yield from _addresses(inner, f"{path}{name}.")
+
+
+def _sections(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for each in get_args(kind):
+        yield from _sections(each)
 
 
 @pytest.mark.peer
