@@ -20,6 +20,7 @@ SCHEDULER = "scheduler"
 DISPATCHER = "dispatcher"
 SENDER = "sender"
 NOTIFIER = "notifier"
+PERFORMER = "performer"
 
 _SUFFIX = ".bell"
 # Room for the longest name in sun_path (108 bytes on Linux, 104 elsewhere).

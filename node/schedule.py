@@ -45,6 +45,7 @@ from node.own_equipment import OwnEquipment
 from node.settings import Settings
 from node.settings.window import closed_until
 from node.status import publish, run_folder
+from node.workitem_watch import WorkitemWatch
 
 _LOG = log.logger("scheduler")
 POLL_SECONDS = 5.0
@@ -71,17 +72,21 @@ def run_scheduler(settings: Settings, stopping: threading.Event, liveness: Liven
     store = open_store(settings)
     scheduler = Scheduler(settings, store, liveness=liveness)
     timers = _timers(scheduler)
-    watch(timers, settings, Outside(settings, store))
+    outside = Outside(settings, store)
+    watch(timers, settings, outside)
+    workitem_events = WorkitemWatch(settings, store, partial(_look_at_workitems, timers, outside))
     scheduler.rebuild_index()
     scheduler.sample_disk()
     with store.write() as connection:
         ledger.record(connection, time.time(), ledger.Kind.NODE_STARTED)
     timers.start()
+    workitem_events.start()
     try:
         liveness.ready("looking at studies")
         scheduler.run(stopping)
     finally:
         liveness.stopping()
+        workitem_events.stop()
         timers.shutdown(wait=True)
         with store.write() as connection:
             ledger.record(connection, time.time(), ledger.Kind.NODE_STOPPED)
@@ -356,6 +361,20 @@ def watch(timers: BackgroundScheduler, settings: Settings, outside: Outside) -> 
         every(outside.count_waiting, _COUNT_SECONDS, "counts")
     if settings.evidence.answer_commitment:
         every(outside.answer_commitments, _ANSWER_SECONDS, "commitment answers")
+
+
+def _look_at_workitems(timers: BackgroundScheduler, outside: Outside, manager: str) -> None:
+    """A manager told of news: it is asked now, not at the end of the interval.
+
+    One look may run and one wait for it, which then sees whatever was told meanwhile.
+    """
+    timers.add_job(
+        _tolerant(partial(outside.perform, manager), f"news of {manager}"),
+        id=f"news of {manager}",
+        executor="network",
+        max_instances=2,
+        replace_existing=True,
+    )
 
 
 def _tolerant(work: Callable[[], Any], name: str = "") -> Callable[[], None]:

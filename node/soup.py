@@ -48,6 +48,7 @@ PURPOSES = {
     "tokenizers": "tokens of text models",
     "typer": "command line",
     "uvicorn": "HTTP server of the console",
+    "websockets": "events of workitems by UPS-RS",
 }
 """What each direct dependency is for, and what holds it to that."""
 

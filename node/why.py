@@ -372,6 +372,7 @@ _WORDS: dict[Kind, Callable[[Fact], list[str]]] = {
     ],
     Kind.WORKITEM_CLAIMED: _workitem("claimed"),
     Kind.WORKITEM_LOST: _workitem("lost: {reason}"),
+    Kind.WORKITEM_CANCEL_ASKED: _workitem("is to be cancelled, says {asked_by}; {stopped} runs were stopped"),
     Kind.WORKITEM_COMPLETED: _workitem("COMPLETED"),
     Kind.WORKITEM_CANCELED: _workitem("CANCELED: {words}"),
     Kind.PRIORS_FETCHED: _priors,

@@ -96,12 +96,19 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a claimed workitem. Seconds count from the claim."""
+    """What is known of a claimed workitem. Seconds count from the claim.
+
+    Attributes
+    ----------
+    cancel_asked : bool
+        Its manager asked to cancel it, and its runs were stopped then (PS3.4 CC.2.2).
+    """
 
     study_here: bool
     complete: bool
     held: bool
     fetch_failed: bool
+    cancel_asked: bool
     runs: tuple[Run, ...]
     outputs: tuple[Output, ...]
     seconds: float
@@ -137,6 +144,8 @@ def judge(standing: Standing, patience_seconds: float) -> Verdict:
     """Where a claimed workitem stands."""
     if standing.held:
         return Verdict(StepState.IN_PROGRESS, 10, "held: the images belong to two patients; a person decides")
+    if standing.cancel_asked and not standing.outputs:
+        return Verdict(StepState.CANCELED, 0, "cancelled as its manager asked", Reason.UNSPECIFIED)
     if not standing.runs:
         return _without_runs(standing, patience_seconds)
     running = [run for run in standing.runs if run.state in ("queued", "running")]

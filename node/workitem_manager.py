@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -26,6 +27,28 @@ class Reply(StrEnum):
     """There is no such workitem."""
     REFUSED = "refused"
     """Anything else; asking again gives the same."""
+
+
+# PS3.4 CC.2.3.1: who subscribes to this instance hears of every workitem.
+EVERY_WORKITEM = "1.2.840.10008.5.1.4.34.5"
+
+
+class EventType(IntEnum):
+    """Event Type ID (0000,1002) of PS3.4 table CC.2.4-1."""
+
+    STATE = 1
+    CANCEL_REQUESTED = 2
+    PROGRESS = 3
+    MANAGER = 4
+    ASSIGNED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkitemEvent:
+    """What a manager tells of a workitem by itself. ``kind`` may be none of :class:`EventType`."""
+
+    workitem_uid: str
+    kind: int
 
 
 class WorkitemManager(Protocol):

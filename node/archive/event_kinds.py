@@ -28,6 +28,7 @@ class Kind(StrEnum):
     IMAGES_REMOVED = "images.removed"
     WORKITEM_CLAIMED = "workitem.claimed"
     WORKITEM_LOST = "workitem.lost"
+    WORKITEM_CANCEL_ASKED = "workitem.cancel_asked"
     WORKITEM_COMPLETED = "workitem.completed"
     WORKITEM_CANCELED = "workitem.canceled"
     PRIORS_FETCHED = "priors.fetched"

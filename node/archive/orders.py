@@ -75,6 +75,13 @@ def cancelled(connection: Connection, now: float, source: str, order: Order) -> 
     return True
 
 
+def withdraw(connection: Connection, source: str, workitem_uid: str) -> int:
+    """Remove the order that a workitem was: unlike one of a worklist, it counts no longer when it is taken back."""
+    found = connection.execute(select(orders.c.id, orders.c.content).where(orders.c.source == source))
+    named = [row.id for row in found if row.content.get("workitem_uid") == workitem_uid]
+    return int(connection.execute(delete(orders).where(orders.c.id.in_(named))).rowcount)
+
+
 def gone(connection: Connection, now: float, source: str, since: float, until: float) -> int:
     """Note that a worklist does not name any more what it named within a time; return how many entries that are.
 

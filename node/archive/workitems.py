@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, true, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
-from node.archive import archive_studies, ledger
+from node.archive import archive_studies, ledger, orders
 from node.archive.tables import deliveries, jobs, objects, studies, workitems
 from node.delivery.delivery_states import DeliveryState
-from node.jobs.queue import JobKind
+from node.jobs import queue
+from node.jobs.queue import JobKind, JobState
 from node.workitem import Output, Run, Standing, StepState, Workitem
 
 
@@ -51,6 +52,7 @@ def begin(
         },
         "study_uid": workitem.order.study_uid,
         "claimed_at": now,
+        "cancel_asked_at": None,
         "told": "",
     }
     chosen = (workitems.c.uid == workitem.uid) & (workitems.c.source == source)
@@ -98,6 +100,24 @@ def ended(connection: Connection, now: float, row: Row[Any], state: StepState, w
     _tell(connection, now, kind, row, words=words)
 
 
+def ask_to_cancel(connection: Connection, now: float, source: str, uid: str, asked_by: str) -> bool:
+    """Stop what a claimed workitem has set off; return False where there is no open claim, or it was asked before.
+
+    What is running is stopped, what has not begun will not begin. A result that is there already stands, and the
+    workitem then ends as COMPLETED: nobody takes back what a radiologist may have read.
+    """
+    chosen = (workitems.c.uid == uid) & (workitems.c.source == source) & workitems.c.state.in_(_OPEN)
+    row = connection.execute(select(workitems).where(chosen, workitems.c.cancel_asked_at.is_(None))).first()
+    if row is None:
+        return False
+    connection.execute(update(workitems).where(_is(row)).values(cancel_asked_at=now))
+    waiting = [job for job in _runs(connection, row) if job.state in (JobState.QUEUED, JobState.RUNNING)]
+    stopped = [queue.cancel(connection, now, int(job.id)) for job in waiting]
+    orders.withdraw(connection, source, uid)
+    _tell(connection, now, ledger.Kind.WORKITEM_CANCEL_ASKED, row, asked_by=asked_by, stopped=len(stopped))
+    return True
+
+
 def standing(connection: Connection, now: float, row: Row[Any], ae_titles: dict[str, str], archive: str) -> Standing:
     """What has become of a claim.
 
@@ -110,18 +130,7 @@ def standing(connection: Connection, now: float, row: Row[Any], ae_titles: dict[
     """
     uids = row.content["studies"]
     here = connection.execute(select(studies.c.state, studies.c.held_reason).where(studies.c.study_uid.in_(uids))).all()
-    found = connection.execute(
-        select(jobs)
-        .where(
-            jobs.c.study_uid.in_(uids),
-            jobs.c.rule.in_(row.content["rules"]),
-            jobs.c.kind == JobKind.RUN,
-            jobs.c.superseded_at.is_(None),
-            jobs.c.provisional != true(),
-        )
-        .order_by(jobs.c.id)
-    ).all()
-    latest = {(job.study_uid, job.rule): job for job in found}
+    latest = {(job.study_uid, job.rule): job for job in _runs(connection, row) if not job.provisional}
     runs = tuple(Run(int(job.id), job.state, _problem(job)) for job in latest.values())
     fetch = archive_studies.states(connection, archive, uids) if archive else []
     return Standing(
@@ -129,10 +138,22 @@ def standing(connection: Connection, now: float, row: Row[Any], ae_titles: dict[
         complete=bool(here) and all(each.state == "complete" for each in here),
         held=any(each.held_reason is not None for each in here),
         fetch_failed=archive_studies.FAILED in fetch,
+        cancel_asked=row.cancel_asked_at is not None,
         runs=runs,
         outputs=_outputs(connection, [run.job_id for run in runs], ae_titles),
         seconds=now - row.claimed_at,
     )
+
+
+def _runs(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
+    """Runs that stem from a workitem, provisional ones too, oldest first."""
+    chosen = (
+        jobs.c.study_uid.in_(row.content["studies"])
+        & jobs.c.rule.in_(row.content["rules"])
+        & (jobs.c.kind == JobKind.RUN)
+        & jobs.c.superseded_at.is_(None)
+    )
+    return list(connection.execute(select(jobs).where(chosen).order_by(jobs.c.id)))
 
 
 def count_open(connection: Connection, source: str) -> int:

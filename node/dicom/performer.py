@@ -7,6 +7,7 @@ match on its code fire. Each piece of work here is one look: what a manager did 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -38,6 +39,7 @@ from node.workitem_manager import Reply, WorkitemManager
 logger = logging.getLogger(__name__)
 
 PURPOSE = "workitem"
+_SUBSCRIPTION_SECONDS = 3600.0
 _PRIORITIES = {"HIGH": Priority.URGENT, "STAT": Priority.STAT}
 
 
@@ -55,12 +57,22 @@ class Performer:
         self._store = store
         self._bells = run_folder(settings.data_dir)
         self._passed_over: dict[tuple[str, str], str] = {}
+        self._subscribed: dict[str, float] = {}
+        self._looking = {name: threading.Lock() for name in settings.workitems}
 
     def look(self, name: str) -> int | None:
-        """Tell a manager how its workitems fare, and claim new ones; return how many, None where it is away."""
-        section = self._settings.workitems[name]
+        """Tell a manager how its workitems fare, and claim new ones; return how many, None where it is away.
+
+        One look at a manager at a time: a second call waits for the first.
+        """
+        with self._looking[name]:
+            return self._look(name, self._settings.workitems[name])
+
+    def _look(self, name: str, section: WorkitemsSection) -> int | None:
         try:
             with self._manager(section) as manager:
+                if isinstance(manager, WorkitemScu) and section.events:
+                    self._subscribe(manager, name)
                 self._follow(manager, name, section)
                 return self._claim_new(manager, name, section)
         except PeerError as error:
@@ -71,6 +83,15 @@ class Performer:
         if section.url:
             return WorkitemWeb(WebPeer.of(section.service))
         return WorkitemScu(peer_of(section, self._settings.node.ae_title))
+
+    def _subscribe(self, manager: WorkitemScu, name: str) -> None:
+        """Ask for events now and then: a manager that was restarted may have forgotten who wants them."""
+        if time.monotonic() < self._subscribed.get(name, 0.0):
+            return
+        first = name not in self._subscribed
+        self._subscribed[name] = time.monotonic() + _SUBSCRIPTION_SECONDS
+        if not manager.subscribe(self._settings.node.ae_title) and first:
+            logger.info("no events of workitems from %s: it is asked every interval, cancellations are not heard", name)
 
     # -- new ones -----------------------------------------------------------------------------------------------------
 

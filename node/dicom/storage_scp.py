@@ -42,6 +42,7 @@ from node.dicom.receiving_lane import ReceivingLane, contract_violations
 from node.dicom.server import ListeningServer
 from node.dicom.store_command import StoreRequest
 from node.dicom.tls_gate import TlsGate
+from node.dicom.workitem_events import WorkitemEvents
 from node.doorbell import SCHEDULER, SENDER, ring
 from node.errors import ObjectRejected, StoreUnavailable
 from node.listening import Listener, addresses
@@ -85,6 +86,7 @@ class Receiver:
         self._bells = settings.data_dir / "run"
         self._admission = Admission(settings, store)
         self._evidence = EvidenceProvider(settings.evidence, store, self._bells)
+        self._workitems = WorkitemEvents(settings, store, self._bells)
         self._servers: dict[Listener, ListeningServer] = {}
 
     def start(
@@ -115,7 +117,7 @@ class Receiver:
         return ListeningServer(
             entity,
             address,
-            contexts=[*supported_contexts(), *self._evidence.contexts()],
+            contexts=[*supported_contexts(), *self._evidence.contexts(), *self._workitems.contexts()],
             handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_STORE, self._on_store),
@@ -224,9 +226,14 @@ class Receiver:
         response.ErrorComment = answer.comment
         return response
 
-    # -- storage commitment answers ---------------------------------------------------------------------------------
+    # -- reports of others -----------------------------------------------------------------------------------------
 
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
+        if self._workitems.serves(event):
+            return self._workitems.serve(event)
+        return self._on_commitment(event)
+
+    def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
         """A PACS answers a commitment request on an association of its own (PS3.4 J.3.3)."""
         try:
             answer = read_answer(event.event_information)

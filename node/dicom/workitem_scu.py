@@ -7,7 +7,11 @@ from typing import Self
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    UnifiedProcedureStepPull,
+    UnifiedProcedureStepPush,
+    UnifiedProcedureStepWatch,
+)
 
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.query import find
@@ -15,12 +19,14 @@ from node.dicom.workitem_data import claim_information, search_identifier
 from node.errors import NoPresentationContext
 from node.settings import WorkitemsSection
 from node.workitem import StepState
-from node.workitem_manager import Reply
+from node.workitem_manager import EVERY_WORKITEM, Reply
 
 # N-SET, N-GET and N-ACTION name the class Push, whatever class the context is for (PS3.4 CC.3.1).
 _CLASS = UID(str(UnifiedProcedureStepPush))
 _CONTEXT = UID(str(UnifiedProcedureStepPull))
+_WATCH = UID(str(UnifiedProcedureStepWatch))
 _CHANGE_STATE = 1
+_SUBSCRIBE = 3
 # PS3.4 tables CC.2.1-2 and CC.2.6-2. Warnings 0xB304 and 0xB306 say that it is so already.
 _REPLIES = {
     0x0000: Reply.DONE,
@@ -60,7 +66,7 @@ class WorkitemScu:
     """A manager reached by DIMSE; see :class:`node.workitem_manager.WorkitemManager`."""
 
     def __init__(self, peer: Peer) -> None:
-        self._association = ClientAssociation(peer, [Proposal(str(_CONTEXT))])
+        self._association = ClientAssociation(peer, [Proposal(str(_CONTEXT)), Proposal(str(_WATCH))])
 
     def __enter__(self) -> Self:
         self._association.__enter__()
@@ -74,6 +80,16 @@ class WorkitemScu:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._association.__exit__(kind, error, trace)
+
+    def subscribe(self, ae_title: str) -> bool:
+        """Have events of every workitem sent to an AE (PS3.4 CC.2.3); False where this manager does not."""
+        if not self._association.accepts(str(_WATCH)):
+            return False
+        content = Dataset()
+        content.ReceivingAE, content.DeletionLock = ae_title, "FALSE"
+        with self._association.exchange() as association:
+            response, _ = association.send_n_action(content, _SUBSCRIBE, _CLASS, UID(EVERY_WORKITEM), meta_uid=_WATCH)
+        return self._reply(response, "N-ACTION") is Reply.DONE
 
     def search(self, limit: int) -> list[Dataset]:
         return find(self._association, search_identifier(), model=str(_CONTEXT), limit=limit)[:limit]

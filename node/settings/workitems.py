@@ -30,6 +30,7 @@ class WorkitemsSection(Section):
     jitter_seconds: float = Field(default=3.0, ge=0, le=600)
     station_names: list[str] = Field(default_factory=list)
     unassigned: bool = False
+    events: bool = True
     maximum_claimed: int = Field(default=20, ge=1, le=1000)
     archive: Name | None = None
     method: Literal["auto", "move", "get"] = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,19 +15,20 @@ from sqlalchemy import select
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import make_phantom
-from node.archive import tables
+from node.archive import tables, workitems
 from node.dicom.outside import Outside
 from node.dicom.pacs import TestPacs
 from node.identity import load_identity
 from node.jobs.dispatcher import Dispatcher
 from node.jobs.specification import JobSpec, ResultBundle
+from node.workitem_manager import EventType
 from tests.archive_peers import archive_destination, dcmqrscp_archive
 from tests.integration.test_corrections import HeadersOnly, Scene, stage
 from tests.modality_simulator import Modality
 from tests.network import uid, wait_for
 from tests.node_process import NodeProcess
 from tests.peers import free_port
-from tests.workitem_managers import Manager, dimse, web, workitem
+from tests.workitem_managers import Manager, dimse, report, web, workitem
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -230,6 +232,77 @@ def test_input_that_never_comes_is_cancelled(tmp_path: Path) -> None:
         (told,) = node.manager.items[asked].ProcedureStepProgressInformationSequence
         assert told.ReasonForCancellation == "the input did not come"
         assert told.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110523"
+
+
+def test_a_cancellation_stops_what_has_not_answered(tmp_path: Path) -> None:
+    with performing(tmp_path, dimse) as node:
+        asked = node.add()
+        node.look()
+        node.scene.send(node.files)
+        node.scene.settle(uid("s"))
+        assert [job.state for job in node.scene.jobs()] == ["queued"]
+        _cancel(node, asked)
+        node.look()
+        assert node.manager.state(asked) == "CANCELED"
+        (told,) = node.manager.items[asked].ProcedureStepProgressInformationSequence
+        assert told.ReasonForCancellation == "cancelled as its manager asked"
+        assert told.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110513"
+        assert [job.state for job in node.scene.jobs()] == ["cancelled"]
+        # The order is gone with it: another look at the study starts nothing.
+        assert node.scene.node.rows(tables.orders) == []
+        assert node.kinds() == ["workitem.claimed", "workitem.cancel_asked", "workitem.canceled"]
+        assert "is to be cancelled, says TASKMGR; 1 runs were stopped" in node.scene.why(uid("s"))
+
+
+def test_a_cancellation_that_comes_too_late_takes_nothing_back(tmp_path: Path) -> None:
+    with performing(tmp_path, dimse, patience_seconds=1.0) as node:
+        asked = node.add()
+        node.look()
+        node.scene.send(node.files)
+        node.answer()
+        _cancel(node, asked)
+        wait_for(lambda: node.look() is not None and node.manager.state(asked) == "COMPLETED", "the end")
+
+
+def _cancel(node: Performing, asked: str) -> None:
+    store = node.scene.node.store
+    with store.write() as connection:
+        assert workitems.ask_to_cancel(connection, time.time(), "ris", asked, "TASKMGR")
+    with store.write() as connection:
+        assert not workitems.ask_to_cancel(connection, time.time(), "ris", asked, "TASKMGR")
+
+
+@pytest.mark.parametrize("serve", [dimse, web])
+def test_a_served_node_hears_events(tmp_path: Path, serve: Any) -> None:
+    """It is asked once an hour: what happens sooner has come by an event."""
+    manager, receiver = Manager(), free_port()
+    with serve(manager, receiver) if serve is dimse else serve(manager) as reached:
+        keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in reached.items())
+        rule = (
+            '[[rule]]\nname = "asked"\nmodel = "infarct-adc-baseline"\ndestinations = ["pacs"]\n'
+            '[rule.match.order]\nprocedure_code = ["stroke-dwi"]\n'
+        )
+        extra = f'[workitems.ris]\n{keys}station_names = ["AINODE"]\ninterval_seconds = 3600.0\njitter_seconds = 0.0\n'
+        pacs = {"pacs": ("TESTPACS", free_port())}
+        node = NodeProcess(tmp_path / "node", pacs, extra=extra, rules=rule, port=receiver)
+        node.start()
+        try:
+            wait_for(lambda: manager.subscribers, "the subscription", seconds=30)
+            assert manager.subscribers == ["AINODE"]
+            asked = manager.add(workitem("s", {uid("series"): [uid("image")]}, **IDENTITY))
+            manager.tell(asked, EventType.STATE)
+            wait_for(lambda: manager.state(asked) == "IN PROGRESS", "the claim", seconds=30)
+            manager.tell(asked, EventType.CANCEL_REQUESTED)
+            wait_for(lambda: manager.state(asked) == "CANCELED", "the end", seconds=30)
+        finally:
+            node.stop()
+
+
+def test_events_are_taken_from_managers_only(tmp_path: Path) -> None:
+    with performing(tmp_path, dimse) as node:
+        port = node.scene.node.peer().port
+        assert report(port, uid("x"), EventType.CANCEL_REQUESTED, "STRANGER") == 0x0124
+        assert report(port, uid("x"), EventType.CANCEL_REQUESTED, "TASKMGR") == 0x0000
 
 
 def test_a_served_node_performs_by_itself(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ workitems = Table(
     Column("study_uid", String(64), nullable=False, default=""),
     Column("claimed_at", Float, nullable=False),
     Column("told", Text, nullable=False, default=""),  # progress the manager was told last
+    Column("cancel_asked_at", Float),
     Column("ended_at", Float),
     Column("message", Text),
     Index(None, "state"),

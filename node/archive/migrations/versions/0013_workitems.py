@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("study_uid", sa.String(length=64), nullable=False),
         sa.Column("claimed_at", sa.Float(), nullable=False),
         sa.Column("told", sa.Text(), nullable=False),
+        sa.Column("cancel_asked_at", sa.Float(), nullable=True),
         sa.Column("ended_at", sa.Float(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("uid", "source", name=op.f("pk_workitems")),
