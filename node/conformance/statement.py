@@ -225,6 +225,20 @@ def _configuration(settings: Settings) -> Iterator[Block]:
         [f"worklist {name}", each.ae_title, f"{each.host}:{each.port}", "No", ""]
         for name, each in settings.worklist.items()
     ]
+    rows += [
+        [
+            f"workitems {name}",
+            each.ae_title or "UPS-RS",
+            each.url or f"{each.host}:{each.port}",
+            _yes(each.tls is not None),
+            "",
+        ]
+        for name, each in settings.workitems.items()
+    ]
+    rows += [
+        [f"web_source {name}", "DICOMweb", each.url, _yes(each.tls is not None), ""]
+        for name, each in settings.web_source.items()
+    ]
     yield Grid.of(["Name", "AE title", "Address", "TLS", "Profile"], rows or [["none", "", "", "", ""]])
     yield Words("Local AE title, ports, time limits and peers are set in node.toml; a restart takes them up.")
 
@@ -233,7 +247,8 @@ def _profiles(settings: Settings) -> Iterator[Block]:
     yield Heading(2, "6 Communication profiles")
     yield Words("TCP/IP over IPv4 and IPv6, as the operating system provides. Media interchange: none.")
     web = [name for name, each in settings.destination.items() if each.url]
-    if web or settings.web_source:
+    managers = [name for name, each in settings.workitems.items() if each.url]
+    if web or settings.web_source or managers:
         yield Heading(3, "6.1 DICOM web services, user agent")
         yield Grid.of(
             ["Service", "Used for"],
@@ -241,6 +256,7 @@ def _profiles(settings: Settings) -> Iterator[Block]:
                 ["STOW-RS (PS3.18 10.5)", f"results to {', '.join(web)}" if web else "not configured"],
                 ["QIDO-RS (PS3.18 10.6)", "proof of storage, finding images"],
                 ["WADO-RS (PS3.18 10.4)", ", ".join(settings.web_source) or "not configured"],
+                ["UPS-RS (PS3.18 11), performer", ", ".join(managers) or "not configured"],
             ],
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import UnifiedProcedureStepEvent, Verification  # type: ignore[attr-defined]
 
 from node.dicom.association import PLAIN_TRANSFER_SYNTAXES, Proposal
 from node.dicom.availability import IAN_SOP_CLASS
@@ -18,9 +18,12 @@ from node.dicom.query import FIND_PROPOSAL
 from node.dicom.retrieve import GET_SOP_CLASS, MOVE_SOP_CLASS, STORED_CLASSES, STORED_SYNTAXES
 from node.dicom.storage_scp import supported_contexts
 from node.dicom.verify_peer import SYNTAXES
+from node.dicom.workitem_events import event_contexts
+from node.dicom.workitem_scu import PULL_PROPOSAL, WATCH_PROPOSAL
 from node.dicom.worklist import WORKLIST_PROPOSAL
 from node.settings import CANARY, Settings
 
+_EVENT = str(UnifiedProcedureStepEvent)
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 
 
@@ -57,7 +60,7 @@ class Claim:
 
 def accepted_services(settings: Settings) -> list[Claim]:
     """Everything but storage that the receiver accepts, with this node's role."""
-    found = [*supported_contexts(), *evidence_contexts(settings.evidence)]
+    found = [*supported_contexts(), *evidence_contexts(settings.evidence), *event_contexts(settings)]
     return [_accepted(context) for context in found]
 
 
@@ -70,21 +73,29 @@ def accepted_storage() -> tuple[list[str], list[str]]:
 def _accepted(context: PresentationContext) -> Claim:
     uid = str(context.abstract_syntax)
     syntaxes = tuple(str(each) for each in context.transfer_syntax)
-    # Commitment: the peer that answers us is the SCP, and opens the association.
-    return Claim(_SERVICES.get(uid, ""), uid, syntaxes, as_scu=bool(context.scu_role), as_scp=True)
+    # Commitment and events of workitems: the peer that tells us is the SCP, and opens the association.
+    return Claim(_SERVICES.get(uid, ""), uid, syntaxes, as_scu=bool(context.scu_role), as_scp=uid != _EVENT)
 
 
 def proposed_services(settings: Settings) -> list[Claim]:
     """Everything but storage that this node proposes, as far as the configuration makes it do so."""
     dicom = {name: each for name, each in settings.destination.items() if not each.url and name != CANARY}
-    archives = {
+    sources = {
+        settings.priors.archive,
+        settings.reconcile.archive if settings.reconcile.fetch else None,
+        *settings.watch,
+        *(each.archive for each in settings.workitems.values()),
+        *(each.archive for each in settings.prompt),
+    }
+    asked = {
         settings.arrival.archive,
         settings.evidence.commitment_archive,
-        settings.priors.archive,
         settings.reconcile.archive,
-        *settings.watch,
-    } - {None}
-    fetches = settings.priors.archive is not None or settings.reconcile.fetch or bool(settings.watch)
+        settings.retention.archive,
+    }
+    # Archives may speak DICOMweb only: these are asked by QIDO-RS.
+    archives, fetches = (sources | asked) & dicom.keys(), bool(sources & dicom.keys())
+    managers = [each for each in settings.workitems.values() if not each.url]
     wanted: list[tuple[bool, Proposal]] = [
         (bool(dicom), Proposal(str(Verification))),
         (any(each.commitment for each in dicom.values()), COMMITMENT_PROPOSAL),
@@ -92,6 +103,8 @@ def proposed_services(settings: Settings) -> list[Claim]:
         (fetches, Proposal(MOVE_SOP_CLASS)),
         (fetches, Proposal(GET_SOP_CLASS)),
         (bool(settings.worklist), WORKLIST_PROPOSAL),
+        (bool(managers), PULL_PROPOSAL),
+        (any(each.events for each in managers), WATCH_PROPOSAL),
         (any(each.availability for each in settings.destination.values()), Proposal(IAN_SOP_CLASS)),
     ]
     found = [_proposed(proposal) for holds, proposal in wanted if holds]
@@ -136,4 +149,7 @@ _SERVICES = {
     WORKLIST_PROPOSAL.abstract_syntax: "Basic Worklist Management",
     IAN_SOP_CLASS: "Instance Availability Notification",
     "1.2.840.10008.3.1.2.3.3": "Modality Performed Procedure Step",
+    PULL_PROPOSAL.abstract_syntax: "Unified Worklist and Procedure Step",
+    WATCH_PROPOSAL.abstract_syntax: "Unified Worklist and Procedure Step",
+    _EVENT: "Unified Worklist and Procedure Step",
 }

@@ -24,6 +24,16 @@ from node.workitem_manager import EventType
 logger = logging.getLogger(__name__)
 
 
+def event_contexts(settings: Settings) -> list[PresentationContext]:
+    """Presentation contexts of events: none where no manager sends them."""
+    if not any(each.events and each.ae_title is not None for each in settings.workitems.values()):
+        return []
+    context = build_context(UnifiedProcedureStepEvent)
+    # The manager calls, and is the provider all the same.
+    context.scu_role = context.scp_role = True
+    return [context]
+
+
 class WorkitemEvents:
     """Takes events for one receiver process. A cancellation that is asked for is carried out; all else is a hint to look.
 
@@ -40,17 +50,13 @@ class WorkitemEvents:
         for name, section in settings.workitems.items():
             if section.events and section.ae_title is not None:
                 self._sources.setdefault(section.ae_title, []).append(name)
+        self._contexts = event_contexts(settings)
         self._store = store
         self._bells = bells
 
     def contexts(self) -> list[PresentationContext]:
-        """Presentation contexts to accept: none where no manager sends events."""
-        if not self._sources:
-            return []
-        context = build_context(UnifiedProcedureStepEvent)
-        # The manager calls, and is the provider all the same.
-        context.scu_role = context.scp_role = True
-        return [context]
+        """Presentation contexts to accept."""
+        return self._contexts
 
     def serves(self, event: evt.Event) -> bool:
         """Whether a report is of this service."""

@@ -27,6 +27,7 @@ _CONTEXT = UID(str(UnifiedProcedureStepPull))
 _WATCH = UID(str(UnifiedProcedureStepWatch))
 _CHANGE_STATE = 1
 _SUBSCRIBE = 3
+PULL_PROPOSAL, WATCH_PROPOSAL = Proposal(str(_CONTEXT)), Proposal(str(_WATCH))
 # PS3.4 tables CC.2.1-2 and CC.2.6-2. Warnings 0xB304 and 0xB306 say that it is so already.
 _REPLIES = {
     0x0000: Reply.DONE,
@@ -66,7 +67,7 @@ class WorkitemScu:
     """A manager reached by DIMSE; see :class:`node.workitem_manager.WorkitemManager`."""
 
     def __init__(self, peer: Peer) -> None:
-        self._association = ClientAssociation(peer, [Proposal(str(_CONTEXT)), Proposal(str(_WATCH))])
+        self._association = ClientAssociation(peer, [PULL_PROPOSAL, WATCH_PROPOSAL])
 
     def __enter__(self) -> Self:
         self._association.__enter__()

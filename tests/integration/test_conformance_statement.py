@@ -121,6 +121,16 @@ def test_three_forms_say_the_same(tmp_path: Path) -> None:
     [
         ({}, [], ["Modality Worklist", "STOW-RS", "MOVE"]),
         ({"worklist": {"ris": {"ae_title": "RIS", "host": "h", "port": 1}}}, ["Modality Worklist"], ["MOVE"]),
+        (
+            {"workitems": {"ris": {"ae_title": "RIS", "host": "h", "port": 1, "station_names": ["A"]}}},
+            ["Unified Procedure Step - Pull", "Unified Procedure Step - Watch", "Unified Procedure Step - Event"],
+            ["MOVE"],
+        ),
+        (
+            {"workitems": {"ris": {"url": "https://ris.test", "station_names": ["A"]}}},
+            ["UPS-RS"],
+            ["Unified Procedure Step - Pull", "Unified Procedure Step - Event"],
+        ),
         ({"destination": {"cloud": {"url": "https://h/dicom-web"}}}, ["STOW-RS"], []),
         (
             {"destination": {"pacs": {"ae_title": "P", "host": "h", "port": 1}}, "priors": {"archive": "pacs"}},
