@@ -100,7 +100,7 @@ class Windows:
         margins = [(n // 2, n - n // 2) for n in lacking]
         image = np.pad(head.image[(slice(None), *here)].astype(np.float32), [(0, 0), *margins])
         truth = np.pad(head.truth[here], margins)
-        flips = [axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if rng.random() < share]
+        flips = tuple(axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if rng.random() < share)
         image, truth = np.flip(image, flips), np.flip(truth, flips)
         gain = np.array([rng.uniform(0.7, 1.4), rng.uniform(0.95, 1.05)], np.float32)
         shift = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1)], np.float32)

@@ -16,7 +16,7 @@ _FLAT, _CUBE = (1, 3, 3), (3, 3, 3)
 def _convolutions(wide: int, out: int, *kernels: tuple[int, int, int]) -> nn.Sequential:
     parts: list[nn.Module] = []
     for kernel in kernels:
-        padding = tuple(n // 2 for n in kernel)
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         parts += [nn.Conv3d(wide, out, kernel, padding=padding, bias=False), nn.BatchNorm3d(out), nn.ReLU()]
         wide = out
     return nn.Sequential(*parts)

@@ -10,7 +10,11 @@ import pytest
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, Phantom, make_phantom
+from models.registry import Registry
+from node.archive import approvals
+from node.archive.engine import open_store, upgrade
 from node.cli import main
+from node.settings import load
 
 
 @pytest.fixture
@@ -55,3 +59,17 @@ def test_a_healthy_head_gives_no_segmentation(config: Path, tmp_path: Path) -> N
     _, out = processed(config, tmp_path, [])
     assert not (out / "seg.dcm").exists()
     assert (out / "text-en.dcm").exists()
+
+
+def test_it_serves_only_once_a_person_approved_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load(config)
+    upgrade(settings)
+    words = ["--config", str(config), "models", "approve", "infarct-network", "--by", "Dr Test"]
+    assert main(words) == 2
+    assert "Apache-2.0" in capsys.readouterr().err
+    assert main([*words, "--accept-licence"]) == 0
+    store = open_store(settings)
+    with store.read() as connection:
+        approved = approvals.current(connection)
+    store.close()
+    Registry().get("infarct-network").require_approved(approved)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from models.card import Card
 from models.dense.options import DenseOptions
@@ -39,11 +41,8 @@ def test_an_implant_has_its_volume_and_obeys_the_diffusion_law(healthy: Head, vo
     ratio = after / before
     assert ratio.min() > 0.999
     assert ratio.max() < 1.701
-    far = ~np.asarray(core)
-    from scipy import ndimage
-
     far = ~ndimage.binary_dilation(core, iterations=5)
-    assert np.array_equal(made.dwi.array_zyx[far], healthy.dwi.array_zyx[far])
+    assert np.allclose(made.dwi.array_zyx[far], healthy.dwi.array_zyx[far], rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
@@ -128,8 +127,6 @@ def test_figures_of_the_tables() -> None:
 def test_rows_without_weights_say_what_fills_them(
     healthy: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import json
-
     monkeypatch.setattr("sys.argv", ["table", str(tmp_path), str(tmp_path / "out.json"), "--phantoms", "1"])
     main()
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]["phantoms"]
