@@ -1,0 +1,143 @@
+"""What the infarct network learns from, and how: prepared heads, windows cut from them, loss, steps.
+
+Heads are prepared by the very functions of :mod:`models.dense` that prepare a study in the node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.dense.channels import box_of, nonzero_mask, normalised
+from models.dense.options import Channel
+from models.dense.orientation import turning
+from models.dense.resampling import coarse_axis, new_shape, resized
+from models.export.infarct_implants import Head, as_other_scanner, draw_volume_ml, implanted, phantom_head, with_decoys
+from models.export.infarct_unet import InfarctUNet
+
+ORIENTATION = "LPS"
+SPACING_MM = (4.0, 2.0, 2.0)
+CHANNELS = (
+    Channel(role="dwi", normalise="zscore_nonzero"),
+    Channel(role="adc", normalise="clip_standardise", low=0.0, high=3000.0, mean=800.0, spread=400.0),
+)
+PATCH = (12, 64, 64)
+BATCH = 2
+RATE = 4e-3
+HEALTHY_SHARE = 0.12
+"""Of the heads trained on, those without an infarct."""
+AIMED_SHARE = 0.6
+"""Of the windows, those cut around an infarct."""
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Image (2, z, y, x) on the network's grid, and the infarct there."""
+
+    image: npt.NDArray[np.float16]
+    truth: npt.NDArray[np.bool_]
+
+
+def prepared(head: Head) -> Prepared:
+    """``head`` as the network sees it."""
+    turned = turning(head.dwi.affine_lps, ORIENTATION)
+    image = np.stack([turned.apply(each.array_zyx) for each in (head.dwi, head.adc)])
+    truth = turned.apply(head.truth_zyx)
+    mask = nonzero_mask(image)
+    box = box_of(mask)
+    image = normalised(image[(slice(None), *box)], CHANNELS, mask[box])
+    spacing = turned.spacing(head.dwi.spacing_mm_zyx)
+    shape, apart = new_shape(image.shape[1:], spacing, SPACING_MM), coarse_axis(spacing, SPACING_MM)
+    image = np.stack([resized(each, shape, order=1, apart=apart) for each in image])
+    there = resized(truth[box].astype(np.float32), shape, order=1, apart=apart) > 0.5
+    return Prepared(image.astype(np.float16), there)
+
+
+def training_heads(scans: Sequence[Head], rng: np.random.Generator, *, each: int, phantoms: int) -> list[Head]:
+    """``each`` variants of every healthy scan, and ``phantoms`` phantoms."""
+    heads = []
+    for scan in scans:
+        for number in range(each):
+            head = scan
+            if number >= HEALTHY_SHARE * each:
+                head = implanted(head, rng, draw_volume_ml(rng))
+            heads.append(as_other_scanner(with_decoys(head, rng), rng))
+    seeds = rng.integers(100_000, 2**31, phantoms)
+    return heads + [phantom_head(int(seed), healthy=n < HEALTHY_SHARE * phantoms) for n, seed in enumerate(seeds)]
+
+
+class Windows:
+    """Augmented training windows, the same ones for the same seed."""
+
+    def __init__(self, heads: Sequence[Prepared], seed: int) -> None:
+        self._heads = heads
+        self._spots = [np.argwhere(each.truth) for each in heads]
+        self._rng = np.random.default_rng(seed)
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Images (BATCH, 2, *PATCH) and infarcts (BATCH, 1, *PATCH)."""
+        drawn = [self._one(int(n)) for n in self._rng.integers(0, len(self._heads), BATCH)]
+        return torch.stack([image for image, _ in drawn]), torch.stack([truth for _, truth in drawn])
+
+    def _one(self, number: int) -> tuple[Tensor, Tensor]:
+        rng, head, spots = self._rng, self._heads[number], self._spots[number]
+        size = head.truth.shape
+        if len(spots) and rng.random() < AIMED_SHARE:
+            middle = spots[int(rng.integers(len(spots)))] + [int(rng.integers(-n // 4, n // 4 + 1)) for n in PATCH]
+        else:
+            middle = np.array([int(rng.integers(0, n)) for n in size])
+        low = [int(np.clip(m - n // 2, 0, max(have - n, 0))) for m, n, have in zip(middle, PATCH, size, strict=True)]
+        here = tuple(slice(a, a + n) for a, n in zip(low, PATCH, strict=True))
+        lacking = [max(n - have, 0) for n, have in zip(PATCH, size, strict=True)]
+        margins = [(n // 2, n - n // 2) for n in lacking]
+        image = np.pad(head.image[(slice(None), *here)].astype(np.float32), [(0, 0), *margins])
+        truth = np.pad(head.truth[here], margins)
+        flips = tuple(axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if rng.random() < share)
+        image, truth = np.flip(image, flips), np.flip(truth, flips)
+        gain = np.array([rng.uniform(0.7, 1.4), rng.uniform(0.95, 1.05)], np.float32)
+        shift = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1)], np.float32)
+        image = image * gain[:, None, None, None] + shift[:, None, None, None]
+        return torch.from_numpy(image.copy()), torch.from_numpy(truth.copy())[None].float()
+
+
+def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy and soft Dice over the whole batch."""
+    likely = logits.sigmoid()
+    overlap = (2 * (likely * truth).sum() + 1) / (likely.sum() + truth.sum() + 1)
+    return 2 * F.binary_cross_entropy_with_logits(logits, truth) + 1 - overlap
+
+
+def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet, list[dict[str, float]]]:
+    """The network after ``steps``, and its log: one row every 50 steps."""
+    torch.manual_seed(seed)
+    network = InfarctUNet()
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda done: min(1.0, (done + 1) / 50) * max(1 - done / steps, 0) ** 0.9
+    )
+    windows, begun = Windows(heads, seed), time.monotonic()
+    log: list[dict[str, float]] = []
+    recent: list[float] = []
+    for step in range(1, steps + 1):
+        image, truth = windows.next()
+        loss = loss_of(network(image), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+        optimiser.step()
+        schedule.step()
+        recent.append(float(loss.detach()))
+        if step % 50 == 0 or step == steps:
+            minutes = (time.monotonic() - begun) / 60
+            log.append({"step": step, "minutes": round(minutes, 2), "loss": round(float(np.mean(recent)), 4)})
+            print(log[-1], flush=True)
+            recent.clear()
+    return network, log

@@ -1,0 +1,134 @@
+"""The infarct network's recipe: implants are what they say, the same seed gives the same, and the card matches the training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from models.card import Card
+from models.dense.options import DenseOptions
+from models.errors import ModelNotApproved
+from models.export import infarct_training as training
+from models.export.infarct_implants import Head, as_other_scanner, implanted, phantom_head, read_head, with_decoys
+from models.export.infarct_network import WINDOW, write_model
+from models.export.infarct_table import NEEDS_WEIGHTS, dice, lesion_f1, main, model_finder
+from models.phantom import make_phantom
+from models.registry import Model, Registry
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Head:
+    made = make_phantom(3, shape_zyx=(20, 64, 64), spacing_mm_zyx=(7.0, 3.0, 3.0), lesions=[], noise=0.03)
+    return Head("phantom", made.dwi, made.adc, made.brain_zyx, np.zeros_like(made.brain_zyx))
+
+
+@pytest.mark.parametrize("volume_ml", [0.3, 10.0, 120.0])
+def test_an_implant_has_its_volume_and_obeys_the_diffusion_law(healthy: Head, volume_ml: float) -> None:
+    made = implanted(healthy, np.random.default_rng(5), volume_ml)
+    assert made.infarct_ml == pytest.approx(volume_ml, abs=3 * healthy.dwi.voxel_ml)
+    core = made.truth_zyx
+    assert made.adc.array_zyx[core].mean() < 0.9 * healthy.adc.array_zyx[core].mean()
+    # S0 = DWI * exp(b * ADC): it may rise by what the implant adds to T2, up to 1.7, and by nothing else.
+    b = 1e-6 * healthy.dwi.facts["b_value"]
+    before, after = (
+        each.dwi.array_zyx.astype(float) * np.exp(b * each.adc.array_zyx.astype(float)) for each in (healthy, made)
+    )
+    ratio = after / before
+    assert ratio.min() > 0.999
+    assert ratio.max() < 1.701
+    far = ~ndimage.binary_dilation(core, iterations=5)
+    assert np.allclose(made.dwi.array_zyx[far], healthy.dwi.array_zyx[far], rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
+    def heads(seed: int) -> list[Head]:
+        rng = np.random.default_rng(seed)
+        made = as_other_scanner(with_decoys(implanted(healthy, rng, 4.0), rng), rng)
+        return [made, phantom_head(seed), phantom_head(seed, healthy=True)]
+
+    for one, other in zip(heads(8), heads(8), strict=True):
+        assert np.array_equal(one.dwi.array_zyx, other.dwi.array_zyx)
+        assert np.array_equal(one.adc.array_zyx, other.adc.array_zyx)
+        assert np.array_equal(one.truth_zyx, other.truth_zyx)
+    assert not np.array_equal(heads(8)[0].truth_zyx, heads(9)[0].truth_zyx)
+    assert heads(8)[1].truth_zyx.any()
+    assert not heads(8)[2].truth_zyx.any()
+
+
+def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    ready = [training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))]
+    (network, log), (_, again) = (training.train(ready, 4, 2) for _ in range(2))
+    assert [each["loss"] for each in log] == [each["loss"] for each in again]
+    card, graph = write_model(network, tmp_path, {"weights": "two steps"})
+    assert max(graph.differences) < 1e-4
+    assert len(graph.differences) == 2
+    model = Model(tmp_path, threads=1)
+    model.verify()
+    assert max(model.self_test().values()) < 1e-3
+    assert model_finder(model)(healthy) is not None
+    assert card.id == "infarct-network"
+
+
+def test_a_scan_is_read_back(healthy: Head, tmp_path: Path) -> None:
+    b_value = np.array(healthy.dwi.facts["b_value"])
+    path = tmp_path / "one.npz"
+    dwi, adc = healthy.dwi, healthy.adc
+    np.savez(path, dwi=dwi.array_zyx, adc=adc.array_zyx, affine_lps=dwi.affine_lps, b_value=b_value)
+    head = read_head(path)
+    assert head.scanner == "one"
+    assert head.dwi.same_grid(dwi)
+    assert dice(head.brain_zyx, healthy.brain_zyx) > 0.85
+
+
+def test_the_shipped_card_prepares_what_was_trained_on() -> None:
+    model = Registry(threads=1).get("infarct-network")
+    model.verify()
+    assert max(model.self_test().values()) < 1e-3
+    card: Card = model.card
+    options = DenseOptions.model_validate(card.options)
+    assert options.channels == training.CHANNELS
+    assert options.spacing_mm == training.SPACING_MM
+    assert options.orientation == training.ORIENTATION
+    assert options.image_spline == 1
+    assert options.window.size == WINDOW
+    assert not card.clinical
+    assert sum(path.stat().st_size for path in model.folder.iterdir()) < 10e6
+
+
+def test_a_person_approves_it_although_it_came_with_the_product() -> None:
+    model = Registry(threads=1).get("infarct-network")
+    assert model.embedded
+    with pytest.raises(ModelNotApproved, match="not approved"):
+        model.require_approved({})
+    model.require_approved({"infarct-network": model.digest})
+
+
+def test_figures_of_the_tables() -> None:
+    truth = np.zeros((3, 9, 9), bool)
+    truth[1, 1:3, 1:3] = truth[1, 6:8, 6:8] = True
+    found = np.zeros_like(truth)
+    found[1, 1:3, 1:4] = True
+    assert dice(found, truth) == pytest.approx(2 * 4 / (6 + 8))
+    assert lesion_f1(found, truth) == pytest.approx(2 / 3)
+    found[1, 4, 8] = True
+    assert lesion_f1(found, truth) == pytest.approx(2 / 4)
+    empty = np.zeros_like(truth)
+    assert dice(empty, empty) == lesion_f1(empty, empty) == 1.0
+    assert lesion_f1(empty, truth) == 0.0
+
+
+@pytest.mark.slow
+def test_rows_without_weights_say_what_fills_them(
+    healthy: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["table", str(tmp_path), str(tmp_path / "out.json"), "--phantoms", "1"])
+    main()
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]["phantoms"]
+    assert rows["oracle boxes + promptable"] == rows["automatic boxes + promptable"] == NEEDS_WEIGHTS
+    assert rows["threshold"]["n"] == rows["volumetric network"]["n"] == 1
