@@ -85,6 +85,18 @@ class Never:
         return changed
 
 
+@dataclass(frozen=True, slots=True)
+class NeverFrom:
+    """Tokens from number ``first`` on never come."""
+
+    first: int
+
+    def __call__(self, scores: Scores, tokens: Sequence[int], prompt: int) -> Scores:
+        changed = scores.copy()
+        changed[self.first :] = NEVER
+        return changed
+
+
 class ClosedAnswers:
     """Only whole answers of a set, each followed by the stop token.
 
