@@ -30,6 +30,8 @@ SYSTEM = "biomedgpt"
 _BASE = 768
 """Width from which the repository's scripts use images of 384 pixels, and 256 below."""
 
+_LONGEST = 128
+
 
 def convert(checkpoint: Path, folder: Path) -> Imported:
     """Convert a release.
@@ -63,6 +65,8 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     }
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     tables = _settings(config, size, shape.vocabulary - CODES - BINS)
+    # A decoder that repeats the prompt has the other half of its places for that.
+    tables["options.decoding"]["maximum_tokens"] = min(_LONGEST, shape.places // 2)
     tables["options.cache"] = {"layers": shape.layers, "heads": shape.heads, "head_size": shape.width // shape.heads}
     card = complete_card(SYSTEM, folder, graphs, files={"tokenizer": "tokenizer.json"}, tables=tables)
     return Imported(SYSTEM, weights, card, tuple(graphs.values()), len(tensors))
@@ -117,7 +121,6 @@ def _settings(config: dict[str, Any], size: int, words: int) -> dict[str, Any]:
         "options.decoding": {
             "start_tokens": [start],
             "stop_tokens": [stop],
-            "maximum_tokens": 128,
             "seconds": 120.0,
             "no_repeat_ngram": 3,
             "text_tokens": words,

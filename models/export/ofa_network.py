@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,13 @@ class _Attention(nn.Module):
 class _Layer(nn.Module):
     """Attention and feed-forward part, each with a norm before and one in the middle."""
 
+    self_attn: _Attention
+    self_attn_layer_norm: nn.LayerNorm
+    self_attn_mid_layer_norm: nn.LayerNorm
+    cross_attn: _Attention
+    cross_attn_layer_norm: nn.LayerNorm
+    cross_attn_mid_layer_norm: nn.LayerNorm
+
     def __init__(self, shape: OfaShape, *, reads_encoder: bool) -> None:
         super().__init__()
         for name in ("self", "cross") if reads_encoder else ("self",):
@@ -109,6 +117,9 @@ class _Half(nn.Module):
 
     token_rp_bucket: Tensor
     image_rp_bucket: Tensor
+    layers: Any
+    token_rel_pos_table_list: Any
+    image_rel_pos_table_list: Any
 
     def __init__(self, shape: OfaShape, shared: nn.Embedding, count: int, *, reads_encoder: bool) -> None:
         super().__init__()
@@ -190,8 +201,8 @@ class OfaDecoder(_Half):
 
     def __init__(self, shape: OfaShape, shared: nn.Embedding) -> None:
         super().__init__(shape, shared, shape.layers, reads_encoder=True)
-        for name in ("self_pos_q", "self_pos_k", "cross_pos_q", "cross_pos_k"):
-            setattr(self, f"{name}_linear", nn.Linear(shape.width, shape.width))
+        self.self_pos_q_linear, self.self_pos_k_linear = (nn.Linear(shape.width, shape.width) for _ in range(2))
+        self.cross_pos_q_linear, self.cross_pos_k_linear = (nn.Linear(shape.width, shape.width) for _ in range(2))
         # For images that are written, which this product does not let a model do; loaded, and not used.
         self.code_layernorm_embedding = nn.LayerNorm(shape.width)
         self.register_buffer("image_position_idx", written_cells(shape.image_size, shape.written))

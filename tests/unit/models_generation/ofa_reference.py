@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -119,6 +120,7 @@ def _stem(s: Sizes) -> dict[str, tuple[int, ...]]:
     return found
 
 
+@cache
 def token_bucket(row: int, column: int, s: Sizes) -> int:
     """Bucket of one pair of words."""
     distance, middle = row - column, s.token_size // 2
@@ -128,6 +130,7 @@ def token_bucket(row: int, column: int, s: Sizes) -> int:
     return (steps if distance > 0 else -steps) + s.token_size - 1
 
 
+@cache
 def cell_bucket(one: int, other: int, s: Sizes) -> int:
     """Bucket of one pair of an image's places; place 0 is before the first cell."""
     count = (2 * s.image_size - 1) ** 2 + 3
@@ -156,15 +159,15 @@ def checkpoint(s: Sizes, seed: int, spread: float) -> dict[str, Tensor]:
         elif name.endswith("running_var"):
             made[name] = torch.rand(shape, generator=generator) + 0.5
         else:
-            stem_norm = re_norm(name)
-            width = spread * (0.3 if len(shape) == 4 else 1.0)
-            made[name] = torch.randn(shape, generator=generator) * width + (1.0 if stem_norm else 0.0)
+            # Convolutions so that an image comes through them.
+            width = (2.0 / math.prod(shape[1:])) ** 0.5 if len(shape) == 4 else spread
+            made[name] = torch.randn(shape, generator=generator) * width + (1.0 if is_scale(name) else 0.0)
     for name in ("decoder.embed_tokens.weight", "decoder.output_projection.weight"):
         made[name] = made["encoder.embed_tokens.weight"]
     return made
 
 
-def re_norm(name: str) -> bool:
+def is_scale(name: str) -> bool:
     """Whether a tensor is a norm's scale, or one of the heads'."""
     stem = name.removesuffix(".weight")
     last = stem.rsplit(".", 1)[-1]
