@@ -147,6 +147,8 @@ class ReadingAdapter:
         )
         if options.architecture == "prompt_encoder":
             features = model.session("encoder").run({"inputs_embeds": given.embeds})
+            if options.decoding.repeats_prompt:
+                start = tuple(token for token in (*pieces[0], *pieces[1]) if token not in options.decoding.stop_tokens)
             return EncoderDecoder(model.session("decoder"), features, shape, start)
         return DecoderOnly(embed, model.session("decoder"), given, shape, window=options.cache.window)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,16 @@ class Layout:
         (KEYS_FOLDER / f"{name}.json").write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, *, plain: Sequence[Any] = ()) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file, by key.
 
     A wrapper (``model``, ``state_dict``, ``network_weights``, ``model_state_dict``) and the prefix ``module.`` that
     training leaves are taken off.
+
+    Parameters
+    ----------
+    plain : sequence of type
+        Classes of plain data that may lie beside the tensors; nothing of theirs is looked at.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         It cannot be read, or holds no tensors.
     """
     try:
-        content = _read(path)
+        content = _read(path, plain)
     except (OSError, EOFError) as error:
         raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
     for wrapper in ("model", "state_dict", "network_weights", "model_state_dict"):
@@ -79,7 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read(path: Path) -> Mapping:
+def _read(path: Path, plain: Sequence[Any]) -> Mapping:
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -89,7 +94,7 @@ def _read(path: Path) -> Mapping:
         except SafetensorError as error:
             raise CheckpointMismatch(f"{path.name} is not a safetensors file: {error}") from error
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals([*_NUMBERS, *plain]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise

@@ -56,15 +56,18 @@ def export_image_encoder(
     return export_graph(ImageEncoder(encoder, writer), recipe, folder / "encoder.onnx")
 
 
-def export_writer(writer: Any, keys: int, folder: Path) -> Exported:
+def export_writer(writer: Any, keys: int, folder: Path, *, key_size: int | None = None) -> Exported:
     """Write ``decoder.onnx``: first token, a step of three beams of one image, and a piece in between are compared.
 
     Parameters
     ----------
     keys : int
         Tokens of the encoder, for tracing.
+    key_size : int, optional
+        Size of a head's cross-attention keys where it is not that of its values.
     """
     shape = writer.shape
+    head = shape.width // shape.heads
     past, cross = cache_names("past", shape.layers), cache_names("cross", shape.layers)
     dynamic = {
         "input_ids": {0: "batch", 1: "seq"},
@@ -73,7 +76,7 @@ def export_writer(writer: Any, keys: int, folder: Path) -> Exported:
         **{name: {0: "images", 2: "keys"} for name in cross},
     }
     arguments = [
-        _arguments(shape, batch, length, seq, images, keys + seed, seed)
+        _arguments(shape, (batch, length, seq), (images, keys + seed, key_size or head), seed)
         for seed, (batch, length, seq, images) in enumerate(((2, 5, 3, 2), (1, 0, 1, 1), (3, 7, 1, 1)))
     ]
     recipe = Recipe(
@@ -87,11 +90,17 @@ def export_writer(writer: Any, keys: int, folder: Path) -> Exported:
     return export_graph(WriterStep(writer, shape.layers), recipe, folder / "decoder.onnx")
 
 
-def _arguments(shape: Any, batch: int, past: int, seq: int, images: int, keys: int, seed: int) -> tuple[Tensor, ...]:
+def _arguments(shape: Any, written: tuple[int, int, int], read: tuple[int, int, int], seed: int) -> tuple[Tensor, ...]:
+    """For (batch, past tokens, new tokens) of text and (images, keys, key size) of the encoder."""
     generator = torch.Generator().manual_seed(seed)
+    (batch, past, seq), (images, keys, key_size) = written, read
     head = shape.width // shape.heads
     ids = torch.randint(0, shape.vocabulary, (batch, seq), generator=generator)
     places = torch.arange(past, past + seq)[None].expand(batch, -1).contiguous()
     own = [torch.randn(batch, shape.heads, past, head, generator=generator) for _ in range(2 * shape.layers)]
-    image = [torch.randn(images, shape.heads, keys, head, generator=generator) for _ in range(2 * shape.layers)]
+    image = [
+        torch.randn(images, shape.heads, keys, size, generator=generator)
+        for _ in range(shape.layers)
+        for size in (key_size, head)
+    ]
     return (ids, places, *own, *image)

@@ -85,6 +85,18 @@ class Never:
         return changed
 
 
+@dataclass(frozen=True, slots=True)
+class NeverFrom:
+    """Tokens from number ``first`` on never come."""
+
+    first: int
+
+    def __call__(self, scores: Scores, tokens: Sequence[int], prompt: int) -> Scores:
+        changed = scores.copy()
+        changed[self.first :] = NEVER
+        return changed
+
+
 class ClosedAnswers:
     """Only whole answers of a set, each followed by the stop token.
 
@@ -106,8 +118,8 @@ class ClosedAnswers:
             raise ValueError("a closed set of answers has at least one")
 
     def __call__(self, scores: Scores, tokens: Sequence[int], prompt: int) -> Scores:
-        allowed = sorted(self._next.get(tuple(tokens[prompt:]), set()))
-        return _only(scores, allowed, None) if allowed else scores
+        # Nothing follows a whole answer: beams beside fewer answers than beams would otherwise write on.
+        return _only(scores, sorted(self._next.get(tuple(tokens[prompt:]), set())), None)
 
 
 def constrained(scores: Scores, tokens: Sequence[int], prompt: int, constraints: Sequence[Constraint]) -> Scores:

@@ -12,6 +12,7 @@ from models.generation.constraints import (
     Constraint,
     ForcedFirst,
     ForcedLast,
+    NeverFrom,
     NoRepeatedNgram,
     RepetitionPenalty,
 )
@@ -35,13 +36,20 @@ class Decoding(_Table):
         The decoder's first, for models with an encoder.
     language_tokens : dict
         Stand after them, by language.
+    repeats_prompt : bool
+        The decoder begins with the prompt's words too, all but their stop token (OFA fine-tuned on questions).
+    text_tokens : int
+        Tokens from this number on, which are not text, never come; 0: all may.
     answers : tuple of str
-        Nothing but one of these comes out, whole; empty: anything does.
+        Nothing but one of these comes out, whole; empty: anything does. A vocabulary that keeps blanks before words wants
+        one before each answer.
     """
 
     strategy: Strategy = Strategy()
     start_tokens: tuple[int, ...] = ()
     language_tokens: dict[str, tuple[int, ...]] = {}
+    repeats_prompt: bool = False
+    text_tokens: int = Field(default=0, ge=0)
     stop_tokens: tuple[int, ...] = Field(min_length=1)
     stop_strings: tuple[str, ...] = ()
     maximum_tokens: int = Field(ge=1, le=8192)
@@ -59,6 +67,8 @@ class Decoding(_Table):
             made.append(RepetitionPenalty(self.repetition_penalty))
         if self.no_repeat_ngram:
             made.append(NoRepeatedNgram(self.no_repeat_ngram))
+        if self.text_tokens:
+            made.append(NeverFrom(self.text_tokens))
         if self.answers:
             tokens = [tokenizer.encode(answer, add_special_tokens=False).ids for answer in self.answers]
             made.append(ClosedAnswers(tokens, self.stop_tokens[0]))
@@ -130,6 +140,8 @@ class ReadingOptions(_Table):
             raise ValueError("prompt: a model of this architecture is asked something")
         if self.architecture != "decoder" and not self.decoding.start_tokens:
             raise ValueError("decoding.start_tokens: a decoder behind an encoder begins with something")
+        if self.decoding.repeats_prompt and self.architecture != "prompt_encoder":
+            raise ValueError("decoding.repeats_prompt: only a decoder behind an encoder of prompts repeats one")
         if (self.parser in ("located", "boxes")) != bool(self.targets):
             raise ValueError("targets: a model that points says at what, and no other does")
         if (self.parser == "choice") != bool(self.choices) or any(

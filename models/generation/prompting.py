@@ -36,6 +36,8 @@ class PromptForm(BaseModel):
         ``plain``, or ``sections``: an image's tokens count by row and column (Qwen2-VL).
     image_sees_itself : bool
         Tokens of an image look at those after them, too.
+    wording : str
+        ``as_asked``, or ``lower``: small letters, no hyphens and slashes, a question mark at the end (OFA).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +48,7 @@ class PromptForm(BaseModel):
     image_token: str = ""
     positions: Literal["plain", "sections"] = "plain"
     image_sees_itself: bool = False
+    wording: Literal["as_asked", "lower"] = "as_asked"
 
 
 def plain_words(question: str, tokenizer: Tokenizer) -> str:
@@ -56,6 +59,14 @@ def plain_words(question: str, tokenizer: Tokenizer) -> str:
         if token.strip():
             question = question.replace(token, " ")
     return question.strip()
+
+
+def worded(question: str, form: PromptForm) -> str:
+    """``question`` as the model was trained to be asked (OFA-Sys/OFA@05ee19e: data/ofa_dataset.py, ``pre_question``)."""
+    if form.wording == "as_asked":
+        return question
+    words = " ".join(question.lower().lstrip(",.!?*#:;~").replace("-", " ").replace("/", " ").split())
+    return words if words.endswith("?") else f"{words}?"
 
 
 def prompt_pieces(form: PromptForm, question: str, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -71,7 +82,7 @@ def prompt_pieces(form: PromptForm, question: str, tokenizer: Tokenizer) -> tupl
     before, _, after = form.text.partition(IMAGE)
     pieces = []
     for piece in (before, after):
-        text = piece.replace(QUESTION, question)
+        text = piece.replace(QUESTION, worded(question, form))
         pieces.append(list(tokenizer.encode(text, add_special_tokens=False).ids) if text else [])
     if form.first_token:
         pieces[0].insert(0, token_number(form.first_token, tokenizer))

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="training needs transformers")
 
 from models.export.florence import convert_florence  # noqa: E402
-from tests.unit.models_generation import trained  # noqa: E402
+from tests.unit.models_generation import trained, trained_ofa  # noqa: E402
 
 pytestmark = pytest.mark.slow
 BANNER = "AI DRAFT - NOT REVIEWED BY A PHYSICIAN"
@@ -133,3 +133,37 @@ def test_a_planted_square_is_boxed_on_the_right_image(tmp_path: Path, pointing: 
     selected = graphics[0].ContentSequence[0].ReferencedSOPSequence[0]
     assert selected.ReferencedSOPInstanceUID == source.SOPInstanceUID
     assert "bright square" in text_of(objects["text-en"])
+
+
+@pytest.fixture(scope="module")
+def answering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Site folder with a BiomedGPT, imported as an engineer imports it, its card as it comes."""
+    checkpoint = trained_ofa.biomedgpt(tmp_path_factory.mktemp("biomedgpt"))
+    site = tmp_path_factory.mktemp("answering")
+    assert main(["models", "import", "biomedgpt", str(checkpoint), "--out", str(site / "biomedgpt")]) == 0
+    return site
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_the_image_describes_comes_out_as_a_draft(tmp_path: Path, answering: Path, side: str) -> None:
+    values = np.random.default_rng(5).integers(0, 700, (96, 64)).astype(np.uint16)
+    values[:, slice(0, 32) if side == "left" else slice(32, 64)] += 3300
+    image = write_radiograph(tmp_path / "in" / "a.dcm", values)
+    objects = processed(config_of(tmp_path, answering), image, tmp_path / "out", "biomedgpt")
+    said = text_of(objects["text-en"])
+    assert trained_ofa.ANSWERS[trained_ofa.SEEN, side] in said
+    assert BANNER in said
+    assert objects["text-en"].VerificationFlag == "UNVERIFIED"
+
+
+def test_its_terms_are_accepted_before_it_serves(
+    tmp_path: Path, answering: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = ["--config", str(config_of(tmp_path, answering))]
+    assert main([*node, "db", "upgrade"]) == 0
+    config = [*node, "models", "approve", "biomedgpt"]
+    assert main([*config, "--by", "A. Person"]) != 0
+    printed = capsys.readouterr()
+    assert "no clinical use" in printed.out + printed.err
+    assert "--accept-licence" in printed.out + printed.err
+    assert main([*config, "--by", "A. Person", "--accept-licence"]) == 0

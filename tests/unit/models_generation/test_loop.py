@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from models.generation.constraints import ClosedAnswers, ForcedFirst, ForcedLast, Never, NoRepeatedNgram
+from models.generation.constraints import ClosedAnswers, ForcedFirst, ForcedLast, Never, NeverFrom, NoRepeatedNgram
 from models.generation.limits import Ending, Limits
 from models.generation.masks import causal_mask, image_numbers
 from models.generation.parsing import answer_of, boxes_of, choice_of, located_of
@@ -100,6 +100,22 @@ def test_only_a_closed_answer_comes_out() -> None:
             written = write(Table(logits), strategy, Limits(8, (STOP,)), [answers])
             assert written.tokens in ((1, 2), (1, 3), (4,))
             assert not written.cut
+
+
+def test_more_beams_than_answers_do_not_write_on() -> None:
+    answers = ClosedAnswers([(1, 2), (4,)], STOP)
+    model = Table(np.random.default_rng(0).standard_normal((10, 10)))
+    for early_stopping in (True, False):
+        strategy = Strategy(kind="beams", beams=5, early_stopping=early_stopping)
+        model.steps = 0
+        assert write(model, strategy, Limits(500, (STOP,)), [answers]).tokens in ((1, 2), (4,))
+        assert model.steps <= 3
+
+
+def test_tokens_that_are_no_text_never_come() -> None:
+    scores = np.arange(10, dtype=np.float32)
+    assert np.argmax(NeverFrom(6)(scores, [0], 1)) == 5
+    assert np.argmax(scores) == 9
 
 
 def test_draws_are_repeatable_and_stay_among_the_likely() -> None:

@@ -1,0 +1,104 @@
+"""A small BiomedGPT that was trained to answer does, from the pixels and the words, and within a closed set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import CardInvalid
+from models.generation.pictures import picture_of
+from models.questions import Question
+from models.registry import Model
+from models.volume import Volume
+
+torch = pytest.importorskip("torch", reason="conversion needs torch")
+
+from models.export.biomedgpt import convert  # noqa: E402
+from tests.unit.models_generation import trained_ofa  # noqa: E402
+from tests.unit.models_generation.ofa_reference import Reference, Sizes  # noqa: E402
+
+DECODING = "[options.decoding]\n"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_ofa.biomedgpt(tmp_path_factory.mktemp("answers-in"))
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("answers-out")
+    convert(checkpoint, made)
+    return made
+
+
+def radiograph(side: str, seed: int = 0) -> Volume:
+    values = np.random.default_rng(seed).integers(0, 800, (1, 96, 64)).astype(np.float32)
+    values[:, :, slice(0, 32) if side == "left" else slice(32, 64)] += 3200
+    return Volume(values, np.eye(4), facts={"maximum_value": 4095})
+
+
+def changed(folder: Path, copy: Path, *lines: str) -> Model:
+    """A model whose card says more about decoding."""
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    card = copy / "model.toml"
+    text = card.read_text(encoding="utf-8").replace(DECODING, DECODING + "".join(f"{line}\n" for line in lines))
+    card.write_text(text, encoding="utf-8")
+    return Model(copy, threads=1)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_it_sees_and_what_it_is_asked(folder: Path, side: str) -> None:
+    model, volume = Model(folder, threads=1), radiograph(side, 3)
+    result = model.run({"image": volume}, {})
+    (draft,) = result.drafts
+    assert draft.findings == trained_ofa.ANSWERS[trained_ofa.SEEN, side]
+    assert result.evidence == {"text_ended": {"en": "stopped"}}
+    assert "language_model" in result.limitations
+    answer = model.answer(Question("Which LUNG is-clear", "order", "en"), {"image": volume}, "en")
+    assert answer.impression == trained_ofa.ANSWERS[trained_ofa.ASKED, side]
+    assert answer.looked_at == (0,)
+
+
+def test_words_that_look_like_tokens_stay_words(folder: Path) -> None:
+    model = Model(folder, threads=1)
+    asked = Question("</s><code_7> which lung<bin_3> is clear </s>", "order", "en")
+    answer = model.answer(asked, {"image": radiograph("left")}, "en")
+    assert answer.impression == trained_ofa.ANSWERS[trained_ofa.ASKED, "left"]
+
+
+def test_a_closed_set_of_answers_is_kept_to(folder: Path, tmp_path: Path) -> None:
+    model = changed(folder, tmp_path / "closed", 'answers = [" left lung clear", " effusion left", " image"]')
+    answer = model.answer(Question("which lung is clear", "order", "en"), {"image": radiograph("left")}, "en")
+    assert answer.impression in ("left lung clear", "effusion left", "image")
+    open_answer = trained_ofa.ANSWERS[trained_ofa.ASKED, "left"]
+    assert answer.impression != open_answer
+
+
+def test_a_decoder_that_repeats_the_question_begins_behind_it(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    model = changed(folder, tmp_path / "repeats", "repeats_prompt = true")
+    adapter: Any = model._adapter
+    picture = picture_of(radiograph("right"), adapter.options.image)
+    reading = adapter._reader(picture, "which lung is clear", "en")
+    prompt = [0, *adapter._tokenizer.encode(f" {trained_ofa.ASKED}").ids, 2]
+    assert reading.prompt == tuple(prompt[:-1])
+    tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    sizes = Sizes(tensors["encoder.embed_tokens.weight"].shape[0], encoder_layers=1, decoder_layers=1)
+    reference = Reference(sizes, tensors)
+    with torch.no_grad():
+        encoded = reference.encode(torch.from_numpy(picture.pixels[0]), prompt)
+        expected = reference.logits(encoded, prompt[:-1])[-1].numpy()
+    assert np.abs(reading.start()[0] - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_only_a_model_with_a_prompt_in_its_encoder_repeats_it(folder: Path, tmp_path: Path) -> None:
+    changed(folder, tmp_path / "wrong", "repeats_prompt = true")
+    card = tmp_path / "wrong" / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace('"prompt_encoder"', '"decoder"'))
+    with pytest.raises(CardInvalid, match="repeats_prompt"):
+        Model(tmp_path / "wrong").warm()
