@@ -113,4 +113,7 @@ def _is_segmentation(path: Path) -> bool:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     except Exception as error:
         raise OutputUnusable(f"a DICOM file cannot be read ({type(error).__name__})") from error
-    return str(header.get("SOPClassUID", "")) in SEGMENTATION_CLASSES
+    kind = str(header.get("SOPClassUID", ""))
+    if not kind:
+        raise OutputUnusable("a DICOM file cannot be read (it does not say what it is)")
+    return kind in SEGMENTATION_CLASSES

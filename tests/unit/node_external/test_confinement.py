@@ -51,9 +51,10 @@ def test_what_it_forks_dies_with_it(tmp_path: Path, series: list[Path], then: st
     assert not _running(mark)
 
 
-def test_one_that_writes_rubbish(tmp_path: Path, series: list[Path]) -> None:
+@pytest.mark.parametrize("kind", ["noise", "seg"])
+def test_one_that_writes_rubbish(tmp_path: Path, series: list[Path], kind: str) -> None:
     with pytest.raises(OutputUnusable, match="cannot be read"):
-        run(_misbehaving(tmp_path, "rubbish"), series)
+        run(_misbehaving(tmp_path, "rubbish", kind, no_mask="nothing_found"), series)
 
 
 def test_one_that_wants_the_network_finds_none(tmp_path: Path, series: list[Path]) -> None:

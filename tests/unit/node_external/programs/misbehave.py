@@ -13,7 +13,12 @@ what = sys.argv[1]
 if what == "hang":
     time.sleep(600)
 elif what == "rubbish":
-    (target / "seg.dcm").write_bytes(bytes(128) + b"DICM" + os.urandom(5000))
+    name = b"1.2.840.10008.5.1.4.1.1.66.4"
+    heads = {
+        "noise": b"",
+        "seg": b"\x08\0\x16\0UI" + len(name).to_bytes(2, "little") + name,
+    }
+    (target / "seg.dcm").write_bytes(bytes(128) + b"DICM" + heads[sys.argv[2]] + os.urandom(5000))
 elif what == "network":
     socket.create_connection(("127.0.0.1", int(sys.argv[2])), timeout=2)
 elif what == "fork":
