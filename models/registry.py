@@ -25,6 +25,7 @@ from models.errors import (
     SelfTestFailed,
 )
 from models.golden import deviation
+from models.programs import Programs
 from models.prompts import BoxPrompt
 from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
@@ -95,6 +96,8 @@ class Model:
         Who talks to models elsewhere; None where nobody does.
     corpus : Corpus or None
         The site's de-identified reports; None where there are none.
+    programs : Programs or None
+        Who runs the programs of external models; None where nobody does.
 
     Raises
     ------
@@ -110,8 +113,10 @@ class Model:
         find: Callable[[str], Model] | None = None,
         chat: Chat | None = None,
         corpus: Corpus | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self.folder = folder
+        self.programs = programs
         self.chat = chat
         self.corpus = corpus
         self.card = Card.load(folder)
@@ -424,11 +429,19 @@ class Registry:
         Who talks to models elsewhere; None where nobody does.
     corpus : Corpus or None
         The site's de-identified reports; None where there are none.
+    programs : Programs or None
+        Who runs the programs of external models; None where nobody does.
     """
 
     def __init__(
-        self, folders: Sequence[Path] = (), threads: int = 0, chat: Chat | None = None, corpus: Corpus | None = None
+        self,
+        folders: Sequence[Path] = (),
+        threads: int = 0,
+        chat: Chat | None = None,
+        corpus: Corpus | None = None,
+        programs: Programs | None = None,
     ) -> None:
+        self.programs = programs
         self.chat = chat
         self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
@@ -439,7 +452,9 @@ class Registry:
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
-            model = Model(folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus)
+            model = Model(
+                folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus, programs=self.programs
+            )
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
                 raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")

@@ -9,16 +9,23 @@ import sys
 from itertools import groupby
 
 import dicom_sr.errors
+import models.program_errors
 import models.remote_errors
 import node.errors
 from models.errors import NodeError, Transient, register
 
-_BRANCHES = (dicom_sr.errors, models.remote_errors, node.errors)  # imported so that their classes are in the register
+_BRANCHES = (
+    dicom_sr.errors,
+    models.program_errors,
+    models.remote_errors,
+    node.errors,
+)  # Imported so that their classes are in the register
 
 _HEADINGS = {
     "ACC": "Accounts of the console",
     "ANO": "Anonymised export",
     "CFG": "Configuration and use",
+    "EXT": "Programs of external models",
     "HL7": "HL7 v2 messages from others",
     "JOB": "Runs",
     "MOD": "Models",

@@ -114,6 +114,7 @@ def process_study(
         The model failed, or the files belong to two patients.
     """
     from models.registry import Registry
+    from node.external.desk import ProgramDesk
     from node.jobs.execution import execute
 
     study = one_study(paths)
@@ -123,7 +124,8 @@ def process_study(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as folder:
         spec = _specification(settings, study, rule, {name: section}, Path(folder))
-        bundle = execute(spec, Registry(settings.models.folders, threads=settings.jobs.threads))
+        registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=ProgramDesk())
+        bundle = execute(spec, registry)
         objects = []
         for each in bundle.objects:
             named = [other for other in bundle.objects if other.role == each.role]
@@ -167,6 +169,7 @@ def _specification(
         output_dir=folder,
         deadline_seconds=rule.deadline_seconds or settings.jobs.deadline_seconds,
         threads=settings.jobs.threads,
+        external=settings.external,
         anonymisation_key=anonymisation_key(settings, profiles.values()) if settings.source else "",
     )
 

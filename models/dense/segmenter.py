@@ -18,13 +18,14 @@ from models.dense.channels import box_of, nonzero_mask, normalised
 from models.dense.labelling import Labels, combined, labels_at
 from models.dense.options import DenseOptions
 from models.dense.orientation import turning
+from models.dense.regions import labelled_regions
 from models.dense.resampling import coarse_axis, new_shape, resized
 from models.dense.sliding_window import slide
 from models.dense.stacking import stacked
 from models.errors import CardInvalid, InferenceFailed
 from models.measurement import volume_quantity
 from models.morphology import CUBE
-from models.results import Outcome, Region, Segmentation, StudyResult
+from models.results import Outcome, Segmentation, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class DenseSegmenter:
         self._model.thresholds(parameters)
         role = self._roles[0]
         labels = self.labels(inputs)
-        regions, numbered = self._regions(labels, inputs[role])
+        regions, numbered = labelled_regions(labels, inputs[role], self._model.card.labels, self.options.smallest_ml)
         total = float(sum(region.volume_ml for region in regions))
         card = self._model.card
         return StudyResult(
@@ -130,30 +131,3 @@ class DenseSegmenter:
                 largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
                 labels = np.where((parts > 0) & (parts != largest), 0, labels)
         return labels.astype(np.uint8)
-
-    def _regions(self, labels: Labels, grid: Volume) -> tuple[tuple[Region, ...], Labels]:
-        """One region a label, largest first, and the mask in their numbers."""
-        counts = np.bincount(labels.ravel(), minlength=len(self._model.card.labels) + 1)
-        found = [label for label in self._model.card.labels if counts[label.value]]
-        found = [label for label in found if counts[label.value] * grid.voxel_ml >= self.options.smallest_ml]
-        found.sort(key=lambda label: (-counts[label.value], label.value))
-        lookup = np.zeros(256, np.uint8)
-        regions = []
-        for number, label in enumerate(found, start=1):
-            lookup[label.value] = number
-            volume_ml = float(counts[label.value]) * grid.voxel_ml
-            planes = np.count_nonzero(labels == label.value, axis=(1, 2))
-            regions.append(
-                Region(
-                    number=number,
-                    label=label.name,
-                    category=label.category,
-                    finding=label.finding,
-                    site=label.site,
-                    laterality=label.side,
-                    volume_ml=volume_ml,
-                    quantities=(volume_quantity(volume_ml),),
-                    key_slice=int(np.argmax(planes)),
-                )
-            )
-        return tuple(regions), lookup[labels]

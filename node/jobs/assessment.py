@@ -15,6 +15,7 @@ from dicom_sr.rendering import PriorObjects
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
 from models.answers import answer
+from models.card import Family
 from models.chat import Origin
 from models.errors import ModelError, Refused
 from models.report import draft
@@ -28,6 +29,8 @@ from models.results import (
     StudyResult,
 )
 from models.stored_result import Grid, StoredResult
+from node.external.desk import ProgramDesk
+from node.external.handing_over import series_files
 from node.jobs import comparing
 from node.jobs.answering import images_for, question_of
 from node.jobs.looking_back import beside, earlier_volumes
@@ -86,6 +89,7 @@ def assess(spec: JobSpec, registry: Registry, timings: Timings) -> Assessment:
             earlier = earlier_volumes(spec.earlier, study, model.card.inputs)
             volumes = {role: source.volume for role, source in sources.items()} | earlier
             show(registry, sources)
+            hand_files(model, spec, sources)
         with timings.step("model"):
             if drawn is None or spec.request is None:
                 result = model.run(volumes, spec.parameters)
@@ -150,6 +154,14 @@ def show(registry: Registry, sources: Mapping[str, SeriesVolume]) -> None:
                 for role, source in sources.items()
             }
         )
+
+
+def hand_files(model: Model, spec: JobSpec, sources: Mapping[str, SeriesVolume]) -> None:
+    """Tell whoever runs programs which files the inputs are made of: whole series, as programs expect them."""
+    if model.card.family is Family.EXTERNAL and isinstance(model.programs, ProgramDesk):
+        files = series_files(spec.files)
+        by_role = {role: files.get(source.series_uid, []) for role, source in sources.items()}
+        model.programs.prepare(spec.external, by_role, spec.output_dir)
 
 
 def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:

@@ -78,6 +78,7 @@ class Briefing:
             limitations=content.get("limitations", []),
             corrected=content.get("corrected", {}),
             request=_request(content, spool),
+            external=self._settings.external,
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )

@@ -72,10 +72,13 @@ def _registry(
     folders: Sequence[Path], threads: int, registries: dict[tuple[Any, ...], Registry], chat: ChatPipe
 ) -> Registry:
     from models.registry import Registry as Models
+    from node.external.desk import ProgramDesk
 
     key = (tuple(folders), threads)
     if key not in registries:
-        registries[key] = Models(folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection))
+        registries[key] = Models(
+            folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection), programs=ProgramDesk()
+        )
     return registries[key]
 
 

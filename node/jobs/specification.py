@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_sr.identity import NodeIdentity
 from dicom_sr.requested import RequestedProcedure
-from node.settings import ProfileSection
+from node.settings import ExternalSection, ProfileSection
 
 
 class _Message(BaseModel):
@@ -149,6 +149,8 @@ class JobSpec(_Message):
         What the result is compared with.
     earlier : EarlierImages or None
         What a model that takes an earlier image may look at.
+    external : ExternalSection
+        What this site lets programs of external models have.
     anonymisation_key : str
         Hex; of this site, for profiles with ``anonymous``. Empty where there is none.
     contradictions : str
@@ -190,6 +192,7 @@ class JobSpec(_Message):
     predecessor: Predecessor | None = None
     prior: Prior | None = None
     earlier: EarlierImages | None = None
+    external: ExternalSection = Field(default_factory=ExternalSection)
     anonymisation_key: str = Field(default="", repr=False)
     procedures: list[RequestedProcedure] = Field(default_factory=list)
     limitations: list[str] = Field(default_factory=list)

@@ -15,6 +15,7 @@ from node.settings.delivery import (
 )
 from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
+from node.settings.external import ExternalSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import (
@@ -64,6 +65,7 @@ __all__ = [
     "EndpointSection",
     "EscalationSection",
     "EvidenceSection",
+    "ExternalSection",
     "FhirSection",
     "Hl7InboundSection",
     "Hl7Section",

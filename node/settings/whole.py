@@ -14,6 +14,7 @@ from node.settings.canary import with_canary
 from node.settings.delivery import DeliverySection, DestinationSection, ProfileSection
 from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
+from node.settings.external import ExternalSection
 from node.settings.hl7 import Hl7InboundSection
 from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
@@ -54,6 +55,7 @@ class Settings(Section):
     hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
+    external: ExternalSection = Field(default_factory=ExternalSection)
     similar: SimilarSection = Field(default_factory=SimilarSection)
     remote: RemoteSection = Field(default_factory=RemoteSection)
     delivery: DeliverySection = Field(default_factory=DeliverySection)
@@ -96,6 +98,7 @@ class Settings(Section):
                 if name not in self.destination:
                     raise ValueError(f"rule.{rule.name}.destinations: there is no [destination.{name}]; add it")
         self._check_prompts(names)
+        self._check_programs()
         return self
 
     @model_validator(mode="after")
@@ -121,6 +124,13 @@ class Settings(Section):
             if named is not None and named not in self.archives:
                 raise ValueError(f"{key}: there is no [destination.{named}] or [web_source.{named}]; add it")
         return self
+
+    def _check_programs(self) -> None:
+        """What programs may read must not hold what the node keeps, nor lie within it."""
+        own = self.data_dir.absolute()
+        for folder in self.external.folders:
+            if own.is_relative_to(folder) or folder.is_relative_to(own):
+                raise ValueError(f"external.folders: programs would see data_dir in {folder}; name another folder")
 
     def _check_prompts(self, rules: list[str]) -> None:
         names = [*rules, *(prompt.name for prompt in self.prompt)]

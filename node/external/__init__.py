@@ -1,0 +1,1 @@
+"""Programs of models of family ``external``: images handed over, shut in, killed in time, their files read."""
