@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import CardInvalid, InferenceFailed
 from models.intensity import Intensity, as_grey_levels
@@ -65,11 +65,7 @@ class AnomalyMapper:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = MapOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(MapOptions)
         if len(card.inputs) != 1 or card.inputs[0].kind not in ("image", "projection"):
             raise CardInvalid(f"{card.id}: inputs: a model that gives a map takes one image or projection")
         if (card.inputs[0].kind == "image") != (self.options.intensity is not None):

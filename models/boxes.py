@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.errors import CardInvalid, InferenceFailed
 from models.resizing import RESIZERS
@@ -95,11 +95,7 @@ class BoxFinder:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = BoxOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(BoxOptions)
         if len(card.inputs) != 1 or card.inputs[0].kind != "projection":
             raise CardInvalid(f"{card.id}: inputs: a model that gives boxes takes one projection")
         scored = len(card.graphs["main"].outputs) > 1

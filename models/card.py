@@ -7,7 +7,7 @@ import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +19,7 @@ EMBEDDED = Path(__file__).resolve().parent / "catalogue"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Scalar = bool | int | float | str
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class Family(StrEnum):
@@ -226,6 +227,20 @@ class Card(_Strict):
     def pinned(self) -> tuple[PinnedFile, ...]:
         """Every file whose digest the card states."""
         return (*self.graphs.values(), *self.files.values(), *self.golden.values())
+
+    def options_of(self, kind: type[Options]) -> Options:
+        """The table ``[options]`` as a kind of model wants it.
+
+        Raises
+        ------
+        CardInvalid
+            It is not like that; the message names each key.
+        """
+        try:
+            return kind.model_validate(self.options)
+        except ValidationError as error:
+            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise CardInvalid(f"{self.id}: {'; '.join(faults)}", keys=faults) from error
 
     @classmethod
     def load(cls, folder: Path) -> Card:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import CardInvalid, InferenceFailed
 from models.projection_input import ProjectionInput, network_image
@@ -74,11 +74,7 @@ class Classifier:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = ClassifierOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(ClassifierOptions)
         if len(card.inputs) != 1 or card.inputs[0].kind != "projection":
             raise CardInvalid(f"{card.id}: inputs: a model that gives findings takes one projection")
 

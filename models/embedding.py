@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import CardInvalid, InferenceFailed
 from models.projection_input import ProjectionInput, network_image
@@ -57,11 +57,7 @@ class Embedder:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = EmbeddingOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(EmbeddingOptions)
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Nothing can be said of a study by a vector.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
@@ -63,11 +63,7 @@ class RoiPrompting:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = RoiOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(RoiOptions)
         missing = {"encoder", "decoder"} - set(card.graphs)
         if missing or card.graphs["decoder"].inputs != DECODER_INPUTS:
             raise CardInvalid(f"{card.id}: graphs: an encoder, and a decoder that takes {', '.join(DECODER_INPUTS)}")

@@ -20,6 +20,7 @@ UNITS = {
     "notifier": ("notifier",),
     "hl7": ("hl7",),
     "web": ("web",),
+    "monitor": ("monitor",),
 }
 WATCHDOG_SECONDS = 1.5
 

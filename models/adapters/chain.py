@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from models.chains.graph_chain import GraphChain
-from models.errors import CardInvalid
 from models.measurement import MEAN, volume_quantity
 from models.morphology import CUBE
 from models.prompts import BoxPrompt, parts_of
@@ -83,11 +82,7 @@ class RefineChain:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        try:
-            self.options = Refine.model_validate(model.card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{model.card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = model.card.options_of(Refine)
 
     @property
     def needs(self) -> tuple[str, ...]:

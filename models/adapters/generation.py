@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
 from models.adapters.reading import ReadingAdapter
@@ -97,11 +97,7 @@ class GenerationAdapter:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        try:
-            self.recipe = Recipe.model_validate(model.card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{model.card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.recipe = model.card.options_of(Recipe)
         # Read as bytes that were verified: the library would open the path a second time.
         self._tokenizer = Tokenizer.from_str(model.path(TOKENIZER).read_text(encoding="utf-8"))
         decoding = self.recipe.decoding

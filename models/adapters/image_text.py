@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from models import phrase_map
 from models.errors import CardInvalid, InferenceFailed
@@ -46,11 +45,7 @@ class ImageTextAdapter:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = ImageTextOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(ImageTextOptions)
         wanted = next(kinds for name, kinds in _KINDS.items() if getattr(self.options, name) is not None)
         if "main" not in card.graphs or not card.inputs or any(each.kind not in wanted for each in card.inputs):
             raise CardInvalid(

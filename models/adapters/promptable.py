@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
 from models.intensity import Intensity, as_grey_levels, to_unit_range
@@ -109,11 +109,7 @@ class PromptableAdapter:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = PromptableOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(PromptableOptions)
         missing = {"encoder", "decoder"} - set(card.graphs)
         if missing:
             raise CardInvalid(f"{card.id}: graphs: a promptable model needs {' and '.join(sorted(missing))}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from models.errors import CardInvalid, InferenceFailed
@@ -41,11 +40,7 @@ class ReadingAdapter:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = ReadingOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(ReadingOptions)
         if not card.inputs or any(each.kind != "projection" for each in card.inputs):
             raise CardInvalid(f"{card.id}: inputs: a model that reads an image takes projections")
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import filling
 from models.chat import ChatAnswer, ChatRequest, PicturePart, TextPart
@@ -91,11 +91,7 @@ class RemoteAdapter:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        try:
-            self.recipe = Recipe.model_validate(model.card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{model.card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.recipe = model.card.options_of(Recipe)
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """The impression of a measured result; ``findings`` stay empty, nothing is checked.

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from models import filling, history
 from models.chains.calculators import stated
 from models.chains.declaration import (
@@ -75,11 +73,7 @@ class GraphChain:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        try:
-            self.graph = Graph.model_validate(model.card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{model.card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.graph = model.card.options_of(Graph)
 
     @property
     def needs(self) -> tuple[str, ...]:

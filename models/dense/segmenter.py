@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from scipy import ndimage
 
 from models.dense.channels import box_of, nonzero_mask, normalised
@@ -46,11 +45,7 @@ class DenseSegmenter:
     def __init__(self, model: Model) -> None:
         self._model = model
         card = model.card
-        try:
-            self.options = DenseOptions.model_validate(card.options)
-        except ValidationError as error:
-            faults = [f"options.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise CardInvalid(f"{card.id}: {'; '.join(faults)}", keys=faults) from error
+        self.options = card.options_of(DenseOptions)
         self._roles = tuple(channel.role for channel in self.options.channels)
         if unknown := set(self._roles) - {each.role for each in card.inputs}:
             raise CardInvalid(f"{card.id}: options.channels: no input named {', '.join(sorted(unknown))}")

@@ -59,11 +59,6 @@ def passcode_fits(passcode: str, hashed: str | None) -> bool:
     return hashed is not None
 
 
-def needs_new_hash(hashed: str) -> bool:
-    """Whether a hash was made with weaker parameters than today's."""
-    return _HASHER.check_needs_rehash(hashed)
-
-
 def new_token(prefix: str = "") -> str:
     """A token of 256 random bits, fit for a cookie or a header."""
     return prefix + secrets.token_urlsafe(32)

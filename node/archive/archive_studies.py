@@ -166,12 +166,6 @@ def is_backfilled(connection: Connection, study_uid: str) -> bool:
     return connection.execute(select(archive_studies.c.id).where(chosen).limit(1)).first() is not None
 
 
-def of_accession(connection: Connection, accession_number: str) -> tuple[str, ...]:
-    """Studies that archives list under an accession number."""
-    chosen = select(archive_studies.c.study_uid).where(archive_studies.c.accession_number == accession_number)
-    return tuple(sorted(connection.execute(chosen.distinct()).scalars()))
-
-
 def count_waiting(connection: Connection, *, purposes: tuple[str, ...]) -> int:
     """Studies that are still to be fetched."""
     open_states = archive_studies.c.state.in_([WAITING, FETCHING]) & archive_studies.c.purpose.in_(purposes)

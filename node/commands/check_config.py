@@ -11,6 +11,7 @@ from node.cli import new_app
 from node.dicom.files import check_files
 from node.errors import ConfigError
 from node.settings import ProfileSection, Settings, load
+from node.settings.monitor import CANARY
 from node.web.files import check_web_files
 
 app = new_app()
@@ -46,10 +47,7 @@ def check_config(
         typer.echo(f"  certificates: the first expires on {ends:%Y-%m-%d}")
     if settings.web.enabled:
         typer.echo(f"  console at {settings.web.address}")
-    for name, destination in settings.destination.items():
-        tls = " with TLS" if destination.tls is not None else ""
-        typer.echo(f"  destination {name}: {destination.address}{tls}")
-        _explain_profile(destination.profile, settings.profile_of(name))
+    _explain_destinations(settings)
     for name, worklist in settings.worklist.items():
         every = f"every {worklist.interval_seconds:g} s"
         typer.echo(f"  worklist {name}: {worklist.ae_title} at {worklist.host}:{worklist.port}, {every}")
@@ -89,6 +87,14 @@ def _explain_remote(settings: Settings) -> None:
         what = "words and pictures" if endpoint.pictures else "words only"
         state = "" if remote.enabled else "; OFF: remote.enabled is false"
         typer.echo(f"  remote {name}: {endpoint.model} at {endpoint.host}, {what}, {budget}{state}")
+
+
+def _explain_destinations(settings: Settings) -> None:
+    for name, destination in settings.destination.items():
+        tls = " with TLS" if destination.tls is not None else ""
+        typer.echo(f"  destination {name}: {destination.address}{tls}")
+        if name != CANARY:
+            _explain_profile(destination.profile, settings.profile_of(name))
 
 
 def _explain_profile(name: str, profile: ProfileSection) -> None:

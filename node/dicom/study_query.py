@@ -41,19 +41,6 @@ def studies_between(
     return Listing(tuple(ordered), truncated)
 
 
-def find_study(association: ClientAssociation, study_uid: str) -> ListedStudy | None:
-    """One study; None where the archive does not list it.
-
-    Raises
-    ------
-    NoPresentationContext, PeerBusy, NoResponse
-        As :func:`node.dicom.query.find_instances`.
-    """
-    query = _query()
-    query.StudyInstanceUID = study_uid
-    return next(iter(read_studies(find(association, query))), None)
-
-
 def _within(
     association: ClientAssociation, first: datetime, last: datetime, modality: str, limit: int
 ) -> tuple[list[Dataset], int]:

@@ -35,6 +35,8 @@ OTHER_CLASSES = (
 )
 SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(RLELossless))
 _VERIFICATION = str(Verification)
+# Not in every installed dictionary.
+_NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 _ECHOES = 5
 
 
@@ -54,7 +56,7 @@ class ContextReport:
     @property
     def name(self) -> str:
         """Name of the SOP class, or its UID where it has none."""
-        return UID(self.abstract_syntax).name
+        return _NAMES.get(self.abstract_syntax) or UID(self.abstract_syntax).name
 
     @property
     def transfer_syntax(self) -> str | None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 from node.archive import pauses
 from node.dicom.files import check_files
 from node.errors import ConfigError, NodeNotRunning
+from node.monitor.alarms import Standing, standing_alarms
 from node.settings import Settings
 from node.site_time import zone
 from node.status import ask, published
@@ -47,6 +48,7 @@ class SystemView:
     certificate_days: int | None
     certificate_problem: str
     paused: list[Row[Any]] = field(default_factory=list)
+    alarms: list[Standing] = field(default_factory=list)
     at: float = 0.0
 
     @property
@@ -77,6 +79,7 @@ def system_view(connection: Connection, settings: Settings) -> SystemView:
         days,
         problem,
         pauses.active(connection),
+        standing_alarms(settings.data_dir),
         time.time(),
     )
 

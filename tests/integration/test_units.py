@@ -27,7 +27,10 @@ pytestmark = pytest.mark.timeout(120)
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
     folder = tmp_path_factory.mktemp("units")
     node = NodeProcess(folder / "node", {"pacs": ("PACS", free_port())})
-    node.extra = f"[web]\nenabled = true\nport = {free_port()}\n[hl7]\nenabled = true\nport = {free_port()}"
+    node.extra = (
+        f"[web]\nenabled = true\nport = {free_port()}\n[hl7]\nenabled = true\nport = {free_port()}\n"
+        f'[monitor]\ndead_man_url = "http://127.0.0.1:{free_port()}/"'
+    )
     node.configure()
     assert node.cli("db", "upgrade").returncode == 0
     with NotifySocket(folder) as ear:

@@ -20,6 +20,7 @@ from node.delivery import capabilities
 from node.delivery.gate_states import GateState, publish
 from node.orders import Code, Order
 from node.settings import Settings
+from node.settings.dicomweb import DicomWebSection
 from node.web.app import create_app
 from node.web.overview import Stage, latest, needing_somebody, study_lines
 from node.web.phrases import Phrases, best_language
@@ -311,6 +312,27 @@ def test_languages(client: TestClient, store: Store) -> None:
     page = client.get("/", headers={"Accept-Language": "en"}).text
     assert '<html lang="ja" data-theme="dark"' in page, "the choice is remembered"
     assert best_language("", "ja") == "ja" and best_language("de,en-GB;q=0.3", "ja") == "en"
+
+
+def test_images_of_a_study_are_one_step_away(client: TestClient, store: Store, store_settings: Settings) -> None:
+    fill(store)
+    link = f'href="/study/{STUDY}/view"'
+    assert link in client.get(f"/study/{STUDY}").text
+    off = store_settings.model_copy(update={"dicomweb": DicomWebSection(enabled=False)})
+    without = signed_in(off, store, Role.VIEWER)
+    assert link not in without.get(f"/study/{STUDY}").text
+
+
+def test_what_the_viewers_scripts_say_is_in_their_page() -> None:
+    folder = Path(__file__).resolve().parents[2] / "node" / "web"
+    listed = set(
+        re.findall(r't\("([^"]+)"\)', (folder / "templates" / "viewer_words.html").read_text(encoding="utf-8"))
+    )
+    said = set[str]()
+    for file in (folder / "static" / "viewer").glob("*.js"):
+        said |= set(re.findall(r"\bsay\('([^']+)'", file.read_text(encoding="utf-8")))
+    said |= set(re.findall(r'refusal="([^"]+)"', (folder / "viewer" / "overlays.py").read_text(encoding="utf-8")))
+    assert len(said) > 20 and said <= listed
 
 
 def test_every_phrase_is_translated() -> None:

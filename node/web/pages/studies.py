@@ -17,7 +17,6 @@ from node.errors import NotStored, UsageError
 from node.jobs import queue
 from node.site_time import since as moment
 from node.web.console import Console, back_to
-from node.web.overview import Stage
 from node.web.permission import Person, Role, form_of, permit
 from node.web.study_list import StudyFilter, study_page
 from node.web.study_view import may_cancel, may_retry, study_view
@@ -57,8 +56,16 @@ def studies_router(console: Console) -> APIRouter:
             with console.store.write() as connection:
                 facts = {"study": study_uid, **person.actor.facts()}
                 ledger.record(connection, time.time(), ledger.Kind.PERSON_LOOKED, **facts)
+        # The viewer takes its pixels from DICOMweb.
+        has_images = console.settings.dicomweb.enabled and bool(view.series or view.objects)
         return console.page(
-            request, person, "study.html", view=view, may_retry=may_retry, may_cancel=may_cancel, stages=Stage
+            request,
+            person,
+            "study.html",
+            view=view,
+            has_images=has_images,
+            may_retry=may_retry,
+            may_cancel=may_cancel,
         )
 
     return router

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from node.archive import pauses
 from node.archive.engine import Store
 from node.expectations import Expectation, expectations
+from node.monitor.alarms import Standing, standing_alarms
 from node.settings import Settings
 from node.site_time import midnight
 from node.web.console import Console
@@ -30,6 +31,7 @@ class Today:
     expected: list[Expectation]
     overdue: int
     paused: list[str]
+    alarms: list[Standing]
     more_needing: bool
 
     def count(self, stage: str) -> int:
@@ -50,7 +52,7 @@ def today(store: Store, settings: Settings, now: float) -> Today:
         stages[line.stage].append(line)
     coming = [entry for entry in entries if entry.state in ("expected", "overdue")]
     overdue = sum(entry.state == "overdue" for entry in coming)
-    return Today(stages, coming, overdue, stopped, len(needing) >= MOST_NEEDING)
+    return Today(stages, coming, overdue, stopped, standing_alarms(settings.data_dir), len(needing) >= MOST_NEEDING)
 
 
 def today_router(console: Console) -> APIRouter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from node.accounts.sessions import Person
+from node.archive import ledger
 from node.archive.engine import Store
 from node.settings import Settings
 from node.web.dicomweb.failures import NOT_FOUND, refuse, required_uid
@@ -23,7 +26,7 @@ def viewer_router(
     Parameters
     ----------
     read : sequence of Depends
-        What guards looking. Nothing is written.
+        What guards looking. Who looked is a row in the ledger, nothing else is written.
     page : callable
         Renders a template for whoever looks: request, person, name of the template, facts.
     """
@@ -44,6 +47,11 @@ def viewer_router(
     @router.get("/view", response_class=HTMLResponse)
     def view(request: Request, study_uid: str) -> Response:
         contents = contents_of(study_uid)
+        person: Person | None = getattr(request.state, "person", None)
+        if person is not None:
+            with store.write() as connection:
+                facts = {"study": study_uid, **person.actor.facts()}
+                ledger.record(connection, time.time(), ledger.Kind.PERSON_LOOKED, **facts)
         return shown(request, "view.html", contents=contents, reports=reports(contents.held))
 
     @router.get("/view/scene")

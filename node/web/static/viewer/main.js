@@ -1,6 +1,7 @@
 // The overlay viewer's page: panes, list of segments, keys.
 import { said } from './frames.js';
 import { nearest, Pane } from './pane.js';
+import { say } from './words.js';
 
 const root = document.getElementById('viewer');
 const display = { fill: true, contour: true, hidden: new Set() };
@@ -16,8 +17,8 @@ async function start() {
   // Results of earlier runs stay in the list, switched off.
   for (const overlay of older) if (overlay.run !== first.run) overlay.segments.forEach(each => display.hidden.add(key(overlay, each)));
   const told = [];
-  if (scene.lost.length) told.push(`${scene.lost.length} image(s) of this study cannot be read and are not shown.`);
-  if (scene.unreadable.length) told.push(`${scene.unreadable.length} segmentation(s) of this study cannot be placed and are not drawn.`);
+  if (scene.lost.length) told.push(say('{count} image(s) of this study cannot be read and are not shown.', { count: scene.lost.length }));
+  if (scene.unreadable.length) told.push(say('{count} segmentation(s) of this study cannot be placed and are not drawn.', { count: scene.unreadable.length }));
   trouble(told.join(' '));
   panes.push(new Pane(document.getElementById('current'), scene, display, changed));
   active = panes[0];
@@ -25,7 +26,7 @@ async function start() {
   listen();
   const [stack, index] = beginning(scene);
   if (stack) panes[0].show(stack.key, index);
-  else trouble('There are no images to show.');
+  else trouble(say('There are no images to show.'));
   const prior = document.getElementById('prior');
   if (prior) {
     const earlier = await sceneOf(prior.dataset.study);
@@ -59,11 +60,11 @@ function list(scene) {
   for (const overlay of scene.overlays) {
     const group = document.createElement('fieldset');
     const legend = document.createElement('legend');
-    legend.textContent = `${overlay.label} — ${overlay.ours ? `AI result, not reviewed; ${overlay.state}` : 'received'}`;
+    legend.textContent = `${overlay.label} — ${overlay.ours ? `${say('AI result, not reviewed')}; ${overlay.state}` : say('received')}`;
     group.append(legend, ...overlay.segments.map(segment => row(overlay, segment)));
     place.append(group);
   }
-  if (!scene.overlays.length) place.textContent = 'There is no segmentation.';
+  if (!scene.overlays.length) place.textContent = say('There is no segmentation.');
 }
 
 function row(overlay, segment) {
@@ -86,7 +87,7 @@ function row(overlay, segment) {
   label.append(box, swatch, name);
   const jump = document.createElement('button');
   jump.type = 'button';
-  jump.textContent = 'Go to it';
+  jump.textContent = say('Go to it');
   jump.disabled = !Object.keys(segment.slices).length;
   jump.addEventListener('click', () => {
     const here = panes[0].stack.key in segment.slices ? panes[0].stack.key : (overlay.madeFrom[0] ?? Object.keys(segment.slices)[0]);
@@ -119,9 +120,12 @@ async function listWindows(pane) {
     const [presets, chosen] = await Promise.all([pane.presets(), pane.window()]);
     if (pane !== active) return;
     const isSame = each => each.window.centre === chosen.centre && each.window.width === chosen.width;
-    const all = presets.some(isSame) ? presets : [{ name: 'Chosen', window: chosen }, ...presets];
+    const all = presets.some(isSame) ? presets : [{ name: say('Chosen'), window: chosen }, ...presets];
     chooser.replaceChildren(...all.map(each => new Option(each.name, JSON.stringify(each.window), false, isSame(each))));
-    document.getElementById('window-values').textContent = `centre ${chosen.centre.toPrecision(4)}, width ${chosen.width.toPrecision(4)}`;
+    document.getElementById('window-values').textContent = say('centre {centre}, width {width}', {
+      centre: chosen.centre.toPrecision(4),
+      width: chosen.width.toPrecision(4),
+    });
   } catch (error) {
     trouble(error.message);
   }
@@ -184,7 +188,7 @@ function showImage(sop, frame) {
       return trouble('');
     }
   }
-  trouble('The image this report names is not here.');
+  trouble(say('The image this report names is not here.'));
 }
 
 function onKey(event) {

@@ -1,6 +1,7 @@
 // One canvas with its stack: draws the slice, what lies over it, and which side is which.
 import { frameOf, windowed, windowFrom } from './frames.js';
 import { filled, maskOf, outline } from './segments.js';
+import { say } from './words.js';
 
 const OUTLINE_PIXELS = 2;
 const FILL_OPACITY = 0.35;
@@ -61,8 +62,8 @@ export class Pane {
     const { slices, modality } = this.stack;
     const middle = slices[Math.floor(slices.length / 2)];
     const found = [];
-    if (middle.window) found.push({ name: 'Of the images', window: { centre: middle.window[0], width: middle.window[1] } });
-    if (!middle.colour) found.push({ name: 'From the values', window: windowFrom((await frameOf(middle)).values) });
+    if (middle.window) found.push({ name: say('Of the images'), window: { centre: middle.window[0], width: middle.window[1] } });
+    if (!middle.colour) found.push({ name: say('From the values'), window: windowFrom((await frameOf(middle)).values) });
     return [...found, ...(modality === 'CT' ? CT_WINDOWS : []), ...(found.length ? [] : [NO_WINDOW])];
   }
 
@@ -87,7 +88,7 @@ export class Pane {
       if (turn !== this.turn) return;
       this.clear();
       this.element.classList.add('failed');
-      this.element.querySelector('.refusal').textContent = `This slice cannot be shown: ${error.message}`;
+      this.element.querySelector('.refusal').textContent = say('This slice cannot be shown: {reason}', { reason: error.message });
       return;
     }
     this.label(slice);
@@ -158,15 +159,18 @@ export class Pane {
     for (const side of ['left', 'right', 'top', 'bottom']) {
       element.querySelector(`.side.${side}`).textContent = slice.sides?.[side] ?? '?';
     }
-    const where = `${this.index + 1} of ${stack.slices.length}${slice.place ? `, ${slice.place}` : ''}`;
+    const counted = say('{number} of {count}', { number: this.index + 1, count: stack.slices.length });
+    const where = `${counted}${slice.place ? `, ${slice.place}` : ''}`;
     element.querySelector('.where').textContent = where;
-    this.canvas.setAttribute('aria-label', `${titleOf(stack)}, slice ${where}`);
+    this.canvas.setAttribute('aria-label', `${titleOf(stack)}, ${say('slice')} ${where}`);
     const refusals = this.scene.overlays.flatMap(overlay => {
-      if (overlay.refused[stack.key]) return [`${overlay.label} is not drawn here: ${overlay.refused[stack.key]}.`];
-      const unplaced = overlay.unplaced[stack.key];
-      return unplaced ? [`${overlay.label}: ${unplaced} frames lie at no slice of this series and are not drawn.`] : [];
+      const { label } = overlay;
+      const reason = overlay.refused[stack.key];
+      if (reason) return [say('{label} is not drawn here: {reason}.', { label, reason: say(reason) })];
+      const count = overlay.unplaced[stack.key];
+      return count ? [say('{label}: {count} frames lie at no slice of this series and are not drawn.', { label, count })] : [];
     });
-    if (!slice.sides) refusals.push('These images do not say which side is which.');
+    if (!slice.sides) refusals.push(say('These images do not say which side is which.'));
     element.querySelector('.refusal').textContent = refusals.join(' ');
   }
 }
@@ -178,8 +182,8 @@ const CT_WINDOWS = [
   ['Bone', 480, 2500],
   ['Lung', -600, 1500],
   ['Soft tissue', 50, 400],
-].map(([name, centre, width]) => ({ name, window: { centre, width } }));
-const NO_WINDOW = { name: 'As stored', window: { centre: 128, width: 256 } };
+].map(([name, centre, width]) => ({ name: say(name), window: { centre, width } }));
+const NO_WINDOW = { name: say('As stored'), window: { centre: 128, width: 256 } };
 
 export function titleOf(stack) {
   return [stack.number || '', stack.description].filter(String).join(' ');
