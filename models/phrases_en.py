@@ -39,6 +39,7 @@ class English:
     limitations: ClassVar[dict[str, str]] = {
         "negative_is_not_exclusion": '"No restricted diffusion found" is not "no infarct".',
         "baseline_not_validated": "This is a baseline method. It has not been clinically validated.",
+        "not_validated": "This model has not been clinically validated here.",
         "subacute_missed": "Infarcts older than about 10 days may be missed, because ADC pseudonormalises.",
         "not_specific": (
             "Restricted diffusion is not specific: seizure, hypoglycaemia, abscess, demyelination and cell-dense tumour "

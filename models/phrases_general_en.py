@@ -17,7 +17,6 @@ class GeneralEnglish(English):
     limitations: ClassVar[dict[str, str]] = {
         **English.limitations,
         "nothing_marked_is_not_normal": "What is not marked or listed is not thereby normal.",
-        "not_validated": "This model has not been clinically validated here.",
         "earlier_image_seen": "The model saw this image beside an earlier one of the same patient.",
         "prompted": "The regions are what somebody or something pointed at; nothing else was looked for.",
         "scores_are_no_diagnosis": "Scores are not probabilities of disease.",

@@ -48,7 +48,6 @@ class GeneralJapanese(Japanese):
     limitations: ClassVar[dict[str, str]] = {
         **Japanese.limitations,
         "nothing_marked_is_not_normal": "表示・記載のない部位が正常であることを意味しない。",
-        "not_validated": "本モデルは当施設で臨床的に検証されていない。",
         "earlier_image_seen": "本モデルは同一患者の過去画像と併せて本画像を評価した。",
         "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
         "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",

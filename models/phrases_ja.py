@@ -49,6 +49,7 @@ REASONS = {
     "SER-016": "対応していない種類の画像である。",
     "SER-017": "ファイルが単一の検査に属していない。",
     "SER-018": "ADCマップが元の拡散強調像と矛盾している。",
+    "SER-019": "描かれた印では部位を特定できない。",
 }
 """Why nothing was assessed, by error code; other codes are given with their English message alone."""
 
@@ -68,6 +69,7 @@ class Japanese:
     limitations: ClassVar[dict[str, str]] = {
         "negative_is_not_exclusion": "「拡散制限域を認めない」ことは「梗塞がない」ことを意味しない。",
         "baseline_not_validated": "本手法はベースライン手法であり、臨床的妥当性は検証されていない。",
+        "not_validated": "本モデルは当施設で臨床的に検証されていない。",
         "subacute_missed": "発症後およそ10日を過ぎるとADCが偽正常化するため、梗塞を検出できないことがある。",
         "not_specific": (
             "拡散制限は梗塞に特異的ではない。けいれん発作、低血糖、膿瘍、脱髄、細胞密度の高い腫瘍でも同様の所見を示す。"

@@ -13,6 +13,7 @@ ALLOWED = {
     "MIT": "permissive",
     "MIT-CMU": "permissive (the historical licence of Pillow)",
     "0BSD": "permissive",
+    "MIT-0": "permissive, without even the notice",
     "BSD-2-Clause": "permissive",
     "BSD-3-Clause": "permissive",
     "ISC": "permissive",
