@@ -58,6 +58,7 @@ def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
     assert not heads(8)[2].truth_zyx.any()
 
 
+@pytest.mark.slow
 def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     ready = [training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))]
