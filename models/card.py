@@ -150,8 +150,6 @@ class Card(_Strict):
         The concept looked for, and where; stated also when nothing was found or nothing ran.
     clinical : bool
         Whether anybody has approved clinical use. False unless a site says otherwise.
-    approval_required : bool
-        Whether a person must approve the model before it may serve although it came with the product.
     inputs, graphs, files, preprocessing, postprocessing, labels
         What it takes and how it is run. ``files`` are pinned files other than graphs (vocabularies …).
     golden : dict
@@ -180,7 +178,6 @@ class Card(_Strict):
     intended_use: str
     caveats: tuple[str, ...] = ()
     clinical: bool = False
-    approval_required: bool = False
     finding: CodedTerm
     site: CodedTerm
     inputs: list[CardInput]

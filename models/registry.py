@@ -286,13 +286,8 @@ class Model:
         """Whether it came with this product."""
         return self.folder.parent == EMBEDDED
 
-    @property
-    def needs_approval(self) -> bool:
-        """Whether a person must approve it before it may serve: whatever a site added, and what its card says so of."""
-        return not self.embedded or self.card.approval_required
-
     def require_approved(self, approved: Mapping[str, str]) -> None:
-        """Refuse to serve unless these very files are approved; most of what came with the product needs no approval.
+        """Refuse to serve unless these very files are approved; what came with the product needs no approval.
 
         Parameters
         ----------
@@ -304,7 +299,7 @@ class Model:
         ModelNotApproved
             The model, or one it is made of, is not approved, or its files have changed since.
         """
-        if self.needs_approval and approved.get(self.card.id) != self.digest:
+        if not self.embedded and approved.get(self.card.id) != self.digest:
             why = "its files have changed since they were approved" if self.card.id in approved else "not approved"
             raise ModelNotApproved(f"{self.card.id} {self.card.version}: {why}")
         for name in self.needs:

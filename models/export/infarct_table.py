@@ -31,11 +31,13 @@ Mask = npt.NDArray[np.bool_]
 Finder = Callable[[Head], Mask | None]
 """Mask of a head; None where the model refuses to assess it."""
 
-BASELINE, CHAIN, PROMPTABLE, NETWORK = "infarct-adc-baseline", "stroke-dwi-medsam", "medsam", "infarct-network"
+BASELINE, CHAIN, PROMPTABLE = "infarct-adc-baseline", "stroke-dwi-medsam", "medsam"
+VOLUMETRIC = "volumetric network"
 SIZES_ML = ((0.1, 1.0), (1.0, 10.0), (10.0, 200.0))
 FIRST_SEED = 5000
 """Of the phantoms to test on; those trained on have seeds from 100000."""
-NEEDS_WEIGHTS = "needs weights: python -m models.export.infarct_table SCANS OUT.json --medsam FOLDER"
+NEEDS_MEDSAM = "needs weights: python -m models.export.infarct_table SCANS OUT.json --medsam FOLDER"
+NEEDS_NETWORK = "needs weights: python -m models.export.infarct_table SCANS OUT.json --network FOLDER"
 
 
 def implants(scan: Head, each: int) -> list[Head]:
@@ -152,14 +154,14 @@ def agreement(finders: Mapping[str, Finder | None], head: Head) -> dict[str, Any
     return {"volume_ml": told, "dice_between": pairs}
 
 
-def rows_of(registry: Registry, network: Model) -> dict[str, Finder | None]:
+def rows_of(registry: Registry, network: Model | None) -> dict[str, Finder | None]:
     """The four rows; None where weights are missing."""
     there = not registry.missing(CHAIN)
     return {
         "threshold": model_finder(registry.get(BASELINE)),
         "automatic boxes + promptable": model_finder(registry.get(CHAIN)) if there else None,
         "oracle boxes + promptable": oracle_finder(registry.get(PROMPTABLE)) if there else None,
-        "volumetric network": model_finder(network),
+        VOLUMETRIC: model_finder(network) if network is not None else None,
     }
 
 
@@ -175,11 +177,12 @@ def main() -> None:
         network = model_finder(Model(folder, threads=1))
         content["scanners"][folder.name] = {"threshold": row(baseline, heads), "network": row(network, heads)}
         print(folder.name, json.dumps(content["scanners"][folder.name], indent=1), flush=True)
-    finders = rows_of(registry, Model(given.network, threads=1) if given.network else registry.get(NETWORK))
+    finders = rows_of(registry, Model(given.network, threads=1) if given.network else None)
     sets = {"phantoms": phantoms(given.phantoms), "standard phantoms": standard_phantoms(given.phantoms)}
     for name, heads in sets.items():
         content["rows"][name] = {
-            each: row(find, heads) if find is not None else NEEDS_WEIGHTS for each, find in finders.items()
+            each: row(find, heads) if find is not None else (NEEDS_NETWORK if each == VOLUMETRIC else NEEDS_MEDSAM)
+            for each, find in finders.items()
         }
         print(name, json.dumps(content["rows"][name], indent=1), flush=True)
     finders["oracle boxes + promptable"] = None
@@ -193,7 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("scans", type=Path, help="folder of healthy scans, NAME.npz")
     parser.add_argument("out", type=Path, help="file to write the tables into (JSON)")
     parser.add_argument("--without", type=Path, action="append", default=[], help="model trained without scan NAME")
-    parser.add_argument("--network", type=Path, help="model folder; the shipped one without")
+    parser.add_argument("--network", type=Path, help="folder that the recipe wrote")
     parser.add_argument("--medsam", type=Path, help="folder that holds the imported model medsam")
     parser.add_argument("--unlabelled", type=Path, action="append", default=[], help="scan without an expert's mask")
     parser.add_argument("--each", type=int, default=8, help="implants of every range of sizes")
