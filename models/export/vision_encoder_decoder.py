@@ -1,4 +1,4 @@
-"""Report generators of transformers' ``VisionEncoderDecoderModel``: ViT and BERT or GPT-2 to two graphs and a card.
+"""Report generators of transformers' ``VisionEncoderDecoderModel``: ViT or Swin and BERT or GPT-2 to two graphs and a card.
 
 The folder is as ``save_pretrained`` writes it. The card is a template: what the model was trained on, its licence and the
 kind of image stand in it for the site to fill in.
@@ -18,18 +18,26 @@ from models.export.encoder_decoder_graphs import export_image_encoder, export_wr
 from models.export.imported import Imported, complete_card
 from models.export.released_folder import ReleasedFolder, part, require_all_used, sizes
 from models.export.report_decoder_network import BertWriter, GptWriter, WriterShape
+from models.export.swin_network import STALE, Swin, SwinShape
 from models.export.vit_encoder_network import VisionTransformer, VitShape
 
 SYSTEM = "vision-encoder-decoder"
 Writer = BertWriter | GptWriter
-_STALE = ("position_ids", ".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
+_STALE = (
+    STALE,
+    "position_ids",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".crossattention.bias",
+    ".crossattention.masked_bias",
+)
 """Buffers of old files; they say nothing."""
 
 
 class ProjectedEncoder(nn.Module):
     """Image encoder and, where widths differ, ``enc_to_dec_proj``."""
 
-    def __init__(self, encoder: VisionTransformer, width: int, out: int) -> None:
+    def __init__(self, encoder: VisionTransformer | Swin, width: int, out: int) -> None:
         super().__init__()
         self.encoder = encoder
         if width != out:
@@ -60,13 +68,14 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     tensors = released.tensors()
     load(encoder, writer, tensors)
     tokenizer = released.tokenizer()
-    size = encoder.encoder.embeddings.position_embeddings.shape[1]
     pixels = int(released.config["encoder"].get("image_size", 224))
     generator = torch.Generator().manual_seed(0)
     images = [torch.randn(n, 3, pixels, pixels, generator=generator) for n in (2, 1)]
+    with torch.no_grad():
+        tokens = encoder(images[1]).shape[1]
     graphs = {
         "encoder": export_image_encoder(encoder, writer, writer.shape.layers, images, folder),
-        "decoder": export_writer(writer, size, folder),
+        "decoder": export_writer(writer, tokens, folder),
     }
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     card = complete_card(
@@ -89,10 +98,14 @@ def networks(config: dict[str, Any]) -> tuple[ProjectedEncoder, Writer]:
     """
     halves = sizes(config, "encoder", "decoder")
     kinds = halves["encoder"].get("model_type"), halves["decoder"].get("model_type")
-    if kinds[0] != "vit" or kinds[1] not in ("bert", "gpt2"):
+    if kinds[0] not in ("vit", "swin") or kinds[1] not in ("bert", "gpt2"):
         raise CheckpointMismatch(
-            f"a {kinds[0]} that is read by a {kinds[1]} has no converter; ViT and BERT or GPT-2 have"
+            f"a {kinds[0]} that is read by a {kinds[1]} has no converter; ViT or Swin and BERT or GPT-2 have"
         )
+    writer: Writer = BertWriter(_bert(halves["decoder"])) if kinds[1] == "bert" else GptWriter(_gpt(halves["decoder"]))
+    if kinds[0] == "swin":
+        windows = _swin(halves["encoder"])
+        return ProjectedEncoder(Swin(windows), windows.out_width, writer.shape.width), writer
     vision = VitShape(
         **{
             ours: halves["encoder"].get(theirs, default)
@@ -107,8 +120,27 @@ def networks(config: dict[str, Any]) -> tuple[ProjectedEncoder, Writer]:
             )
         }
     )
-    writer: Writer = BertWriter(_bert(halves["decoder"])) if kinds[1] == "bert" else GptWriter(_gpt(halves["decoder"]))
     return ProjectedEncoder(VisionTransformer(vision), vision.width, writer.shape.width), writer
+
+
+def _swin(config: dict[str, Any]) -> SwinShape:
+    shape = SwinShape(
+        size=config.get("image_size", 224),
+        patch=config.get("patch_size", 4),
+        width=config.get("embed_dim", 96),
+        depths=tuple(config.get("depths", (2, 2, 6, 2))),
+        heads=tuple(config.get("num_heads", (3, 6, 12, 24))),
+        window=config.get("window_size", 7),
+        mlp_ratio=int(config.get("mlp_ratio", 4)),
+    )
+    stated = {"use_absolute_embeddings": False, "qkv_bias": True, "hidden_act": "gelu", "layer_norm_eps": 1e-5}
+    other = [f"{name} = {config[name]}" for name, value in stated.items() if config.get(name, value) != value]
+    # Smaller maps than a window, and those that do not divide, are padded by transformers; no release needs it.
+    if shape.size % (shape.patch * shape.window << (len(shape.depths) - 1)):
+        other.append(f"image_size = {shape.size}, which windows of {shape.window} do not divide")
+    if other:
+        raise CheckpointMismatch(f"config.json states another Swin: {', '.join(other)}", problems=other)
+    return shape
 
 
 def _bert(config: dict[str, Any]) -> WriterShape:
@@ -142,7 +174,7 @@ def load(encoder: ProjectedEncoder, writer: Writer, tensors: dict[str, Tensor]) 
     kept = {key: value for key, value in tensors.items() if not key.endswith(_STALE)}
     require_all_used(kept, ("encoder.", "decoder.", "enc_to_dec_proj."))
     image = {key: value for key, value in kept.items() if not key.startswith("decoder.")}
-    if not any(key.startswith("encoder.pooler.") for key in kept):
+    if isinstance(encoder.encoder, VisionTransformer) and not any(key.startswith("encoder.pooler.") for key in kept):
         del encoder.encoder.pooler
     load_exactly(encoder, image)
     text = part(kept, "decoder.")

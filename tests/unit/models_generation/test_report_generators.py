@@ -32,13 +32,23 @@ from tests.unit.models_generation.released import (  # noqa: E402
 
 VOCABULARY = 90
 SHAPE = CacheShape(2, 4, 8)
-CASES = [("bert", 32), ("gpt2", 48)]
+CASES = [("vit", "bert", 32), ("vit", "gpt2", 48), ("swin", "bert", 64), ("swin", "gpt2", 32)]
 
 
-def reference(kind: str, size: int) -> Any:
-    encoder = transformers.ViTConfig(
-        image_size=size, patch_size=8, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40
-    )
+def reference(sees: str, kind: str, size: int) -> Any:
+    if sees == "vit":
+        encoder: Any = transformers.ViTConfig(
+            image_size=size,
+            patch_size=8,
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            intermediate_size=40,
+        )
+    else:
+        encoder = transformers.SwinConfig(
+            image_size=size, patch_size=4, embed_dim=12, depths=[2, 2], num_heads=[2, 4], window_size=4
+        )
     if kind == "bert":
         decoder: Any = transformers.BertConfig(
             vocab_size=VOCABULARY,
@@ -65,15 +75,15 @@ def reference(kind: str, size: int) -> Any:
         )
     config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.tie_word_embeddings = False
-    model = randomised(transformers.VisionEncoderDecoderModel(config=config), 3)
+    model = randomised(transformers.VisionEncoderDecoderModel(config=config), 3 if sees == "vit" else 5)
     model.generation_config.update(decoder_start_token_id=START, bos_token_id=START, pad_token_id=0, eos_token_id=STOP)
     return model
 
 
-@pytest.fixture(scope="module", params=CASES, ids=[kind for kind, _ in CASES])
+@pytest.fixture(scope="module", params=CASES, ids=[f"{sees}-{kind}" for sees, kind, _ in CASES])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Model, int, Path]:
-    kind, size = request.param
-    model = reference(kind, size)
+    sees, kind, size = request.param
+    model = reference(sees, kind, size)
     checkpoint = save(model, tmp_path_factory.mktemp(kind), character_tokenizer("abc", size=VOCABULARY))
     folder = tmp_path_factory.mktemp(f"{kind}-out")
     imported = convert(checkpoint, folder)
@@ -141,6 +151,10 @@ def test_other_layouts_are_refused(pair: tuple[Any, Model, int, Path], tmp_path:
     broken = {key: value for key, value in tensors.items() if "position_embeddings" not in key and ".wpe" not in key}
     with pytest.raises(CheckpointMismatch, match="missing"):
         load(*networks(config), broken)
+    for stated, said in (({"window_size": 5}, "windows of 5"), ({"use_absolute_embeddings": True}, "absolute")):
+        swin = {"model_type": "swin", "image_size": 64, "depths": [2, 2], "window_size": 4, **stated}
+        with pytest.raises(CheckpointMismatch, match=said):
+            networks({**config, "encoder": swin})
     config["encoder"]["model_type"] = "cvt"
     with pytest.raises(CheckpointMismatch, match="no converter"):
         networks(config)
@@ -165,13 +179,18 @@ def test_code_beside_the_weights_is_never_run(pair: tuple[Any, Model, int, Path]
     assert not list(out.glob("*.py"))
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-def test_the_real_size_has_the_released_keys(kind: str) -> None:
-    layout = Layout.load(f"vision-encoder-decoder-{kind}")
-    config = {"encoder": {"model_type": "vit"}, "decoder": {"model_type": kind}}
+@pytest.mark.parametrize(
+    ("name", "sees", "kind"), [("bert", "vit", "bert"), ("gpt2", "vit", "gpt2"), ("swin", "swin", "bert")]
+)
+def test_the_real_size_has_the_released_keys(name: str, sees: str, kind: str) -> None:
+    layout = Layout.load(f"vision-encoder-decoder-{name}")
+    config = {"encoder": {"model_type": sees}, "decoder": {"model_type": kind}}
     with torch.device("meta"):
         encoder, writer = networks(config)
     ours = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
     ours |= {f"decoder.{key}": tuple(value.shape) for key, value in writer.state_dict().items()}
     assert ours == layout.shapes
+    if sees == "swin":
+        small = transformers.SwinModel(transformers.SwinConfig(), add_pooling_layer=False)
+        assert sum(each.numel() for each in small.parameters()) == sum(each.numel() for each in encoder.parameters())
     assert np.sum([np.prod(shape) for shape in layout.shapes.values()]) > 150e6
