@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,23 @@ def load_series(instances: Sequence[Instance]) -> tuple[list[PendingVolume], lis
             lost.append(_rejection(instances, error, group))
         except pixels.READ_ERRORS as failure:
             lost.append(_rejection(instances, _unreadable(failure), group))
+    return found, lost
+
+
+def load_each(
+    instances: Sequence[Instance], load: Callable[[Instance], SeriesVolume]
+) -> tuple[list[SeriesVolume], list[RejectedSeries]]:
+    """One volume of one slice for each image of a series, and what was refused: images without a place in the patient."""
+    found: list[SeriesVolume] = []
+    lost: list[RejectedSeries] = []
+    for instance in instances:
+        try:
+            found.append(load(instance))
+        except SeriesRejected as error:
+            lost.append(reject_series([instance], error))
+        except pixels.READ_ERRORS as failure:
+            words = f"an attribute of the image cannot be read ({type(failure).__name__})"
+            lost.append(reject_series([instance], Undecodable(words, sop_instance_uid=instance.uid)))
     return found, lost
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_sr import pixels
-from dicom_sr.assembly import reject_series
-from dicom_sr.errors import SeriesRejected, Undecodable, UnsupportedImage
+from dicom_sr.assembly import load_each
+from dicom_sr.errors import Undecodable, UnsupportedImage
 from dicom_sr.frames import SourceFrame
 from dicom_sr.instances import Instance
 from dicom_sr.loaded import Kind, RejectedSeries, SeriesVolume
@@ -29,17 +29,7 @@ def is_photograph(header: Dataset) -> bool:
 
 def load_photographs(instances: Sequence[Instance]) -> tuple[list[SeriesVolume], list[RejectedSeries]]:
     """One volume of one slice for each photograph of a series, and what was refused."""
-    found: list[SeriesVolume] = []
-    lost: list[RejectedSeries] = []
-    for instance in instances:
-        try:
-            found.append(_load(instance))
-        except SeriesRejected as error:
-            lost.append(reject_series([instance], error))
-        except pixels.READ_ERRORS as failure:
-            words = f"an attribute of the image cannot be read ({type(failure).__name__})"
-            lost.append(reject_series([instance], Undecodable(words, sop_instance_uid=instance.uid)))
-    return found, lost
+    return load_each(instances, _load)
 
 
 def _load(instance: Instance) -> SeriesVolume:

@@ -195,6 +195,12 @@ class ModelNotApproved(ModelError):
     remedy = "A named person looks at card and licence and calls `ainode models approve ID --by NAME --accept-licence`."
 
 
+class OutsideData(ModelError):
+    code = "MOD-018"
+    summary = "An ONNX graph takes data from a file that its card does not pin."
+    remedy = "Pin the file in `files` of the card if it belongs to the model; it must lie in the model's folder and be no link."
+
+
 class TooFewImages(ModelError):
     code = "MOD-030"
     summary = "There are too few labelled images to train a head on and to measure it."

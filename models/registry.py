@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
 import numpy as np
@@ -21,9 +21,11 @@ from models.errors import (
     GraphMismatch,
     ModelNotApproved,
     ModelNotFound,
+    OutsideData,
     ParameterInvalid,
     SelfTestFailed,
 )
+from models.external_data import external_files
 from models.golden import deviation
 from models.programs import Programs
 from models.prompts import BoxPrompt
@@ -182,7 +184,9 @@ class Model:
             graph = self.card.graphs[name]
             if (weights := f"{name}_data") in self.card.files:
                 self._once(self.card.files[weights])
-            session = Session(self._once(graph), providers=self._providers, threads=self._threads)
+            path = self._once(graph)
+            self._require_pinned_data(path)
+            session = Session(path, providers=self._providers, threads=self._threads)
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
                 ("outputs", session.outputs, graph.outputs),
@@ -389,6 +393,20 @@ class Model:
             self._verify(pinned)
             self._verified.add(pinned.file)
         return self.folder / pinned.file
+
+    def _require_pinned_data(self, graph: Path) -> None:
+        """Raise OutsideData unless every file the graph takes data from is pinned, right, and in this folder."""
+        pinned = {each.file: each for each in self.card.files.values()}
+        for location in external_files(graph):
+            place = PurePosixPath(graph.relative_to(self.folder).parent, location)
+            if (name := str(place)) not in pinned:
+                raise OutsideData(
+                    f"{self.card.id}: {graph.name} takes data from a file that is not pinned", file=location
+                )
+            steps = [self.folder / each for each in (place, *place.parents)][:-1]
+            if any(each.is_symlink() for each in steps) or not (self.folder / place).is_file():
+                raise OutsideData(f"{self.card.id}: {name} is a link, or no file", file=location)
+            self._once(pinned[name])
 
     def _verify(self, pinned: PinnedFile) -> None:
         try:

@@ -109,6 +109,41 @@ def run(
     typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
+@app.command("debug-bundle")
+def debug_bundle(
+    ctx: typer.Context,
+    job: Annotated[int, typer.Argument(help="Number of the job.")],
+    out: Annotated[Path, typer.Option("--out", help="New file (zip).")],
+) -> None:
+    """Write arrays, geometry, card, versions and result of a job, without identity, for the model's engineer."""
+    from node.commands.table import opened
+    from node.debug_job import bundle_of_job
+
+    settings = ctx.obj.settings()
+    with opened(settings) as store:
+        manifest = bundle_of_job(settings, store, job, out)
+    for role, each in manifest["inputs"].items():
+        typer.echo(f"{role}: {' x '.join(map(str, each['shape_zyx']))} voxels")
+    typer.echo(f"{out}: replay it with `ainode models replay {out}` where the model is installed")
+    typer.echo(
+        "The arrays are the patient's images: a head has a face, and pixels may hold words. Pass it on accordingly."
+    )
+
+
+@app.command()
+def replay(
+    ctx: typer.Context,
+    bundle: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File of `ainode models debug-bundle`.")],
+) -> None:
+    """Run a debug bundle here, and say what is different; exit code 1 where something is."""
+    from node.debug_replay import replay as run_again
+
+    report = run_again(bundle, _registry(ctx.obj.settings()))
+    typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    if report["differences"]:
+        raise typer.Exit(1)
+
+
 @app.command()
 def approve(
     ctx: typer.Context,

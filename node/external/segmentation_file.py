@@ -21,6 +21,7 @@ from node.external.placing import Placement
 SEGMENTATION_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 _PIXELS_FOR_EACH_VOXEL = 64
 """Frames may be as many as this many labels that each cover the whole image."""
+_MAXIMUM_PIXELS = 1 << 32
 
 
 def read_segmentation(content: bytes, grid: Volume, frames_of_reference: Collection[str]) -> npt.NDArray[np.uint8]:
@@ -50,8 +51,8 @@ def _labels(dataset: Dataset, grid: Volume, frames_of_reference: Collection[str]
     if frames_of_reference and str(dataset.get("FrameOfReferenceUID", "")) not in frames_of_reference:
         raise OutputUnusable("the DICOM SEG lies in another frame of reference than the images")
     rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames", 1))
-    if rows * columns * count > _PIXELS_FOR_EACH_VOXEL * grid.array_zyx.size:
-        raise OutputUnusable("the DICOM SEG has far more pixels than the images")
+    if rows * columns * count > min(_PIXELS_FOR_EACH_VOXEL * grid.array_zyx.size, _MAXIMUM_PIXELS):
+        raise OutputUnusable("the DICOM SEG has far more pixels than the images, or than can be held")
     pixels = np.asarray(dataset.pixel_array).reshape(count, rows, columns)
     groups = list(dataset.PerFrameFunctionalGroupsSequence)
     if len(groups) != count:

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from models.errors import CardInvalid
-from models.program_errors import NotIsolated, OutputUnusable
+from models.program_errors import NotIsolated, OutputUnusable, RuntimeMissing
 from models.registry import Registry
 from models.results import Outcome
 from node.cli import main
@@ -73,6 +73,16 @@ def test_what_is_run_is_pinned(tmp_path: Path) -> None:
     with pytest.raises(CardInvalid, match="options"):
         bad = write_card(tmp_path / "shell", "misbehave.py", python="sh")
         Registry([bad.parent]).get("shell").run({}, {})
+
+
+def test_an_image_is_pinned_and_never_fetched(tmp_path: Path, series: list[Path]) -> None:
+    """Whether there is no runtime, one that does not run, or one without this image."""
+    loose = write_card(tmp_path / "loose", "misbehave.py", image="example/module:latest")
+    with pytest.raises(CardInvalid, match=r"options\.image"):
+        run(loose, series)
+    folder = write_card(tmp_path / "image", "misbehave.py", image=f"example/module@sha256:{'0' * 64}")
+    with pytest.raises(RuntimeMissing):
+        run(folder, series)
 
 
 def test_nobody_there_to_run_it(tmp_path: Path, series: list[Path]) -> None:

@@ -1,0 +1,93 @@
+"""Which files beside itself an ONNX graph takes data from, read before any runtime opens it.
+
+The names stand in the graph, and a runtime opens what they say: ``../../spool/…`` as well as weights. Only the wire format of
+protocol buffers is needed to find them, in the fields that onnx/onnx ``onnx/onnx.proto`` names (IR version 10).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.errors import GraphMismatch
+
+_VARINT, _EIGHT, _SIZED, _FOUR = 0, 1, 2, 5
+_DEEPEST = 64
+# Message → field that may lead to a tensor → message there.
+_LEADS: dict[str, dict[int, str]] = {
+    "Model": {7: "Graph", 25: "Function", 20: "Training"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
+    "Sparse": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {13: "Entry"},
+}
+
+
+def external_files(path: Path) -> list[str]:
+    """Locations as the graph states them, each once, in order.
+
+    Raises
+    ------
+    GraphMismatch
+        The file is no ONNX graph.
+    """
+    found: dict[str, None] = {}
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for location in _locations(data, 0, len(data), "Model", 0):
+                found[location] = None
+    except (ValueError, IndexError) as error:
+        raise GraphMismatch(f"{path.name} cannot be loaded: it is no ONNX graph") from error
+    return list(found)
+
+
+def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+    if depth > _DEEPEST:
+        raise ValueError("nested too deep")
+    for number, first, last in _fields(data, start, end):
+        inner = _LEADS[message].get(number)
+        if inner == "Entry":
+            texts = {key: data[a:b].decode("utf-8") for key, a, b in _fields(data, first, last)}
+            if texts.get(1) == "location":
+                yield texts.get(2, "")
+        elif inner is not None:
+            yield from _locations(data, first, last, inner, depth + 1)
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, first and last byte of every field of bytes; others are stepped over."""
+    at = start
+    while at < end:
+        tag, at = _varint(data, at)
+        kind, size = tag & 7, 0
+        if kind == _VARINT:
+            _, at = _varint(data, at)
+            continue
+        if kind == _SIZED:
+            size, at = _varint(data, at)
+        elif kind in (_EIGHT, _FOUR):
+            size = 8 if kind == _EIGHT else 4
+        else:
+            raise ValueError("no such wire type")
+        if at + size > end:
+            raise ValueError("cut short")
+        if kind == _SIZED:
+            yield tag >> 3, at, at + size
+        at += size
+
+
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("too long a number")

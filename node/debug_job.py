@@ -1,0 +1,62 @@
+"""From a job's number to its debug bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.registry import Registry
+from node.archive.engine import Store
+from node.debug_bundle import write_bundle
+from node.errors import NotStored, UsageError
+from node.identity import load_identity
+from node.jobs import queue
+from node.jobs.queue import JobKind
+from node.jobs.specification import JobSpec
+from node.settings import Settings
+
+
+def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> dict[str, Any]:
+    """Write the bundle of a job whose images are still here; see :func:`node.debug_bundle.write_bundle`.
+
+    Raises
+    ------
+    NotStored
+        There is no such job, or its images are gone.
+    UsageError
+        It is no run of a model.
+    """
+    with store.read() as connection:
+        row = queue.get(connection, job_id)
+    if row is None:
+        raise NotStored(f"there is no job {job_id}")
+    if row.kind != JobKind.RUN:
+        raise UsageError(f"job {job_id} runs no model; name the run it belongs to")
+    content = row.specification
+    files = [settings.data_dir / "spool" / path for path in content["files"]]
+    if any(not path.is_file() for path in files):
+        raise NotStored(f"images of job {job_id} are gone; have the study sent again")
+    result = dict(row.result or {})
+    if result.get("stored"):
+        result["stored"] = {**result["stored"], "path": settings.data_dir / "outbox" / result["stored"]["path"]}
+    with tempfile.TemporaryDirectory() as folder:
+        spec = JobSpec(
+            job_id=job_id,
+            study_uid=row.study_uid,
+            rule=row.rule,
+            model_id=row.model_id,
+            question=content.get("question", "none"),
+            parameters=content["parameters"],
+            files=files,
+            profiles={},
+            languages=content["languages"],
+            identity=load_identity(settings),
+            output_dir=Path(folder),
+            deadline_seconds=content["deadline_seconds"],
+        )
+        if content.get("request") is not None:
+            raise UsageError(f"job {job_id} outlined what a reader drew; that cannot be replayed from arrays alone")
+        model = Registry(settings.models.folders, threads=settings.jobs.threads).get(row.model_id)
+        about = {"state": row.state, "error_code": row.error_code, "message": row.message, "result": result}
+        return write_bundle(spec, model, about, out)
