@@ -121,4 +121,3 @@ def test_what_is_held_or_still_to_be_sent_stays(tmp_path: Path) -> None:
 def test_settings_that_would_remove_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing would ever go"):
         node_settings(tmp_path, retention={"images_days": 5.0})
-
