@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.errors import CardInvalid
+from models.limits import Limits
 from models.results import CodedTerm, Laterality
 
 CARD_FILE = "model.toml"
@@ -160,6 +161,8 @@ class Card(_Strict):
         Thresholds a rule may override.
     suitability : dict
         Limits of the suitability check, see :mod:`models.suitability`.
+    limits : Limits
+        Age, field strength, spacing and coverage it was made for; see :mod:`models.limits`.
     limitations : tuple of str
         Keys of fixed sentences every result carries.
     options : dict
@@ -190,6 +193,7 @@ class Card(_Strict):
     thresholds: dict[str, float] = {}
     adjustable: tuple[str, ...] = ()
     suitability: dict[str, float] = {}
+    limits: Limits = Limits()
     limitations: tuple[str, ...] = ()
     options: dict[str, Any] = {}
     provenance: dict[str, Any] = {}

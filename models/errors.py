@@ -87,6 +87,14 @@ class ReferenceDoubtful(NotAssessed):
     remedy = "A very large or diffuse infarct is possible: the study is to be read without AI, without delay."
 
 
+class OutsideLimits(NotAssessed):
+    code = "SUI-006"
+    summary = "The study lies outside of what the model was made for."
+    remedy = (
+        "The message names the limit of the card; the study is to be read without AI, or the rule to be made narrower."
+    )
+
+
 class ModelError(NodeError):
     """A card, a graph or an inference failed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
@@ -27,6 +28,7 @@ from models.errors import (
 )
 from models.external_data import external_files
 from models.golden import deviation
+from models.limits import require_within
 from models.programs import Programs
 from models.prompts import BoxPrompt
 from models.questions import Question
@@ -248,7 +250,7 @@ class Model:
         Raises
         ------
         NotAssessed
-            The images are not good enough to say "nothing found".
+            The images are not good enough to say "nothing found", or outside of the card's limits.
         ParameterInvalid
             A parameter is not adjustable or not a number.
         ModelError
@@ -257,7 +259,12 @@ class Model:
         adapter = self._adapter
         if not hasattr(adapter, "run"):
             raise CardInvalid(f"{self.card.id} writes text; it cannot be run on images alone")
-        return adapter.run(inputs, parameters)
+        return self._within_limits(inputs, lambda: adapter.run(inputs, parameters))
+
+    def _within_limits(self, inputs: Mapping[str, Volume], run: Callable[[], StudyResult]) -> StudyResult:
+        unknown = require_within(self.card.limits, inputs)
+        result = run()
+        return replace(result, evidence={**result.evidence, "limits_not_checked": list(unknown)}) if unknown else result
 
     def segment(
         self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
@@ -271,7 +278,7 @@ class Model:
         ParameterInvalid, ModelError
             As :meth:`run`.
         """
-        return self._prompted().segment(inputs, prompts, parameters)
+        return self._within_limits(inputs, lambda: self._prompted().segment(inputs, prompts, parameters))
 
     def planes(
         self, volume: Volume, prompts: Sequence[BoxPrompt]
