@@ -84,6 +84,7 @@ def test_every_unit_that_a_configuration_can_ask_for_is_there() -> None:
             "jobs": {"dispatchers": 2},
             "web": {"enabled": True},
             "hl7": {"enabled": True},
+            "canary": {"enabled": True},
             "destination": {
                 "pacs": {
                     "ae_title": "PACS",
