@@ -348,6 +348,13 @@ def _state_files(folder: Path) -> list[Path]:
     ]
 
 
+def _answers(ward: Ward) -> bool:
+    try:
+        return ward.get("/healthz")[0] == 200
+    except OSError:
+        return False
+
+
 def test_full_disk_raises_an_alarm(ward: Ward) -> None:
     """Last, because it starts the node anew: its reserve is raised above what any disk has."""
     ward.node.stop()
@@ -360,6 +367,7 @@ def test_full_disk_raises_an_alarm(ward: Ward) -> None:
     wait(lambda: len(ward.messages("alarm", "canary-lost")) > known, "the canary to be lost", 3 * INTERVAL)
     assert time.monotonic() - begun <= 3 * INTERVAL
     assert "stage send" in ward.messages("alarm", "canary-lost")[-1]["words"]
+    wait(lambda: _answers(ward), "the console", 60)
     code, body = ward.get("/readyz")
     assert code == 503 and "SPO-001" in body
     status = ward.node.cli("status")
