@@ -114,13 +114,16 @@ def _change_root(plan: dict[str, Any]) -> None:
     root = plan["root"]
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
-    for path in (*_SYSTEM, *_ETC, *plan["readable"]):
+    for path in (*_SYSTEM, *_ETC):
         _show(root, path)
     for name in _DEVICES:
         _bind(f"/dev/{name}", f"{root}/dev/{name}", writable=True)
     for path, megabytes in (("/tmp", plan["temporary_mb"]), ("/dev/shm", plan["temporary_mb"])):
         os.makedirs(root + path, exist_ok=True)
         _mount("tmpfs", root + path, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={megabytes}m,mode=1777")
+    # After the empty folders: what it may read can lie below one of them.
+    for path in plan["readable"]:
+        _show(root, path)
     for source, target, writable in plan["mounts"]:
         _bind(source, root + target, writable=writable)
     os.makedirs(f"{root}/proc")

@@ -65,10 +65,11 @@ def test_node_off_for_three_hours_then_reconciled(
             order = Order(study_uid=uid("stat"), accession_number="A-stat", patient_id="P-stat", priority="STAT")
             orders.take(connection, time.time(), "ris", [order])
         seconds = _reconciled_and_fetched(ward, method)
+    peer = "Orthanc" if archive is orthanc_archive else "dcmqrscp"
     findings.add(
         TABLE,
         COLUMNS,
-        f"node off for three hours under traffic, then reconciled (C-{method.upper()})",
+        f"node off for three hours under traffic, then reconciled ({peer}, C-{method.upper()})",
         "3 studies missing, one of them half here",
         f"STAT first; all of them fetched and decided {seconds:.1f} s after the question",
         "1, 2, 1",

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from sqlalchemy import select
 
 from dicom_sr.phantom_study import PhantomStudy
-from node.archive import index
+from node.archive import index, ledger, tables
+from node.delivery import outbox
 from node.jobs import queue
 from tests.integration.test_node_serve import Scene, phantom
 
@@ -54,6 +56,16 @@ def _wait_for_results(scene: Scene, study_uid: str, patient_id: str) -> None:
     raise AssertionError(scene.node.log()[-3000:])
 
 
+def _sent_before_correction(scene: Scene, study_uid: str) -> list[str]:
+    """Roles of the stored objects whose sending had begun when the first corrected image was taken."""
+    with scene.store.read() as connection:
+        told = connection.execute(select(tables.ledger).where(tables.ledger.c.study_uid == study_uid)).all()
+        found = outbox.list_deliveries(connection, study_uid=study_uid)
+    corrected = min(row.at for row in told if row.kind == ledger.Kind.INSTANCE_CORRECTED)
+    begun = {row.detail["delivery"] for row in told if row.kind == ledger.Kind.DELIVERY_SENDING and row.at < corrected}
+    return sorted(each.role for each in found if each.id in begun and each.state != "withdrawn")
+
+
 @pytest.mark.parametrize("timing", ["before", "during", "after"])
 def test_temporary_id_becomes_the_real_one(scene: Scene, tmp_path: Path, timing: str) -> None:
     study = phantom(tmp_path / "study", {"before": 41, "during": 42, "after": 43}[timing])
@@ -70,11 +82,13 @@ def test_temporary_id_becomes_the_real_one(scene: Scene, tmp_path: Path, timing:
             time.sleep(0.01)
     if timing == "after":
         _wait_for_results(scene, study.study_uid, old)
-    before = len(_results(scene, study.study_uid, old))
     scene.send(*corrected)
     _wait_for_results(scene, study.study_uid, real)
     time.sleep(1.0)
-    assert len(_results(scene, study.study_uid, old)) == before == (3 if timing == "after" else 0)
+    # A busy machine may be late with the correction; what was on its way until then is an open case, and nothing else is.
+    under_old = _sent_before_correction(scene, study.study_uid)
+    assert len(_results(scene, study.study_uid, old)) == len(under_old)
+    assert timing != "after" or under_old == ROLES
     assert len(_results(scene, study.study_uid, real)) == 3
     assert scene.pacs.conflicts == []
     with scene.store.read() as connection:
@@ -82,12 +96,12 @@ def test_temporary_id_becomes_the_real_one(scene: Scene, tmp_path: Path, timing:
         jobs = queue.list_jobs(connection, study_uid=study.study_uid)
     assert [job.state for job in jobs if job.superseded_at is None] == ["done"]
     open_cases = [each for each in scene.node.json("corrections") if each["study_uid"] == study.study_uid]
-    assert sorted(each["role"] for each in open_cases) == (ROLES if timing == "after" else [])
+    assert sorted(each["role"] for each in open_cases) == under_old
     if timing == "after":
         time.sleep(2.5)
         assert f"OLD IDENTITY {study.study_uid}: 3 object(s)" in scene.node.cli("status").stdout
         assert "OLD IDENTITY" in scene.node.log()
         assert scene.node.cli("corrections", "--settle", study.study_uid).returncode == 0
-        assert scene.node.json("corrections") == []
+        assert study.study_uid not in {each["study_uid"] for each in scene.node.json("corrections")}
     told = scene.node.log() + scene.node.cli("why", study.study_uid).stdout
     assert "CORRECTION" in told and real not in told and old not in told
