@@ -22,7 +22,7 @@ from tests.network import instance, wait_for
 from tests.node_process import NodeProcess
 from tests.unit_manager import Manager
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(240)]
 
 UNITS = ("receiver", "scheduler", "dispatcher-1", "sender")
 
