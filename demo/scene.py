@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from node.pulse import beats
+
 _QUIET_SECONDS = 1.0
 _AFTER_RELEASE_SECONDS = 0.5
 
@@ -51,6 +53,8 @@ class Scene:
         self._start("--config", str(self._config), "serve", log="node.log")
         self._wait_for("the node", lambda: self._cli("--config", str(self._config), "status").returncode == 0)
         self._wait_for("its listener", lambda: _answers(self.node_port) and _answers(self.pacs_port))
+        # It would take images before: what is shown is a node as it runs, not how it starts.
+        self._wait_for("its model hosts", self._models_loaded)
         return self
 
     def __exit__(
@@ -114,6 +118,10 @@ class Scene:
             self._processes.append(
                 subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=_environment())
             )
+
+    def _models_loaded(self) -> bool:
+        dispatchers = [each for each in beats(self.out / "node") if each.process.startswith("dispatcher")]
+        return bool(dispatchers) and all(each.facts.get("models") for each in dispatchers)
 
     def _wait_for(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
