@@ -76,7 +76,7 @@ test: setup-dev peers viewers lint
 	$(RUN_PYTEST) -q -n 2 --dist loadfile -m 'not serial'
 	$(RUN_PYTEST) -q -m serial
 
-## make test-fast    the quick part, under three minutes
+## make test-fast    the quick part
 test-fast: setup-dev
 	$(RUN_PYTEST) -q -n 2 --dist loadfile -m 'not slow and not serial'
 
