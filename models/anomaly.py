@@ -20,7 +20,7 @@ from models.results import CodedTerm, Finding, HeatMap, Outcome, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _PROBABILITY = CodedTerm("122157", "DCM", "Probability")
 _NO_UNITS = CodedTerm("1", "UCUM", "no units")
@@ -76,7 +76,7 @@ class AnomalyMapper:
             )
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one study; see :meth:`models.registry.Model.run`."""
+        """Result of one study; see :meth:`models.model.Model.run`."""
         card, role = self._model.card, self._model.card.inputs[0].role
         if role not in inputs:
             raise InferenceFailed(f"{card.id}: the input {role} is missing")

@@ -17,7 +17,7 @@ from models.untrusted import as_data
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 TITLE = "Answer to a question about the images"
 _WORDINGS: dict[str, GeneralEnglish | GeneralJapanese] = {"en": GeneralEnglish(), "ja": GeneralJapanese()}

@@ -20,7 +20,7 @@ from models.results import CodedTerm, Finding, Mark, MarkShape, Outcome, StudyRe
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 Array = npt.NDArray[np.float32]
 
@@ -103,7 +103,7 @@ class BoxFinder:
             raise CardInvalid(f"{card.id}: options.targets: operating points where the graph has scores, and only then")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one image; see :meth:`models.registry.Model.run`."""
+        """Result of one image; see :meth:`models.model.Model.run`."""
         card, role = self._model.card, self._model.card.inputs[0].role
         if role not in inputs:
             raise InferenceFailed(f"{card.id}: the input {role} is missing")

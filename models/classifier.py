@@ -17,7 +17,7 @@ from models.results import CodedTerm, Finding, Outcome, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 
 class _Table(BaseModel):
@@ -79,7 +79,7 @@ class Classifier:
             raise CardInvalid(f"{card.id}: inputs: a model that gives findings takes one projection")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one image; see :meth:`models.registry.Model.run`."""
+        """Result of one image; see :meth:`models.model.Model.run`."""
         card, role = self._model.card, self._model.card.inputs[0].role
         if role not in inputs:
             raise InferenceFailed(f"{card.id}: the input {role} is missing")

@@ -18,7 +18,7 @@ from models.results import StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 
 class EmbeddingOptions(BaseModel):

@@ -15,7 +15,7 @@ from models.volume import Volume
 from models.workspace import Workspace
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 
 def prompted_result(

@@ -19,7 +19,7 @@ from models.results import Comparison, Draft, Outcome, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 logger = logging.getLogger(__name__)
 

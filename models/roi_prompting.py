@@ -23,7 +23,7 @@ from models.results import StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 DECODER_INPUTS = ("image_embeddings", "points", "labels", "mask")
 _MOST_TARGETS = 254

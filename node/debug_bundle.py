@@ -24,7 +24,7 @@ from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
 from models.card import CARD_FILE
 from models.errors import NodeError
-from models.registry import Model
+from models.model import Model
 from models.results import StudyResult
 from models.volume import Volume
 from node.errors import UsageError

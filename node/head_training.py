@@ -18,7 +18,7 @@ from models.volume import Volume
 from node.errors import UsageError
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _KNOWN = ("file", "patient")
 _VALUES = {"": -1, "0": 0, "1": 1}

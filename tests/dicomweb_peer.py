@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import subprocess
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,12 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.peers import free_port, require
+from tests.orthanc_peer import DICOMWEB_PLUGIN, orthanc_process
+from tests.peers import free_port, require_file
 from tests.tls_certificates import Certificate
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "ainode", "a-long-word"
 
 
@@ -69,19 +65,10 @@ class WebOrthanc:
         return bytes(self.get(f"/instances/{self.instances()[sop_instance_uid]}/file"))
 
 
-def require_plugin() -> str:
-    """The plug-in's path; skips where Orthanc or it is missing, and fails in CI."""
-    if not PLUGIN.exists():
-        require("orthanc-dicomweb")
-        pytest.skip("orthanc-dicomweb is not installed (see `make peers`)")
-    return str(PLUGIN)
-
-
 @contextmanager
 def running_web_orthanc(folder: Path, *, password: bool = False) -> Iterator[WebOrthanc]:
     """Start Orthanc. Without TLS: Debian's build of it dies in its first handshake; see :class:`Gate`."""
-    plugin, program = require_plugin(), require("Orthanc")
-    folder.mkdir(parents=True, exist_ok=True)
+    require_file(DICOMWEB_PLUGIN)
     peer = WebOrthanc(free_port(), password)
     settings: dict[str, Any] = {
         "Name": "test",
@@ -93,36 +80,11 @@ def running_web_orthanc(folder: Path, *, password: bool = False) -> Iterator[Web
         "AuthenticationEnabled": password,
         "RegisteredUsers": {USER: PASSWORD},
         "OverwriteInstances": False,
-        "Plugins": [plugin],
+        "Plugins": [str(DICOMWEB_PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_for(peer, process, folder)
+    with orthanc_process(folder, settings, peer.get):
         yield peer
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-
-
-def _wait_for(peer: WebOrthanc, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            told = (folder / "orthanc.log").read_text(errors="replace")[-2000:]
-            raise AssertionError(f"Orthanc ended ({process.returncode}): {told}")
-        try:
-            peer.get("/system")
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    raise AssertionError("Orthanc did not answer in a minute")
 
 
 @dataclass

@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +61,6 @@ def running_orthanc(
 
     With ``dicomweb`` it answers DICOMweb at ``/dicom-web`` of its HTTP port; ``further`` are keys of its configuration.
     """
-    program = require("Orthanc")
-    folder.mkdir(parents=True, exist_ok=True)
     peer = Orthanc(free_port(), free_port())
     settings: dict[str, Any] = {
         "Name": "test",
@@ -97,6 +95,15 @@ def running_orthanc(
     if dicomweb:
         require_file(DICOMWEB_PLUGIN)
         settings |= {"Plugins": [str(DICOMWEB_PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+    with orthanc_process(folder, settings, peer.get):
+        yield peer
+
+
+@contextmanager
+def orthanc_process(folder: Path, settings: dict[str, Any], get: Callable[[str], Any]) -> Iterator[None]:
+    """Run Orthanc with ``settings`` until the block ends, which begins once ``get`` reads a resource of it."""
+    program = require("Orthanc")
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:
         process = subprocess.Popen(
@@ -106,8 +113,8 @@ def running_orthanc(
             env={**os.environ, "TCP_NODELAY": "1"},
         )
     try:
-        _wait_for(peer, process, folder)
-        yield peer
+        _wait_for(get, process, folder / "orthanc.log")
+        yield
     finally:
         process.terminate()
         try:
@@ -117,13 +124,13 @@ def running_orthanc(
             process.wait(10)
 
 
-def _wait_for(peer: Orthanc, process: subprocess.Popen[bytes], folder: Path) -> None:
+def _wait_for(get: Callable[[str], Any], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"Orthanc ended: {(folder / 'orthanc.log').read_text(errors='replace')[-2000:]}")
+            raise AssertionError(f"Orthanc ended ({process.returncode}): {log.read_text(errors='replace')[-2000:]}")
         try:
-            peer.get("/system")
+            get("/system")
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)

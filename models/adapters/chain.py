@@ -25,7 +25,7 @@ from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region,
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Plane = npt.NDArray[np.bool_]
@@ -98,7 +98,7 @@ class RefineChain:
         return self._model.member(self.options.refiner)
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one study; see :meth:`models.registry.Model.run`.
+        """Result of one study; see :meth:`models.model.Model.run`.
 
         Raises
         ------

@@ -24,7 +24,7 @@ from models.results import CodedTerm, Finding, ModelReference, Outcome, Quantity
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 PROVIDER = "external"
 _IMAGE = r"^([a-z0-9][a-z0-9._/:-]*@)?sha256:[0-9a-f]{64}$"
@@ -136,7 +136,7 @@ class ExternalProgram:
                 raise CardInvalid(f"{card.id}: files: {word} is run, and its digest is not pinned")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one study; see :meth:`models.registry.Model.run`."""
+        """Result of one study; see :meth:`models.model.Model.run`."""
         card = self._model.card
         for role in card.inputs:
             if role.required and role.role not in inputs:

@@ -20,7 +20,7 @@ from models.dense.segmenter import DenseSegmenter
 from models.embedding import Embedder
 from models.errors import InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
-from models.registry import Model
+from models.model import Model
 from models.results import Outcome, Segmentation, StudyResult
 from models.steps import bind_steps
 from models.suitability import LIMITATIONS, check_limits, shortcomings
@@ -61,7 +61,7 @@ class FeedForward:
         check_limits(card.id, card.suitability)
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one study; see :meth:`models.registry.Model.run`."""
+        """Result of one study; see :meth:`models.model.Model.run`."""
         workspace = self._workspace(inputs, parameters)
         for step in self._before:
             step(workspace)

@@ -27,7 +27,7 @@ from models.results import Draft, Outcome, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 TOKENIZER = "tokenizer"
 """Name of the vocabulary among the card's ``files``."""

@@ -23,7 +23,7 @@ from models.slice_input import chosen_slice, slice_image, volume_image
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 PHRASES = "phrases"
 """Name of the vectors among the card's ``files``: ``CLASS/positive`` and ``CLASS/negative``."""
@@ -69,7 +69,7 @@ class ImageTextAdapter:
         return found
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one image; see :meth:`models.registry.Model.run`."""
+        """Result of one image; see :meth:`models.model.Model.run`."""
         card = self._model.card
         role = card.inputs[0].role
         if role not in inputs:

@@ -31,7 +31,7 @@ from models.roi_prompting import RoiPrompting
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _BOXES = "boxes"
 _CORNER_INPUTS = ("image_embeddings", "point_coords", "point_labels")

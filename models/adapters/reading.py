@@ -29,7 +29,7 @@ from models.untrusted import as_data
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 TOKENIZER = "tokenizer"
 
@@ -49,7 +49,7 @@ class ReadingAdapter:
         return Tokenizer.from_str(self._model.path(TOKENIZER).read_text(encoding="utf-8"))
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """What the model reads in one image; see :meth:`models.registry.Model.run`."""
+        """What the model reads in one image; see :meth:`models.model.Model.run`."""
         card, options = self._model.card, self.options
         role = card.inputs[0].role
         if role not in inputs:

@@ -27,7 +27,7 @@ from models.untrusted import as_data
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.S | re.I)
 _THINKING = re.compile(r"<think>.*?</think>", re.S | re.I)

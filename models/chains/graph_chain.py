@@ -32,7 +32,7 @@ from models.untrusted import as_data
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _RESULTS = {
     "en": "The resulting predictions are: {results}\nUse this result to respond to this prompt:\n",
@@ -81,7 +81,7 @@ class GraphChain:
         return tuple(dict.fromkeys(name for step in self.graph.steps for name in step.models))
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """The typed result of the chain's ``result`` step; see :meth:`models.registry.Model.run`."""
+        """The typed result of the chain's ``result`` step; see :meth:`models.model.Model.run`."""
         if self.graph.result is None:
             raise CardInvalid(f"{self._model.card.id} writes text; it cannot be run on images alone")
         state = self._through(self.graph.result, _State(inputs, "en", parameters))

@@ -28,7 +28,7 @@ from models.results import Outcome, Segmentation, StudyResult
 from models.volume import Volume
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 Array = npt.NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class DenseSegmenter:
             raise CardInvalid(f"{card.id}: labels: one for each value the network gives")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
-        """Result of one study; see :meth:`models.registry.Model.run`."""
+        """Result of one study; see :meth:`models.model.Model.run`."""
         self._model.thresholds(parameters)
         role = self._roles[0]
         labels = self.labels(inputs)

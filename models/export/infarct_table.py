@@ -21,10 +21,11 @@ from scipy import ndimage
 
 from models.errors import NodeError
 from models.export.infarct_implants import Head, implanted, phantom_head, read_head
+from models.model import Model
 from models.morphology import CUBE
 from models.phantom import make_phantom
 from models.prompts import boxes_of
-from models.registry import Model, Registry
+from models.registry import Registry
 from models.results import StudyResult
 
 Mask = npt.NDArray[np.bool_]

@@ -6,8 +6,6 @@ encoder attends over the whole image one head at a time: 2.6 GB instead of 6.9 G
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -19,10 +17,10 @@ from models.errors import CheckpointMismatch
 from models.export.checkpoint import load_exactly, read_checkpoint
 from models.export.graph_export import Exported, Recipe, export_graph
 from models.export.imported import Imported, complete_card
+from models.export.sam_layout import shape_of
 from models.export.sam_network import BoxDecoder, BoxPrompted, Sam, SamShape
 
 SYSTEM = "medsam"
-_DECODER_HEADS = 8
 _POINTS = frozenset({"input_points", "point_coords"})
 
 
@@ -46,7 +44,7 @@ def convert(checkpoint: Path, folder: Path) -> Imported:
     """
     refuse_points_only(checkpoint)
     tensors = read_checkpoint(checkpoint)
-    shape = shape_of(tensors)
+    shape = shape_of(tensors, "rel_pos_h", "Segment Anything with a ViT encoder")
     sam = Sam(shape, lean=True)
     load_exactly(sam, tensors)
     sam.eval()
@@ -77,43 +75,6 @@ def refuse_points_only(checkpoint: Path) -> None:
             )
     if files:
         raise CheckpointMismatch(f"{files[0].name} is a graph, not weights: convert medsam_vit_b.pth instead")
-
-
-def shape_of(tensors: Mapping[str, Tensor]) -> SamShape:
-    """Sizes of the network a checkpoint is of.
-
-    Raises
-    ------
-    CheckpointMismatch
-        A tensor that tells a size is missing.
-    """
-    try:
-        patches = tensors["image_encoder.patch_embed.proj.weight"]
-        grid = tensors["image_encoder.pos_embed"].shape[1]
-        sides = {
-            int(match[1]): (value.shape[0] + 1) // 2
-            for key, value in tensors.items()
-            if (match := re.fullmatch(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_h", key))
-        }
-        head = tensors["image_encoder.blocks.0.attn.rel_pos_h"].shape[1]
-        mlp = tensors["mask_decoder.transformer.layers.0.mlp.lin1.weight"]
-    except (KeyError, IndexError) as error:
-        raise CheckpointMismatch(f"not a checkpoint of Segment Anything with a ViT encoder: no {error}") from error
-    windows = {side for side in sides.values() if side != grid}
-    if len(windows) != 1 or sorted(sides) != list(range(len(sides))):
-        raise CheckpointMismatch("the encoder's blocks are not numbered from 0, or their windows differ in size")
-    return SamShape(
-        image_size=grid * patches.shape[-1],
-        patch=patches.shape[-1],
-        width=patches.shape[0],
-        depth=len(sides),
-        heads=patches.shape[0] // head,
-        window=windows.pop(),
-        global_blocks=tuple(sorted(n for n, side in sides.items() if side == grid)),
-        prompt_width=mlp.shape[1],
-        decoder_heads=_DECODER_HEADS,
-        decoder_mlp=mlp.shape[0],
-    )
 
 
 def export(sam: Sam, folder: Path) -> dict[str, Exported]:

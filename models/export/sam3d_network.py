@@ -9,7 +9,6 @@ the weights were trained with them: which key axis the relative positions are ad
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,25 +20,8 @@ _MASK_CHANNELS = 16
 _IOU_HIDDEN = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Sam3dShape:
-    """Sizes of a SAM-Med3D; the defaults are ``vit_b_ori``, which sam_med3d_turbo.pth is of."""
-
-    image_size: int = 128
-    patch: int = 16
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    window: int = 14
-    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
-    prompt_width: int = 384
-    decoder_heads: int = 8
-    decoder_mlp: int = 2048
-
-    @property
-    def grid(self) -> int:
-        """Patches along each side."""
-        return self.image_size // self.patch
+VIT_B_ORI = SamShape(image_size=128, prompt_width=384)
+"""Sizes of ``vit_b_ori``, which sam_med3d_turbo.pth is of; sides are those of cubes."""
 
 
 class VolumeNorm(nn.Module):
@@ -90,7 +72,7 @@ class CubeAttention(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, shape: Sam3dShape, *, window: int) -> None:
+    def __init__(self, shape: SamShape, *, window: int) -> None:
         super().__init__()
         self.window, self.grid = window, shape.grid
         self.norm1, self.norm2 = nn.LayerNorm(shape.width, eps=1e-6), nn.LayerNorm(shape.width, eps=1e-6)
@@ -117,7 +99,7 @@ class _Block(nn.Module):
 class VolumeEncoder(nn.Module):
     """Volume (n, 1, size, size, size) to embeddings (n, prompt_width, grid, grid, grid)."""
 
-    def __init__(self, shape: Sam3dShape) -> None:
+    def __init__(self, shape: SamShape) -> None:
         super().__init__()
         grid, width = shape.grid, shape.prompt_width
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(1, shape.width, shape.patch, shape.patch)})
@@ -157,7 +139,7 @@ class VolumePositions(nn.Module):
 class ClickEncoder(nn.Module):
     """Clicks as tokens, the mask before as a dense embedding."""
 
-    def __init__(self, shape: Sam3dShape) -> None:
+    def __init__(self, shape: SamShape) -> None:
         super().__init__()
         width, quarter = shape.prompt_width, _MASK_CHANNELS // 4
         self.shape = shape
@@ -195,7 +177,7 @@ class ClickEncoder(nn.Module):
 class VolumeDecoder(nn.Module):
     """Four mask tokens are loaded; the first is the single mask that is used."""
 
-    def __init__(self, shape: Sam3dShape) -> None:
+    def __init__(self, shape: SamShape) -> None:
         super().__init__()
         width = shape.prompt_width
         flat = SamShape(prompt_width=width, decoder_heads=shape.decoder_heads, decoder_mlp=shape.decoder_mlp)
@@ -226,7 +208,7 @@ class VolumeDecoder(nn.Module):
 class Sam3d(nn.Module):
     """The whole model, as a checkpoint holds it."""
 
-    def __init__(self, shape: Sam3dShape) -> None:
+    def __init__(self, shape: SamShape) -> None:
         super().__init__()
         self.shape = shape
         self.image_encoder = VolumeEncoder(shape)

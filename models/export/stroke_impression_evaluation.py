@@ -12,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 from models.adapters.generation import GenerationAdapter
+from models.card import EMBEDDED
 from models.consistency import contradictions, omissions
 from models.errors import ModelError
 from models.export.stroke_impression_data import random_phantom, truth_result, with_other_volumes
 from models.export.stroke_impression_text import LANGUAGES, WITHHELD, sentence
-from models.registry import EMBEDDED, Model
+from models.model import Model
 from models.report_facts import ReportFacts
 from models.results import Outcome, StudyResult
 from models.volume import Volume

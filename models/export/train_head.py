@@ -20,7 +20,7 @@ from models.errors import CardInvalid
 from models.export.card_text import toml_text
 from models.export.head_fit import Head, fit
 from models.golden import write_golden
-from models.registry import Model
+from models.model import Model
 from models.session import CPU, Session
 from models.volume import Volume
 

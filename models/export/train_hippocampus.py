@@ -29,7 +29,7 @@ from models.export.imported import CARDS_FOLDER
 from models.export.nnunet import CARD, convert
 from models.export.nnunet_network import NnUNet
 from models.export.nnunet_plans import read_plans
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 CONFIGURATION = "3d_fullres"

@@ -17,7 +17,7 @@ from models.remote_errors import NoQuestion
 from node.jobs.specification import JobSpec
 
 if TYPE_CHECKING:
-    from models.registry import Model
+    from models.model import Model
 
 _TEXT_SR = frozenset(
     {"1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33"}

@@ -39,7 +39,8 @@ from node.jobs.stored_files import read_stored, write_stored
 from node.jobs.timings import Timings
 
 if TYPE_CHECKING:
-    from models.registry import Model, Registry
+    from models.model import Model
+    from models.registry import Registry
 
 
 @dataclass(frozen=True)

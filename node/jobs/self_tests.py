@@ -10,7 +10,8 @@ from models.errors import ModelNotFound, SelfTestFailed
 from node import log
 
 if TYPE_CHECKING:
-    from models.registry import Model, Registry
+    from models.model import Model
+    from models.registry import Registry
 
 _LOG = log.logger("self-test")
 PERIOD_SECONDS = 24 * 3600.0

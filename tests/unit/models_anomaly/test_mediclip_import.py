@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.anomaly import AnomalyMapper
 from models.errors import CheckpointMismatch, CheckpointUnsafe, TooFewImages
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from models.card import file_digest
 from models.errors import CardInvalid, InferenceFailed
 from models.export.card_text import toml_text
-from models.registry import Model
+from models.model import Model
 from models.results import Outcome
 from models.volume import Volume
 from node.cli import main

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.card import file_digest
-from models.registry import Model
+from models.model import Model
 
 CARD = """
 id = "known-findings"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import CardInvalid, InferenceFailed
-from models.registry import Model
+from models.model import Model
 from models.results import Outcome
 from models.volume import Volume
 from tests.unit.models_classifier.conftest import write_model

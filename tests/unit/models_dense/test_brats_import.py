@@ -11,7 +11,7 @@ from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
 from models.dense.segmenter import DenseSegmenter
 from models.errors import CheckpointMismatch
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

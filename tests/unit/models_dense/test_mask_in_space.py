@@ -11,7 +11,7 @@ import pytest
 
 from dicom_sr.check import check
 from dicom_sr.document import render
-from models.registry import Model
+from models.model import Model
 from tests.unit.dicom_sr_objects.cases import context, phantom_case
 from tests.unit.models_dense.conftest import brightness_graph, write_model
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import CardInvalid, InferenceFailed
-from models.registry import Model
+from models.model import Model
 from models.results import Outcome
 from models.volume import Volume
 from tests.unit.models_dense.conftest import brightness_graph, half_graph, write_model

@@ -9,7 +9,7 @@ import pytest
 
 from models.dense.segmenter import DenseSegmenter
 from models.errors import CheckpointMismatch
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

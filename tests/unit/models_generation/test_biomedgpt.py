@@ -19,7 +19,7 @@ from models.generation.limits import Limits
 from models.generation.prompting import PromptForm, embedded_prompt, prompt_pieces, worded
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import CacheShape, EncoderDecoder
-from models.registry import Model
+from models.model import Model
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 

@@ -10,8 +10,8 @@ import pytest
 
 from models.errors import CardInvalid
 from models.generation.pictures import picture_of
+from models.model import Model
 from models.questions import Question
-from models.registry import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

@@ -13,7 +13,7 @@ from models.generation.constraints import ForcedLast, NoRepeatedNgram
 from models.generation.limits import Limits
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import CacheShape, EncoderDecoder
-from models.registry import Model
+from models.model import Model
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the comparison needs transformers")

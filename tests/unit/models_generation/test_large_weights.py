@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DigestMismatch
-from models.registry import Model
+from models.model import Model
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the checkpoint is made by transformers")

@@ -12,8 +12,8 @@ import pytest
 from models.errors import CardInvalid, DigestMismatch, InferenceFailed
 from models.generation.pictures import picture_of
 from models.generation.prompting import plain_words, prompt_pieces
+from models.model import Model
 from models.questions import Question
-from models.registry import Model
 from models.report import draft
 from models.results import Outcome
 from models.volume import Volume

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.errors import CheckpointMismatch
-from models.registry import Model
+from models.model import Model
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 transformers = pytest.importorskip("transformers", reason="the comparison needs transformers")

@@ -16,7 +16,7 @@ from models.generation.options import Cache
 from models.generation.prompting import PromptForm, embedded_prompt
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import DecoderOnly
-from models.registry import Model
+from models.model import Model
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the comparison needs transformers")

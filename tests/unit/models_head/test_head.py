@@ -11,7 +11,7 @@ import pytest
 
 from models.embedding import Embedder
 from models.errors import TooFewImages
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 pytest.importorskip("sklearn", reason="training needs scikit-learn")

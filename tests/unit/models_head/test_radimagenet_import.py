@@ -10,8 +10,8 @@ from PIL import Image
 
 from models.embedding import Embedder
 from models.errors import CardInvalid, CheckpointMismatch
+from models.model import Model
 from models.projection_input import network_image
-from models.registry import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

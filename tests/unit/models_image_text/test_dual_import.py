@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.errors import CheckpointMismatch
-from models.registry import Model
+from models.model import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.card import file_digest
 from models.errors import CardInvalid, InferenceFailed
-from models.registry import Model
+from models.model import Model
 from models.results import Outcome
 from models.volume import Volume
 

@@ -12,8 +12,8 @@ import pytest
 from models.errors import CheckpointMismatch, InferenceFailed
 from models.export.imported import CARDS_FOLDER
 from models.intensity import Percentile, Window
+from models.model import Model
 from models.projection_input import ProjectionInput
-from models.registry import Model
 from models.slice_input import SliceInput, VolumeInput, chosen_slice, slice_image, volume_image
 from models.volume import Volume
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.model import Model
 from models.phantom import Phantom
-from models.registry import Model
 from models.results import StudyResult
 
 REACH_MM = 8.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.registry import Model, Registry
+from models.model import Model
+from models.registry import Registry
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.model import Model
 from models.phantom import LesionSpec, make_phantom
-from models.registry import Model
 from tests.unit.models_infarct.agreement import marked, run
 
 

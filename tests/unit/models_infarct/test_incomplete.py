@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from models.errors import InsufficientCoverage, OrganCutOff
+from models.model import Model
 from models.phantom import Phantom, make_phantom
-from models.registry import Model
 
 MISSING: dict[str, tuple[slice, slice, slice]] = {
     "upper slices": (slice(20, None), slice(None), slice(None)),

@@ -12,8 +12,9 @@ import pytest
 
 from models.errors import BrainNotFound, InsufficientCoverage, LowSignalToNoise, OrganCutOff
 from models.export.infarct_baseline import FOLDER, export
+from models.model import Model
 from models.phantom import LesionSpec, make_phantom
-from models.registry import Model, Registry
+from models.registry import Registry
 from models.results import Laterality, Outcome
 from tests.unit.models_infarct.agreement import dice, lesion_dice, marked, run, stray_regions
 

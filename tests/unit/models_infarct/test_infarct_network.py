@@ -15,8 +15,8 @@ from models.export import infarct_training as training
 from models.export.infarct_implants import Head, as_other_scanner, implanted, phantom_head, read_head, with_decoys
 from models.export.infarct_network import WINDOW, write_model
 from models.export.infarct_table import NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
+from models.model import Model
 from models.phantom import make_phantom
-from models.registry import Model
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.errors import ReferenceDoubtful
+from models.model import Model
 from models.phantom import LesionSpec, Phantom, make_phantom
-from models.registry import Model
 from models.results import Laterality, Outcome
 from tests.unit.models_infarct.agreement import dice, marked, run
 from tests.unit.models_infarct.territories import with_infarct

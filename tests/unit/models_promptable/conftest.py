@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.card import file_digest
 from models.export.imported import CARDS_FOLDER
-from models.registry import Model
+from models.model import Model
 
 SIZE = 64
 

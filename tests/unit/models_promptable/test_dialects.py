@@ -14,9 +14,9 @@ from scipy import ndimage
 from models.card import file_digest
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
 from models.export.imported import CARDS_FOLDER
+from models.model import Model
 from models.patient_grid import PatientAxes
 from models.prompts import BoxPrompt
-from models.registry import Model
 from models.roi_prompting import cube_of, standardised, trilinear
 from models.volume import Volume
 from tests.unit.models_promptable.conftest import write_model

@@ -8,26 +8,27 @@ import numpy as np
 import pytest
 
 from models.errors import CheckpointMismatch
+from models.model import Model
 from models.prompts import BoxPrompt
-from models.registry import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("onnxscript", reason="conversion needs onnxscript")
 
-from models.export import lite_medsam, sam_med3d  # noqa: E402
+from models.export import lite_medsam, sam_layout, sam_med3d  # noqa: E402
 from models.export.checkpoint import Layout  # noqa: E402
-from models.export.sam3d_network import ClickEncoder, CubeAttention, Sam3d, Sam3dShape  # noqa: E402
+from models.export.sam3d_network import VIT_B_ORI, ClickEncoder, CubeAttention, Sam3d  # noqa: E402
+from models.export.sam_network import SamShape  # noqa: E402
 from models.export.tinyvit_network import LiteSam, TinyVitShape, _Block, offset_numbers  # noqa: E402
 from tests.unit.models_image_text.released import randomised  # noqa: E402
 
 LITE = TinyVitShape(64, (8, 16, 24, 32), (1, 1, 2, 1), (1, 2, 3, 4), (1, 5, 7, 5), 256, 64)
-CUBE = Sam3dShape(64, 16, 24, 3, 2, 3, (1,), 384, 8, 64)
+CUBE = SamShape(64, 16, 24, 3, 2, 3, (1,), 384, 8, 64)
 
 
 def test_released_layouts() -> None:
     with torch.device("meta"):
-        cube = {key: tuple(value.shape) for key, value in Sam3d(Sam3dShape()).state_dict().items()}
+        cube = {key: tuple(value.shape) for key, value in Sam3d(VIT_B_ORI).state_dict().items()}
     for system, shapes, keys, millions in (
         ("lite-medsam", lite_medsam.real_size(), 435, 9.80),
         ("sam-med3d", cube, 324, 100.51),
@@ -40,7 +41,7 @@ def test_released_layouts() -> None:
 
 def test_sizes_are_read_from_the_tensors() -> None:
     with torch.device("meta"):
-        assert sam_med3d.shape_of(Sam3d(Sam3dShape()).state_dict()) == Sam3dShape()
+        assert sam_layout.shape_of(Sam3d(VIT_B_ORI).state_dict(), "rel_pos_d", "SAM-Med3D") == VIT_B_ORI
         found = lite_medsam.shape_of(LiteSam(TinyVitShape()).state_dict(), 256)
         assert found.widths == TinyVitShape().widths and found.depths == TinyVitShape().depths
         assert found.heads[1:] == TinyVitShape().heads[1:] and found.windows[1:] == TinyVitShape().windows[1:]
@@ -124,7 +125,7 @@ def test_sam_med3d_becomes_a_model(tmp_path: Path) -> None:
     sam = Sam3d(CUBE)
     randomised(sam, 5)
     torch.save({"model_state_dict": sam.state_dict(), "epoch": 3}, tmp_path / "turbo.pth")
-    assert sam_med3d.shape_of(sam.state_dict()) == CUBE
+    assert sam_layout.shape_of(sam.state_dict(), "rel_pos_d", "SAM-Med3D") == CUBE
     report = sam_med3d.convert(tmp_path / "turbo.pth", tmp_path).report()
     differences = [each for graph in report["graphs"].values() for each in graph["relative_differences"]]
     print(

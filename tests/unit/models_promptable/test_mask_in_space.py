@@ -11,8 +11,8 @@ import pytest
 
 from dicom_sr.check import check
 from dicom_sr.document import render
+from models.model import Model
 from models.prompts import boxes_of
-from models.registry import Model
 from tests.unit.dicom_sr_objects.cases import context, phantom_case
 
 

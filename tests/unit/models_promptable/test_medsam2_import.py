@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.errors import CheckpointMismatch
+from models.model import Model
 from models.prompts import BoxPrompt
-from models.registry import Model
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")

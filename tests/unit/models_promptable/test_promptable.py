@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
+from models.model import Model
 from models.prompts import BoxPrompt, boxes_of
-from models.registry import Model
 from models.results import Outcome
 from models.volume import Volume
 from tests.unit.models_promptable.conftest import write_model

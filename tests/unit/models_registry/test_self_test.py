@@ -11,7 +11,8 @@ from models.card import file_digest
 from models.errors import CardInvalid, GraphMismatch, SelfTestFailed
 from models.export.infarct_baseline import FOLDER, export_golden
 from models.golden import deviation, write_golden
-from models.registry import Model, Registry
+from models.model import Model
+from models.registry import Registry
 from models.session import Session
 from node.jobs.self_tests import PERIOD_SECONDS, SelfTests
 from tests.unit.models_registry.conftest import write_graph

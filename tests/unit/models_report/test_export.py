@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from models.card import file_digest
+from models.card import EMBEDDED, file_digest
 from models.errors import InferenceFailed
+from models.model import Model
 from models.phantom import make_phantom
-from models.registry import EMBEDDED, Model
 from tests.unit.models_report.builders import nothing_found
 
 torch = pytest.importorskip("torch", reason="export needs torch")

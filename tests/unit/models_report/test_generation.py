@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.card import EMBEDDED
 from models.consistency import contradictions, omissions
 from models.errors import CardInvalid, DigestMismatch, InferenceFailed
+from models.model import Model
 from models.phantom import LesionSpec, Phantom, make_phantom
-from models.registry import EMBEDDED, Model
 from models.report import draft
 from models.report_facts import format_ml
 from models.results import Laterality, Segmentation, StudyResult

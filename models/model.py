@@ -1,0 +1,386 @@
+"""One installed model: files verified against their pinned digests, sessions kept warm, what it can be asked."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from models.adapter import AnsweringAdapter, AskedAdapter, ImageAdapter, PromptedAdapter, WritingAdapter
+from models.card import EMBEDDED, Card, PinnedFile, file_digest, model_digest
+from models.chains.passages import Corpus
+from models.chat import Chat, TextPart
+from models.errors import (
+    CardInvalid,
+    DigestMismatch,
+    GraphMismatch,
+    ModelNotApproved,
+    ModelNotFound,
+    OutsideData,
+    ParameterInvalid,
+    SelfTestFailed,
+)
+from models.external_data import external_files
+from models.golden import deviation
+from models.limits import require_within
+from models.programs import Programs
+from models.prompts import BoxPrompt
+from models.questions import Question
+from models.results import Draft, ModelReference, StudyResult
+from models.session import CPU, Session, preferred_providers
+from models.volume import Volume
+
+
+class Model:
+    """One installed model.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of its card and files.
+    threads : int
+        Threads within one operator; 0 leaves it to the runtime.
+    find : callable, optional
+        Finds another installed model by id.
+    chat : Chat or None
+        Who talks to models elsewhere; None where nobody does.
+    corpus : Corpus or None
+        The site's de-identified reports; None where there are none.
+    programs : Programs or None
+        Who runs the programs of external models; None where nobody does.
+
+    Raises
+    ------
+    CardInvalid
+        The card is not valid.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 0,
+        find: Callable[[str], Model] | None = None,
+        chat: Chat | None = None,
+        corpus: Corpus | None = None,
+        programs: Programs | None = None,
+    ) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.chat = chat
+        self.corpus = corpus
+        self.card = Card.load(folder)
+        self._threads = threads
+        self._find = find or _alone
+        self._providers: tuple[str, ...] | None = None
+        self._sessions: dict[str, Session] = {}
+        self._verified: set[str] = set()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files."""
+        return model_digest(self.folder, self.card)
+
+    def reference(self, parameters: Mapping[str, str]) -> ModelReference:
+        """Which model this is, exactly, with the settings that change a result and the provider that runs it."""
+        providers = [session.provider for session in self._sessions.values()]
+        return ModelReference(
+            model_id=self.card.id,
+            version=self.card.version,
+            name=self.card.name,
+            manufacturer=self.card.manufacturer,
+            digest=self.digest,
+            provider=providers[0] if providers else preferred_providers()[0],
+            parameters=dict(sorted(parameters.items())),
+        )
+
+    def verify(self) -> None:
+        """Compare every pinned file with its digest, now.
+
+        Raises
+        ------
+        DigestMismatch
+            A file is missing or differs.
+        """
+        for pinned in self.card.pinned:
+            self._verify(pinned)
+
+    def path(self, name: str) -> Path:
+        """Path of the pinned file ``name`` of the card's ``files``, verified once.
+
+        Raises
+        ------
+        DigestMismatch, CardInvalid
+        """
+        if name not in self.card.files:
+            raise CardInvalid(f"{self.card.id}: the card pins no file named {name}")
+        return self._once(self.card.files[name])
+
+    def session(self, name: str) -> Session:
+        """Session of graph ``name``: verified, loaded once, kept.
+
+        Raises
+        ------
+        DigestMismatch
+            The file is missing or differs from its pinned digest.
+        GraphMismatch
+            There is no such graph, or its inputs or outputs are not those of the card.
+        """
+        if name not in self._sessions:
+            if name not in self.card.graphs:
+                raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
+            graph = self.card.graphs[name]
+            if (weights := f"{name}_data") in self.card.files:
+                self._once(self.card.files[weights])
+            path = self._once(graph)
+            self._require_pinned_data(path)
+            session = Session(path, providers=self._providers, threads=self._threads)
+            for what, found, stated in (
+                ("inputs", session.inputs, graph.inputs),
+                ("outputs", session.outputs, graph.outputs),
+            ):
+                if found != stated:
+                    raise GraphMismatch(
+                        f"{self.card.id}: {what} of {graph.file} are {', '.join(found)}; card: {', '.join(stated)}"
+                    )
+            self._sessions[name] = session
+        return self._sessions[name]
+
+    def warm(self) -> None:
+        """Load every graph, so that the first study does not wait for it. Raises as :meth:`session`."""
+        for name in self.card.graphs:
+            self.session(name)
+        _ = self._adapter
+
+    def self_test(self) -> dict[str, float]:
+        """Ask every graph that has a known answer; how far each is from it, relative.
+
+        Raises
+        ------
+        SelfTestFailed
+            A graph answers something else than it should: nothing it says can be trusted on this device.
+        DigestMismatch, ModelError
+            A file is not the pinned one, or a graph does not run.
+        """
+        found = {}
+        for name, golden in self.card.golden.items():
+            session = self.session(name)
+            found[name] = deviation(session, self._once(golden))
+            if not found[name] <= golden.tolerance:
+                raise SelfTestFailed(
+                    f"{self.card.id}: graph {name} is {found[name]:.1e} from its known answer on {session.provider}, "
+                    f"allowed are {golden.tolerance:.0e}",
+                    graph=name,
+                    provider=session.provider,
+                )
+        return found
+
+    def fall_back_to_cpu(self) -> bool:
+        """Drop what is loaded and use the CPU from now on; False where it runs there already."""
+        if all(session.provider == CPU for session in self._sessions.values()):
+            return False
+        self._sessions.clear()
+        self._providers = (CPU,)
+        return True
+
+    def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
+        """Run an image model.
+
+        Parameters
+        ----------
+        inputs : mapping
+            Volumes by role.
+        parameters : mapping
+            Overrides of the card's adjustable thresholds, as text.
+
+        Raises
+        ------
+        NotAssessed
+            The images are not good enough to say "nothing found", or outside of the card's limits.
+        ParameterInvalid
+            A parameter is not adjustable or not a number.
+        ModelError
+            The model failed.
+        """
+        adapter = self._adapter
+        if not hasattr(adapter, "run"):
+            raise CardInvalid(f"{self.card.id} writes text; it cannot be run on images alone")
+        return self._within_limits(inputs, lambda: adapter.run(inputs, parameters))
+
+    def _within_limits(self, inputs: Mapping[str, Volume], run: Callable[[], StudyResult]) -> StudyResult:
+        unknown = require_within(self.card.limits, inputs)
+        result = run()
+        return replace(result, evidence={**result.evidence, "limits_not_checked": list(unknown)}) if unknown else result
+
+    def segment(
+        self, inputs: Mapping[str, Volume], prompts: Sequence[BoxPrompt], parameters: Mapping[str, str]
+    ) -> StudyResult:
+        """Let a model of family ``promptable`` segment what ``prompts`` point at.
+
+        Raises
+        ------
+        PromptMissing
+            Nothing points anywhere.
+        ParameterInvalid, ModelError
+            As :meth:`run`.
+        """
+        return self._within_limits(inputs, lambda: self._prompted().segment(inputs, prompts, parameters))
+
+    def planes(
+        self, volume: Volume, prompts: Sequence[BoxPrompt]
+    ) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.float32]]]:
+        """Each box with the probabilities (rows, columns; float32 in [0, 1]) of a ``promptable`` model on its slice.
+
+        Raises
+        ------
+        PromptMissing, ModelError
+            As :meth:`segment`.
+        """
+        return self._prompted().planes(volume, prompts)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it came with this product."""
+        return self.folder.parent == EMBEDDED
+
+    def require_approved(self, approved: Mapping[str, str]) -> None:
+        """Refuse to serve unless these very files are approved; what came with the product needs no approval.
+
+        Parameters
+        ----------
+        approved : mapping
+            Model id → approved digest.
+
+        Raises
+        ------
+        ModelNotApproved
+            The model, or one it is made of, is not approved, or its files have changed since.
+        """
+        if not self.embedded and approved.get(self.card.id) != self.digest:
+            why = "its files have changed since they were approved" if self.card.id in approved else "not approved"
+            raise ModelNotApproved(f"{self.card.id} {self.card.version}: {why}")
+        for name in self.needs:
+            self.member(name).require_approved(approved)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the models it is made of; none but for a chain."""
+        return getattr(self._adapter, "needs", ())
+
+    def member(self, model_id: str) -> Model:
+        """Another installed model, which a model of family ``chain`` uses.
+
+        Raises
+        ------
+        ModelNotFound
+            It is not installed, or this model was opened by itself.
+        """
+        return self._find(model_id)
+
+    def _prompted(self) -> PromptedAdapter:
+        adapter = self._adapter
+        if not hasattr(adapter, "planes"):
+            raise CardInvalid(f"{self.card.id} takes no prompts")
+        return cast(PromptedAdapter, adapter)
+
+    def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
+        adapter = self._adapter
+        if not hasattr(adapter, "write"):
+            raise CardInvalid(f"{self.card.id} writes no text")
+        return adapter.write(result, inputs, language)
+
+    def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Let a model answer a question about images in ``language`` (``en`` or ``ja``). Nothing is checked.
+
+        Raises
+        ------
+        CardInvalid
+            The model answers no questions.
+        ModelError
+            The model failed.
+        """
+        adapter = self._adapter
+        if not hasattr(adapter, "answer"):
+            raise CardInvalid(f"{self.card.id} answers no questions")
+        return cast(AnsweringAdapter, adapter).answer(question, inputs, language)
+
+    def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
+        """Put a prompt of a chain to a model. Raises as :meth:`answer`."""
+        adapter = self._adapter
+        if not hasattr(adapter, "ask"):
+            raise CardInvalid(f"{self.card.id} takes no prompts of a chain")
+        return cast(AskedAdapter, adapter).ask(words, inputs, language)
+
+    def thresholds(self, parameters: Mapping[str, str]) -> dict[str, float]:
+        """The card's thresholds with ``parameters`` applied.
+
+        Raises
+        ------
+        ParameterInvalid
+            A parameter is not adjustable or not a finite number.
+        """
+        values = dict(self.card.thresholds)
+        for name, text in parameters.items():
+            if name not in self.card.adjustable:
+                known = ", ".join(self.card.adjustable) or "none"
+                raise ParameterInvalid(f"{self.card.id} has no parameter {name}; adjustable: {known}")
+            try:
+                value = float(text)
+            except ValueError:
+                value = float("nan")
+            if not abs(value) < float("inf"):
+                raise ParameterInvalid(f"{self.card.id}: {name} must be a number, not {text!r}")
+            values[name] = value
+        return values
+
+    @cached_property
+    def _adapter(self) -> ImageAdapter | PromptedAdapter | WritingAdapter:
+        module = f"models.adapters.{self.card.family.value}"
+        if importlib.util.find_spec(module) is None:
+            raise CardInvalid(f"{self.card.id}: this release has no adapter for family {self.card.family.value}")
+        return importlib.import_module(module).build(self)
+
+    def _once(self, pinned: PinnedFile) -> Path:
+        if pinned.file not in self._verified:
+            self._verify(pinned)
+            self._verified.add(pinned.file)
+        return self.folder / pinned.file
+
+    def _require_pinned_data(self, graph: Path) -> None:
+        """Raise OutsideData unless every file the graph takes data from is pinned, right, and in this folder."""
+        pinned = {each.file: each for each in self.card.files.values()}
+        for location in external_files(graph):
+            place = PurePosixPath(graph.relative_to(self.folder).parent, location)
+            if (name := str(place)) not in pinned:
+                raise OutsideData(
+                    f"{self.card.id}: {graph.name} takes data from a file that is not pinned", file=location
+                )
+            steps = [self.folder / each for each in (place, *place.parents)][:-1]
+            if any(each.is_symlink() for each in steps) or not (self.folder / place).is_file():
+                raise OutsideData(f"{self.card.id}: {name} is a link, or no file", file=location)
+            self._once(pinned[name])
+
+    def _verify(self, pinned: PinnedFile) -> None:
+        try:
+            found = file_digest(self.folder / pinned.file)
+        except OSError as error:
+            raise DigestMismatch(f"{self.card.id}: {pinned.file} cannot be read: {error.strerror}") from error
+        if found != pinned.sha256:
+            raise DigestMismatch(
+                f"{self.card.id}: {pinned.file} has digest {found}, the card pins {pinned.sha256}",
+                file=pinned.file,
+                found=found,
+                pinned=pinned.sha256,
+            )
+
+
+def _alone(model_id: str) -> Model:
+    raise ModelNotFound(f"{model_id} is looked for among the installed models, and this model was opened by itself")
