@@ -23,7 +23,8 @@ class ChatServer(ThreadingHTTPServer):
         Request line, headers and body of every request, as they came.
     script : list of str
         What to do with the next requests instead of answering: ``"429"``, ``"500"``, ``"401"``, ``"malformed"``,
-        ``"slow"``, ``"drip"``, ``"wrong model"``, ``"cut off"``, ``"empty"``, ``"huge"``, ``"redirect"``.
+        ``"slow"``, ``"held"`` (until whoever asks goes away), ``"drip"``, ``"wrong model"``, ``"cut off"``,
+        ``"empty"``, ``"huge"``, ``"redirect"``.
     """
 
     daemon_threads = True
@@ -68,6 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, what: str, request: dict[str, Any]) -> None:
         if what == "slow":
             time.sleep(4)
+        if what == "held":
+            self.connection.settimeout(60)
+            self.connection.recv(1)
+            raise ConnectionResetError
         if what == "drip":
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             for _ in range(60):

@@ -91,6 +91,7 @@ class WebClient:
     def __init__(self, peer: WebPeer) -> None:
         self.peer = peer
         self._sockets: list[socket.socket] = []
+        self._is_ended = False
         verify = _verification(peer)
         timeout = httpx.Timeout(peer.response_timeout_seconds, connect=peer.connect_timeout_seconds)
         # No proxies or credentials from the environment: the node goes where its configuration says.
@@ -117,6 +118,12 @@ class WebClient:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue  # ended already
+
+    def end(self) -> None:
+        """As :meth:`cut`, and whatever would be sent afterwards is not: NoResponse or PeerUnreachable."""
+        # Set before looking at the connections: one that is being opened sees it when it is noted.
+        self._is_ended = True
+        self.cut()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request and return the whole response, whatever its status.
@@ -149,6 +156,8 @@ class WebClient:
         def note(event: str, facts: dict[str, Any]) -> None:
             if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
                 self._sockets.append(facts["return_value"].get_extra_info("socket"))
+                if self._is_ended:
+                    self.cut()
 
         return {"trace": note}
 

@@ -29,6 +29,7 @@ _LOG = log.logger("hl7")
 _POLL_SECONDS = 0.5
 _CHUNK = 65536
 _TURN_SECONDS = 5.0
+_LINGER_SECONDS = 2.0
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -147,7 +148,8 @@ class Listener:
             if not self._invited(address[0]):
                 logger.warning("a connection from %s was refused: it is not on hl7.allow", address[0])
                 connection.close()
-            elif not self._slots.acquire(blocking=False):
+            # An engine that reconnects at once may come before its old connection is known to have ended.
+            elif not self._slots.acquire(timeout=_POLL_SECONDS):
                 logger.warning("a connection from %s was refused: there are hl7.maximum_connections", address[0])
                 connection.close()
             else:
@@ -199,9 +201,22 @@ class Listener:
                 logger.warning("a connection was closed: %s", error)
                 answer = acknowledgement(None, Code.REJECTED, condition="207", words=error.message)
                 connection.sendall(framed(answer or b""))
+                _let_read(connection)
                 return
             for message in messages:
                 answer = self._take(message)
                 if answer is not None:
                     connection.sendall(framed(answer))
                 begun = time.monotonic()
+
+
+def _let_read(connection: socket.socket) -> None:
+    """Take the rest of what is being sent: closing over unread bytes resets the connection, answer and all (RFC 2525 2.17)."""
+    connection.shutdown(socket.SHUT_WR)
+    until = time.monotonic() + _LINGER_SECONDS
+    while time.monotonic() < until:
+        try:
+            if not connection.recv(_CHUNK):
+                return
+        except TimeoutError:
+            return

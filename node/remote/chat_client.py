@@ -52,10 +52,10 @@ class ChatClient:
         self._pause = 0.0
 
     def cut(self) -> None:
-        """End the call at once, from another thread."""
+        """End the call at once, from another thread; one that has not begun sends nothing."""
         self._cut.set()
         if (client := self._open) is not None:
-            client.cut()
+            client.end()
 
     def check_files(self) -> None:
         """Read key and certificates, and send nothing.
@@ -132,8 +132,10 @@ class ChatClient:
         )
         with WebClient(peer) as client:
             self._open = client
+            if self._cut.is_set():
+                client.end()
             # A service that sends a byte now and then would keep every other limit.
-            watch = threading.Timer(remaining, client.cut)
+            watch = threading.Timer(remaining, client.end)
             watch.daemon = True
             watch.start()
             try:

@@ -130,7 +130,7 @@ class RemoteDesk:
         facts["pictures"] = sum(isinstance(part, _Picture) for part in wish.parts)
         facts["request_sha256"] = hashlib.sha256(body).hexdigest()
         client = ChatClient(wish.endpoint, endpoint)
-        call.client = client
+        call.asks_with(client)
         with _Slot(self._slots_of(wish.endpoint, endpoint), f"{spec.job_id}-{id(call)}", endpoint, call):
             answer = client.send(body, lambda: self._reserve(wish.endpoint, endpoint))
         with self._opened().write() as connection:
@@ -206,15 +206,21 @@ class Call:
         self.done = threading.Event()
         self.stopped = threading.Event()
         self.reply: dict[str, Any] = {}
-        self.client: ChatClient | None = None
+        self._client: ChatClient | None = None
         self._work = (desk, spec, message)
         threading.Thread(target=self._run, name="remote-call", daemon=True).start()
 
     def cut(self) -> None:
-        """End it at once; its reply is of no interest any more."""
+        """End it at once; its reply is of no interest any more, and what has not been sent yet never is."""
         self.stopped.set()
-        if self.client is not None:
-            self.client.cut()
+        if self._client is not None:
+            self._client.cut()
+
+    def asks_with(self, client: ChatClient) -> None:
+        """What :meth:`cut` has to end; at once where that has been called already."""
+        self._client = client
+        if self.stopped.is_set():
+            client.cut()
 
     def _run(self) -> None:
         desk, spec, message = self._work

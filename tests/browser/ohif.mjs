@@ -64,6 +64,25 @@ async function show(page, set) {
   }, set.uid);
 }
 
+/** Picture of the canvas, as soon as it shows something and two pictures in a row are the same. */
+async function photograph(page, viewportId, file) {
+  const canvas = page.locator('canvas.cornerstone-canvas').first();
+  await page.evaluate(id => window.services.cornerstoneViewportService.getCornerstoneViewport(id).render(), viewportId);
+  let before = null;
+  for (const end = Date.now() + PATIENCE.timeout; Date.now() < end; ) {
+    await page.waitForTimeout(400);
+    const taken = await canvas.screenshot({ path: file });
+    const isBlank = await page.evaluate(id => {
+      const shown = window.services.cornerstoneViewportService.getCornerstoneViewport(id).getCanvas();
+      const values = shown.getContext('2d').getImageData(0, 0, shown.width, shown.height).data;
+      return !values.some((value, n) => n % 4 < 3 && value > 0);
+    }, viewportId);
+    if (!isBlank && before?.equals(taken)) return;
+    before = taken;
+  }
+  throw new Error(`${file}: nothing came to rest on the canvas`);
+}
+
 async function lookAtOverlay(page, set) {
   const viewportId = await show(page, set);
   await page.waitForFunction(
@@ -88,9 +107,8 @@ async function lookAtOverlay(page, set) {
       const at = offset => Array.from(viewport.worldToCanvas(world.map((value, n) => value + offset[n])));
       return { focus: viewport.getCamera().focalPoint, corners: [at([0, 0, 0]), at([10, 0, 0]), at([0, 10, 0])] };
     }, [viewportId, place.world]);
-    await page.waitForTimeout(400);
     const file = path.join(task.folder, `${set.modality}-${place.number}.png`);
-    await page.locator('canvas.cornerstone-canvas').first().screenshot({ path: file });
+    await photograph(page, viewportId, file);
     seen.push({ number: place.number, file, ...where });
   }
   await page.screenshot({ path: path.join(task.folder, `${set.modality}.png`) });
@@ -108,9 +126,8 @@ async function lookAtPicture(page, set) {
     [viewportId, set.uid],
     PATIENCE
   );
-  await page.waitForTimeout(1200);
   const file = path.join(task.folder, `picture-${set.sopClass}.png`);
-  await page.locator('canvas.cornerstone-canvas').first().screenshot({ path: file });
+  await photograph(page, viewportId, file);
   const dimensions = await page.evaluate(id => {
     const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(id);
     return [...viewport.getImageData().dimensions.slice(0, 2), viewport.getImageIds().length];

@@ -252,8 +252,9 @@ def test_acknowledgements_and_limits(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert len(node.rows(tables.orders)) == 3
             with Client(*address), Client(*address) as third, pytest.raises((ConnectionError, TimeoutError)):
                 third.send(taken)
-        with Client(*address) as client:
-            assert client.send(b"x" * 5000)[1][1] == "AR"
+        for size in (5000, 8_000_000):
+            with Client(*address) as client:
+                assert client.send(b"x" * size)[1][1] == "AR"
         with Client(*address) as client, pytest.raises(ConnectionError):
             client.socket.sendall(b"\x0bMSH|^~\\&|RIS")
             client.receive()

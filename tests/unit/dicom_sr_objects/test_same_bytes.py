@@ -30,6 +30,7 @@ def render_elsewhere(case: Case, out: Path, *, hash_seed: int, seconds: float) -
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.dcm"))}
 
 
+@pytest.mark.slow
 def test_two_processes_at_two_times_write_the_same_bytes(case: Case, tmp_path: Path) -> None:
     first = render_elsewhere(case, tmp_path / "a", hash_seed=1, seconds=1_000_000_000.0)
     second = render_elsewhere(case, tmp_path / "b", hash_seed=2, seconds=1_900_000_000.5)

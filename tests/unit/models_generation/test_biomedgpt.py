@@ -31,6 +31,8 @@ from models.export.ofa_positions import image_buckets, token_buckets  # noqa: E4
 from tests.unit.models_generation import ofa_reference  # noqa: E402
 from tests.unit.models_generation.ofa_reference import BASE, BINS, CODES, Reference, Sizes  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("what", "does", "the", "image", "describe", "lung", "left", "right")
 PICTURES = (48, 80)
 PROMPTS = ("what does the image describe", "which lung is left, and which is right of the image")

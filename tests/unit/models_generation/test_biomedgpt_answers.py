@@ -20,6 +20,8 @@ from models.export.biomedgpt import convert  # noqa: E402
 from tests.unit.models_generation import trained_ofa  # noqa: E402
 from tests.unit.models_generation.ofa_reference import Reference, Sizes  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 DECODING = "[options.decoding]\n"
 
 

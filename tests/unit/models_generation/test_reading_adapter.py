@@ -27,6 +27,8 @@ from tests.unit.models_generation import references  # noqa: E402
 from tests.unit.models_generation.references import IMAGE_TOKEN, Reference  # noqa: E402
 from tests.unit.models_generation.released import character_tokenizer, ids_of  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TOKENS = 12
 PROMPTS = {
     "llava-med": ("<s>", ""),

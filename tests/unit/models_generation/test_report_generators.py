@@ -30,6 +30,8 @@ from tests.unit.models_generation.released import (  # noqa: E402
     save,
 )
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 90
 SHAPE = CacheShape(2, 4, 8)
 CASES = [("vit", "bert", 32), ("vit", "gpt2", 48), ("swin", "bert", 64), ("swin", "gpt2", 32)]

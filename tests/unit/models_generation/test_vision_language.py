@@ -29,6 +29,8 @@ from tests.unit.models_generation import references  # noqa: E402
 from tests.unit.models_generation.references import IMAGE_TOKEN, Reference  # noqa: E402
 from tests.unit.models_generation.released import STOP, ids_of  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 GRIDS = ((4, 6), (8, 4))
 
 

@@ -26,6 +26,7 @@ def found_share(baseline: Model, volume_ml: float, noise: float, seeds: range) -
     return float(np.mean(hits)), max(limits)
 
 
+@pytest.mark.slow
 def test_a_limit_is_what_is_seen_nearly_always(baseline: Model) -> None:
     share, limit = found_share(baseline, 1.5, 0.05, range(3200, 3203))
     assert limit <= 1.5

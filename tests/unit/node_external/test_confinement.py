@@ -18,6 +18,8 @@ from models.program_errors import NotIsolated, OutputTooLarge, OutputUnusable, P
 from node.external import sandbox
 from tests.unit.node_external.conftest import run, write_card
 
+pytestmark = pytest.mark.slow
+
 
 def _misbehaving(tmp_path: Path, *arguments: str, **options: object) -> Path:
     return write_card(tmp_path / "bad", "misbehave.py", *arguments, **{"deadline_seconds": 20.0, **options})

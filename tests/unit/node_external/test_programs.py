@@ -16,6 +16,8 @@ from models.results import Outcome
 from node.cli import main
 from tests.unit.node_external.conftest import AFFINE, PYTHON, painted, run, write_card
 
+pytestmark = pytest.mark.slow
+
 MEAN = {
     "key": "brightness.mean",
     "name": {"value": "373098007", "scheme": "SCT", "meaning": "Mean"},

@@ -279,6 +279,16 @@ def test_failures_are_told_apart_and_only_passing_ones_tried_again(
     assert [row.kind for row in ledger_of(who)] == ["remote.refused" if code else "remote.answered"]
 
 
+def test_a_call_cut_before_it_began_sends_nothing(tmp_path: Path, server: ChatServer, clean: Path) -> None:
+    who = asking(tmp_path, server, [clean])
+    wish = {"kind": "chat", "endpoint": "medgpt", "system": "s", "parts": [text("?")], "maximum_tokens": 5}
+    call = who.desk.begin(who.spec, {**wish, "temperature": 0.0, "seed": 0})
+    call.cut()
+    assert call.done.wait(20)
+    assert call.reply["code"] == "REM-008"
+    assert server.received == []
+
+
 def test_nobody_listens(tmp_path: Path, server: ChatServer, clean: Path) -> None:
     who = asking(tmp_path, server, [clean])
     server.server_close()

@@ -24,6 +24,8 @@ from tests.chat_server import ChatServer, chat_server, words
 from tests.unit.node_remote import scene, whole
 from tests.unit.node_remote.injections import FOREIGN, INJECTIONS
 
+pytestmark = pytest.mark.slow
+
 FORBIDDEN = (
     *(
         "verified",

@@ -67,7 +67,7 @@ def _report(image: Dataset, folder: Path, words: str) -> Path:
 
 def settings(folder: Path, url: str, **remote: Any) -> Settings:
     """Settings with every remote card's endpoint on loopback."""
-    made = scene.settings(folder, url, deadline_seconds=5.0, daily_calls=10_000, daily_tokens=10_000_000, **remote)
+    made = scene.settings(folder, url, deadline_seconds=30.0, daily_calls=10_000, daily_tokens=10_000_000, **remote)
     made.data_dir.mkdir(parents=True, exist_ok=True)
     upgrade(made)
     return made

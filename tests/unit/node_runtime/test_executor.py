@@ -22,6 +22,8 @@ from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import JobSpec
 from node.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 HOST = Path(__file__).with_name("fake_host.py")
 ROOT = HOST.parents[3]
 

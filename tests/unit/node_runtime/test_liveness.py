@@ -77,6 +77,7 @@ def test_nobody_listens_or_nobody_reads(tmp_path: Path) -> None:
         assert said(deaf, "WATCHDOG")
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_stuck_is_silent(
     watcher: NotifySocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,6 +250,7 @@ def _run_killed_at(line: int, work: Callable[[], None]) -> bool:
     os._exit(0)
 
 
+@pytest.mark.slow
 def test_killed_at_any_line_nothing_is_torn(spool: Spool) -> None:
     made = dataset()
     whole = spool.absolute(stored(spool, made)).read_bytes()

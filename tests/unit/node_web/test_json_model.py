@@ -28,6 +28,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 def test_fast_and_slow_agree_on_every_test_file(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = 0
     for file in map(Path, get_testdata_files("*.dcm")):
