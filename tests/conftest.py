@@ -10,12 +10,14 @@ import pytest
 from tests import network
 
 ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("AINODE_SHARED", ROOT.parent / "shared"))
+"""Real data and a second judge, beside a checkout of developers; absent elsewhere."""
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real DICOM data beside the checkout; tests that need it skip where it is absent."""
-    folder = Path(os.environ.get("AINODE_SHARED", ROOT.parent / "shared")) / "data"
+    folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip("the shared test data is not here")
     return folder

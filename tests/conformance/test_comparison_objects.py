@@ -28,7 +28,7 @@ from models.composer import compose
 from models.results import Outcome, Replaced, StudyResult, Tracking
 from models.stored_result import Grid
 from node.jobs.comparing import prior_objects
-from tests.conformance.test_objects import judge
+from tests.conformance.judging import judge
 from tests.generators.results import found
 from tests.unit.dicom_sr_objects.cases import Case, context, phantom_case, trace_of
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +12,12 @@ from dicom_sr.document import render
 from dicom_sr.phantom_study import JAPANESE_PATIENT
 from dicom_sr.write import WrittenFile, write_objects
 from models.results import Outcome, StudyResult
-from tests.conftest import ROOT
+from tests.conformance.judging import ENTITY_KNOWN, KNOWN, complaints, earned_by_sources, run, verdict
 from tests.generators.results import found, not_assessed, nothing_found
 from tests.peers import require
 from tests.unit.dicom_sr_objects.cases import Case, blocks, context, phantom_case, trace_of
 
 pytestmark = pytest.mark.peer
-
-# Device UID is in General Equipment and SOP Common (PS3.3 C.7.5.1, C.12-1); dciodvfy does not know it there.
-KNOWN = (r"\(0x0018,0x1002\) UI Device UID", r"this is a Standard Extended SOP Class")
-ENTITY_KNOWN = (r"Element=<AccessionNumber> IE <Series> versus <Study>",)
 
 UNICODE_UNCHECKED = "The VR checker does not support this Specific Character Set: ISO_IR 192"
 
@@ -59,16 +50,6 @@ def write(case: Case, result: StudyResult, folder: Path) -> list[WrittenFile]:
 @pytest.fixture(scope="module", params=RESULTS)
 def written(request: pytest.FixtureRequest, study: Case, tmp_path_factory: pytest.TempPathFactory) -> list[WrittenFile]:
     return write(study, result_of(study, request.param), tmp_path_factory.mktemp(request.param))
-
-
-def run(*command: object) -> tuple[int, str]:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="replace")
-    return done.returncode, done.stdout + done.stderr
-
-
-def complaints(text: str, pattern: str, allowed: Sequence[str]) -> list[str]:
-    lines = [line for line in text.splitlines() if re.match(pattern, line)]
-    return [line for line in lines if not any(re.search(known, line) for known in allowed)]
 
 
 def test_part_10_and_information_object_definitions(written: list[WrittenFile]) -> None:
@@ -114,22 +95,6 @@ def test_measurements_and_segmentations_are_readable_with_dcmqi(written: list[Wr
         assert out.exists()
 
 
-def judge() -> Path:
-    path = Path(os.environ.get("AINODE_SHARED", ROOT.parent / "shared")) / "conformance" / "conform.py"
-    if not path.is_file():
-        pytest.skip("the shared judge is not here")
-    require("java")
-    return path
-
-
-def verdict(sources: Path, results: Path) -> list[str]:
-    """Failures the judge reports."""
-    code, text = run(sys.executable, judge(), "--src", sources, results)
-    failures = [line for line in text.splitlines() if line.startswith("FAIL")]
-    assert failures or code == 0, text
-    return failures
-
-
 @pytest.mark.slow
 def test_full_judge_finds_nothing_in_a_phantom_study(study: Case, tmp_path: Path) -> None:
     # One judgement over three sets: PixelMed compiles its templates for every call, which takes longer than the check.
@@ -157,16 +122,3 @@ def test_full_judge_on_real_studies(name: str, shared_data: Path, tmp_path: Path
     write(case, result, tmp_path / "out")
     failures = verdict(folder, tmp_path / "out")
     assert [failure for failure in failures if not earned_by_sources(failure, files)] == []
-
-
-def earned_by_sources(failure: str, files: Sequence[Path]) -> bool:
-    """Whether the judge's complaint is about something taken over unaltered, or about the sources among themselves."""
-    if failure.startswith("FAIL dciodvfy"):
-        _, alone = run(require("dciodvfy"), "-filename", files[0])
-        told = failure.split(" ", 3)[-1].split("; ")
-        return all(line in alone for line in told)
-    if failure.startswith("FAIL dcentvfy"):
-        _, alone = run(require("dcentvfy"), *files)
-        lines = re.findall(r"Error - [^;]*?(?=;|$)", failure)
-        return all(line[:80] in alone for line in lines)
-    return False

@@ -13,7 +13,7 @@ from dicom_sr.document import render
 from dicom_sr.phantom_study import JAPANESE_PATIENT
 from dicom_sr.write import WrittenFile, write_objects
 from models.results import Outcome, StudyResult
-from tests.conformance.test_objects import ENTITY_KNOWN, KNOWN, complaints, run, verdict
+from tests.conformance.judging import ENTITY_KNOWN, KNOWN, complaints, run, verdict
 from tests.generators.results import not_assessed, nothing_found
 from tests.peers import require
 from tests.unit.dicom_sr_objects.cases import Case, context, phantom_case

@@ -3,87 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from dicom_sr.check import check
 from dicom_sr.document import render
-from dicom_sr.series import Kind, load_study
 from dicom_sr.write import WrittenFile, write_objects
 from models.results import StudyResult
-from tests.conformance.test_objects import complaints, run, verdict
-from tests.generators.results import found, not_assessed, nothing_found
-from tests.generators.sources import repaired_copy
+from tests.conformance.judging import UNCERTAINTY, complaints, run, verdict
+from tests.conformance.real_studies import IMAGES, patient_of, real_case
+from tests.generators.results import not_assessed, nothing_found
 from tests.peers import require
-from tests.unit.dicom_sr_objects.cases import REPORTS, Case, blocks, context, phantom_case, projection_case
+from tests.unit.dicom_sr_objects.cases import REPORTS, Case, context, phantom_case
 
 pytestmark = pytest.mark.peer
-
-IMAGES = {
-    "mr_stroke_isles22_case0001": "chrJapMulti.dcm",
-    "mr_brain_glioma_PGBM006": "chrFrenMulti.dcm",
-    "ct_chest_covid_P002": "chrKoreanMulti.dcm",
-    "mr_brain_enhanced_siemens_xa30": "chrX2.dcm",
-    "ct_head_tiny_93": "chrRuss.dcm",
-    "cxr_dicom/RG1_J2KI.dcm": "chrH32.dcm",
-    "cxr_dicom/test1.dcm": "chrX1.dcm",
-}
-"""Real images, and whose name the patient gets."""
-
-SLICES = 10
-UNCERTAINTY = re.compile(r"Error: Template (1419|300) .*/\[Row \d+\] NUM \*/\[Row (9|10|13|14)\] NUM \*: ")
-"""PixelMed takes every NUM below a NUM for the source measurements of TID 300 (rows 9, 10; 13, 14 of TID 1419) and wants
-INFERRED FROM; a measurement uncertainty is row 5 of TID 310, HAS PROPERTIES."""
 
 
 @pytest.fixture(scope="module")
 def cases(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     """Every study with regions where it is a volume, and marks and findings."""
-    made = {}
-    for name, person in IMAGES.items():
-        folder = tmp_path_factory.mktemp("source") / "study"
-        patient = str(dcmread(shared_data / "charsets" / person, stop_before_pixels=True).PatientName)
-        if "^" not in patient:
-            patient += "^A"  # a name of one component is a retired form
-        files = repaired_copy(list(dicom_files(shared_data / name)), folder, patient)
-        made[name] = projection_case(files[0]) if name.startswith("cxr") else volume_case(files)
-    return made
-
-
-def dicom_files(path: Path) -> Iterator[Path]:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    yield from [file for file in files if file.is_file() and file.read_bytes()[128:132] == b"DICM"]
-
-
-def volume_case(files: list[Path]) -> Case:
-    study = load_study(trimmed(files))
-    source = max(study.volumes, key=lambda v: (v.kind is Kind.DWI_TRACE, v.volume.array_zyx.shape[0]))
-    mask = blocks(source.volume.array_zyx.shape)
-    return Case(files, study, source, found(mask, source.volume.voxel_ml))
-
-
-def trimmed(files: list[Path]) -> list[Path]:
-    """The lowest slices of every series of classic images; the judges need a second for each image a report names."""
-    series: dict[str, list[tuple[float, Path]]] = {}
-    kept = []
-    for file in files:
-        header = dcmread(file, stop_before_pixels=True)
-        if "ImagePositionPatient" in header:
-            height = float(header.ImagePositionPatient[2])
-            series.setdefault(str(header.SeriesInstanceUID), []).append((height, file))
-        else:
-            kept.append(file)
-    for slices in series.values():
-        ordered = [file for _, file in sorted(slices)]
-        kept += ordered[:SLICES]
-        for file in ordered[SLICES:]:
-            file.unlink()
-    return kept
+    return {
+        name: real_case(shared_data, name, patient_of(shared_data, person), tmp_path_factory.mktemp("source") / "study")
+        for name, person in IMAGES.items()
+    }
 
 
 def write(case: Case, result: StudyResult, folder: Path, **changes: object) -> list[WrittenFile]:

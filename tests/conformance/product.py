@@ -1,0 +1,128 @@
+"""Every kind of object, of every study, under every name, before the full judge: ``python -m tests.conformance.product OUT.md``.
+
+It takes a quarter of an hour and more, so the suite judges pairs of these (``test_report_objects``, ``test_pixel_objects``).
+Results of studies are made by the tests' generators; whatever the judge says against an object stands in the table.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dicom_sr.check import check
+from dicom_sr.document import render
+from dicom_sr.write import write_objects
+from models.results import StudyResult
+from tests.conformance.judging import UNCERTAINTY, earned_by_sources, less_study_references, verdict
+from tests.conformance.real_studies import IMAGES, patient_of, real_case
+from tests.conftest import SHARED
+from tests.generators.results import not_assessed, nothing_found
+from tests.unit.dicom_sr_objects.cases import Case, context
+from tests.unit.dicom_sr_objects.pixel_cases import FORMS, with_pixels
+
+NAMES = {
+    "Latin": "chrFrenMulti.dcm",
+    "Japanese": "chrJapMulti.dcm",
+    "Korean": "chrKoreanMulti.dcm",
+    "Chinese": "chrX1.dcm",
+    "Cyrillic": "chrRuss.dcm",
+}
+_PICTURES = ("secondary_capture", "summary", "pdf")
+_REPORTS: dict[str, dict[str, object]] = {
+    "measurements, 3D": {"objects": ("measurements", "text", "key_objects")},
+    "measurements, comprehensive": {"objects": ("measurements", "text"), "measurements": "comprehensive"},
+    "measurements, enhanced": {"objects": ("measurements", "text"), "measurements": "enhanced"},
+    "presentation states": {"objects": ("presentation", "text")},
+    "pictures and PDF": {"objects": (*_PICTURES, "text")},
+    "single pictures": {"objects": ("secondary_capture", "text"), "secondary_capture": "single_frame"},
+}
+_VOLUMES: dict[str, dict[str, object]] = {
+    **{f"SEG {form}": {"objects": ("seg", "text"), **profile} for form, profile in FORMS.items()},
+    "one object a lesion": {"objects": ("seg", "measurements", "text"), "per_lesion": True},
+    "maps and contours": {"objects": ("parametric_map", "rtstruct", "text")},
+}
+_STATUS: dict[str, dict[str, object]] = {"objects": ("status", *_PICTURES)}
+_JAPANESE = {"character_set": "iso-2022-jp"}
+_BYTES = re.compile(
+    r"^FAIL dcentvfy study Error - String attribute has different value - Element=<PatientName> IE=<Patient>$"
+)
+"""dcentvfy compares the bytes of a name, whatever its character set: the images' are UTF-8."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One study under one name: how many objects of each kind, and what the judge said against them."""
+
+    study: str
+    name: str
+    kinds: Counter[str]
+    failures: list[str]
+
+
+def judged(shared_data: Path, study: str, name: str, folder: Path) -> Judged:
+    """Write everything that fits the study, in English and Japanese, and ask the judge once."""
+    case = real_case(shared_data, study, patient_of(shared_data, NAMES[name]), folder / "study")
+    is_volume = case.result.segmentation is not None
+    kinds: Counter[str] = Counter()
+    if is_volume:
+        case = replace(case, result=with_pixels(case))
+    result = case.complete if is_volume else case.result
+    sets = {**_REPORTS, **(_VOLUMES if is_volume else {})}
+    for key, profile in sets.items():
+        plain = key.startswith(("SEG", "one object", "maps"))
+        kinds += _write(case, case.result if plain else result, folder / "out", key, profile)
+    kinds += _write(case, nothing_found(), folder / "out", "nothing found", _STATUS)
+    kinds += _write(case, not_assessed(), folder / "out", "not assessed", _STATUS)
+    failures = less_study_references(verdict(folder / "study", folder / "out"), case.study.study_uid)
+    if name == "Japanese":
+        for key in ("measurements, 3D", "pictures and PDF"):
+            kinds += _write(case, result, folder / "japanese", f"{key}, ISO 2022", {**sets[key], **_JAPANESE})
+        failures += [each for each in verdict(folder / "study", folder / "japanese") if not _BYTES.search(each)]
+    left = [each for each in failures if not UNCERTAINTY.search(each) and not earned_by_sources(each, case.files)]
+    return Judged(study, name, kinds, left)
+
+
+def _write(case: Case, result: StudyResult, folder: Path, key: str, profile: dict[str, object]) -> Counter[str]:
+    wanted = context(key=key, **profile)
+    source = None if result.refusal else case.source
+    objects = render(result, case.study, wanted, source)
+    check(objects, case.study, result, source, profile=wanted.profile)
+    place = folder / key.replace(" ", "-").replace(",", "")
+    place.mkdir(parents=True)
+    write_objects(objects, place)
+    return Counter(str(each.dataset.SOPClassUID.name).removesuffix(" Storage") for each in objects)
+
+
+def table(all_judged: list[Judged]) -> str:
+    """Markdown: a row for each study, a column for each name."""
+    cells = {(each.study, each.name): each for each in all_judged}
+    lines = ["| Study | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
+    for study in IMAGES:
+        row = [cells[study, name] for name in NAMES if (study, name) in cells]
+        told = [f"{each.kinds.total()} objects, {len(each.failures) or 'no'} failures" for each in row]
+        lines.append(f"| {study} | " + " | ".join(told) + " |")
+    kinds = sum((each.kinds for each in all_judged), Counter())
+    lines += ["", "| SOP class | objects judged |", "|---|---|"]
+    lines += [f"| {kind} | {count} |" for kind, count in sorted(kinds.items())]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Judge the whole product, write the table, and end with the number of failures."""
+    out, shared_data = Path(sys.argv[1]), SHARED / "data"
+    done = []
+    for study in IMAGES:
+        for name in NAMES:
+            with tempfile.TemporaryDirectory() as folder:
+                done.append(judged(shared_data, study, name, Path(folder)))
+            print(study, name, done[-1].kinds.total(), "objects", *done[-1].failures, sep="\n  ", flush=True)
+    out.write_text(table(done), encoding="utf-8")
+    sys.exit(min(1, sum(len(each.failures) for each in done)))
+
+
+if __name__ == "__main__":
+    main()
