@@ -19,13 +19,20 @@ REPORT_FILE = "import.json"
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One converted checkpoint."""
+    """One converted checkpoint.
+
+    Attributes
+    ----------
+    keys, unused : int
+        Keys that were converted; those of halves that are left, which the checkpoint holds besides.
+    """
 
     system: str
     checkpoint: Path
     card: Card
     graphs: tuple[Exported, ...]
     keys: int
+    unused: int = 0
 
     def report(self) -> dict[str, Any]:
         """What was converted from what, and the largest difference of each graph at each size compared."""
@@ -37,6 +44,7 @@ class Imported:
             "keys": self.keys,
             "missing": 0,
             "unexpected": 0,
+            "unused": self.unused,
             "graphs": {
                 graph.path.name: {
                     "exporter": graph.exporter,

@@ -202,7 +202,8 @@ def import_checkpoint(
     for name, graph in report["graphs"].items():
         worst = max(graph["relative_differences"])
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
-    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
+    rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
+    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
 
 
