@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Imported:
     ----------
     keys, unused : int
         Keys that were converted; those of halves that are left, which the checkpoint holds besides.
+    weights : mapping
+        What was measured of weights that are no floats; empty: they are.
     """
 
     system: str
@@ -33,6 +35,7 @@ class Imported:
     graphs: tuple[Exported, ...]
     keys: int
     unused: int = 0
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         """What was converted from what, and the largest difference of each graph at each size compared."""
@@ -45,6 +48,7 @@ class Imported:
             "missing": 0,
             "unexpected": 0,
             "unused": self.unused,
+            "weights": dict(self.weights) or {"kind": "float"},
             "graphs": {
                 graph.path.name: {
                     "exporter": graph.exporter,
