@@ -204,7 +204,10 @@ def _step_arguments(shape: ReportShape, batch: int, done: int, images: int, plac
 
 
 def _tables(shape: ReportShape, settings: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """How it writes (main.py and test_mimic_cxr.sh of both repositories) and what it looks at (modules/dataloaders.py)."""
+    """How it writes (main.py and test_mimic_cxr.sh of both repositories) and what it looks at (modules/dataloaders.py).
+
+    One beam is the likeliest word each time, without the penalty on repeated runs of three words that the original has there.
+    """
     beams = int(settings.get("beam_size", 3))
     search = {"kind": "beams", "beams": beams, "ended": "kept"} if beams > 1 else {"kind": "greedy"}
     return {
