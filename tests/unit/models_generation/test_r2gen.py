@@ -48,6 +48,7 @@ class Conversion:
     """A file, what is computed from it plainly, and the model made of it."""
 
     def __init__(self, system: str, size: int, source: Path, out: Path) -> None:
+        torch.set_num_threads(1)
         self.system, self.size, self.source, self.shape = system, size, source, SHAPES[system]
         self.reference = Reference(write_release(source, system, SEEDS[system][size]), self.shape)
         report = convert_as(system, source, out, size=size).report()
@@ -72,7 +73,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.slow
 def test_the_words_are_those_of_the_original_decoding(made: Conversion) -> None:
     distinct, lengths, differing = set(), set(), 0
-    for seed in range(3):
+    for seed in range(2):
         pixels = torch.randn(1, 3, made.size, made.size, generator=torch.Generator().manual_seed(seed))
         for longest in (6, 14):
             greedy = made.reference.greedy(pixels, longest)
