@@ -183,6 +183,12 @@ class ExportFailed(ModelError):
     remedy = "See both exporters' reasons in the message; report them with the versions of torch and onnx."
 
 
+class QuantisationRefused(ModelError):
+    code = "MOD-031"
+    summary = "A model's weights are not made 8-bit integers: it would say other things."
+    remedy = "Import it with float weights, or allow more changed words with --most-changed if that is acceptable."
+
+
 class ModelImportFailed(ModelError):
     code = "MOD-015"
     summary = "A checkpoint could not be converted."

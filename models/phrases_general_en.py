@@ -21,6 +21,7 @@ class GeneralEnglish(English):
         "prompted": "The regions are what somebody or something pointed at; nothing else was looked for.",
         "scores_are_no_diagnosis": "Scores are not probabilities of disease.",
         "language_model": "Language models state what is not there and miss what is; every sentence has to be checked.",
+        "always_a_box": "The model marks one place for each finding, whether the finding is there or not.",
         "boxes_without_probability": "Boxes come from a language model without a probability.",
     }
 

@@ -52,6 +52,7 @@ class GeneralJapanese(Japanese):
         "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
         "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",
         "language_model": "言語モデルは存在しない所見を記載し、存在する所見を見落とすことがある。各文の確認が必要である。",
+        "always_a_box": "本モデルは所見の有無にかかわらず、所見ごとに必ず一か所を示す。",
         "boxes_without_probability": "枠は言語モデルによるもので、確率を伴わない。",
     }
 

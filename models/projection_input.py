@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.errors import InferenceFailed
+from models.grey_enhancement import equalised, smoothed
 from models.pillow import WHOLE_LEVELS
 from models.resizing import RESIZERS
 from models.volume import Volume
@@ -26,8 +27,11 @@ class ProjectionInput(BaseModel):
         Pixels along each side.
     crop : str
         ``centre_square`` before resizing; ``short_side``: that side to ``short_side`` pixels, then the middle square;
-        ``pad_square``: black around it, then stretched; ``long_side``: that side to ``size``, black at right and bottom; or
-        ``none``: stretched.
+        ``pad_square``: black around it, then stretched; ``long_side``: that side to ``size``, black at right and bottom;
+        ``long_side_grey``: likewise, the other side rounded, level 128 at right and bottom; or ``none``: stretched.
+    enhance : str
+        ``equalised_smoothed``: histogram made even, then a Gaussian of three pixels, on 256 whole levels before anything else
+        (one plane); ``none``.
     resize : str
         Name of the resizer. Those of Pillow work on 256 whole levels.
     levels : str
@@ -43,7 +47,8 @@ class ProjectionInput(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(ge=16, le=4096)
-    crop: Literal["centre_square", "short_side", "pad_square", "long_side", "none"]
+    crop: Literal["centre_square", "short_side", "pad_square", "long_side", "long_side_grey", "none"]
+    enhance: Literal["equalised_smoothed", "none"] = "none"
     short_side: int = Field(default=0, ge=0, le=4096)
     resize: str
     levels: Literal["stored_range", "own_range"] = "stored_range"
@@ -104,6 +109,11 @@ def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.flo
 
 def fitted(shown: Planes, recipe: ProjectionInput) -> npt.NDArray[np.float32]:
     """The network's image (1, channels, size, size) of planes (1 or 3, rows, columns) between 0 and 1."""
+    if recipe.enhance == "equalised_smoothed":
+        if len(shown) != 1:
+            raise InferenceFailed("the model's image is made of grey levels; the photograph has colours")
+        levels = np.floor(shown[0] * 255.0 + 0.5).astype(np.uint8)
+        shown = (smoothed(equalised(levels)) / 255.0)[np.newaxis]
     if recipe.crop == "centre_square":
         shown = _centre_square(shown)
     elif recipe.crop == "pad_square":
@@ -133,7 +143,7 @@ def placement(shape: tuple[int, int], recipe: ProjectionInput) -> Placement:
     if recipe.crop == "pad_square":
         side = max(*shape, recipe.size)
         return Placement(-((side - rows) // 2), -((side - columns) // 2), side, side)
-    if recipe.crop == "long_side":
+    if recipe.crop in ("long_side", "long_side_grey"):
         return Placement(0.0, 0.0, max(shape), max(shape))
     high, wide = _short_side_size(shape, recipe)
     top, left = round((high - recipe.size) / 2.0), round((wide - recipe.size) / 2.0)
@@ -156,7 +166,7 @@ def _short_side_size(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[i
 def _resized(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDArray[np.float32]:
     resize = WHOLE_LEVELS.get(recipe.resize) or RESIZERS[recipe.resize]
     shape = (image.shape[-2], image.shape[-1])
-    if recipe.crop == "long_side":
+    if recipe.crop in ("long_side", "long_side_grey"):
         return _long_side(image, recipe)
     if recipe.crop != "short_side":
         return resize(image, (recipe.size, recipe.size))
@@ -170,11 +180,17 @@ def _resized(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDA
 
 
 def _long_side(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDArray[np.float32]:
-    """As FLAIR does it: both sides over the same factor, fractions cut off, zeros at right and bottom."""
+    """The longer side to ``size``; what is left at right and bottom is filled.
+
+    FLAIR cuts fractions of the other side off and fills with zeros; ``fix_ratio`` of jfhealthcare/Chexpert rounds and fills
+    with level 128, which is 0 once its mean is subtracted.
+    """
     scale = max(image.shape[-2:]) / recipe.size
-    rows, columns = (max(int(length / scale), 1) for length in image.shape[-2:])
+    grey = recipe.crop == "long_side_grey"
+    rows, columns = (max(round(each / scale) if grey else int(each / scale), 1) for each in image.shape[-2:])
     resize = WHOLE_LEVELS.get(recipe.resize) or RESIZERS[recipe.resize]
-    padded = np.zeros((image.shape[0], recipe.size, recipe.size), np.float32)
+    fill = 128.0 if recipe.resize in WHOLE_LEVELS else recipe.low + (recipe.high - recipe.low) * 128.0 / 255.0
+    padded = np.full((image.shape[0], recipe.size, recipe.size), fill if grey else 0.0, np.float32)
     padded[:, :rows, :columns] = resize(image, (rows, columns))
     return padded
 

@@ -19,13 +19,19 @@ from node.errors import UsageError
 _SECONDS = 3600.0
 
 
-def import_model(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
+def import_model(
+    system: str, checkpoint: Path, folder: Path, *, weights: str = "float", most_changed: float = 0.05
+) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
     Parameters
     ----------
     system : str
         One of :data:`models.export.systems.SYSTEMS`.
+    weights : str
+        ``float`` as published, or ``int8``: those of a model that writes text, with the drift measured.
+    most_changed : float
+        Share of words, 0 to 1, that 8-bit weights may change.
 
     Returns
     -------
@@ -35,12 +41,14 @@ def import_model(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        No such system, the folder exists, or the export extra is not installed.
+        No such system or kind of weights, the folder exists, or the export extra is not installed.
     ModelImportFailed
         The converter refused; its own code and reason are in the message.
     """
     if system not in SYSTEMS:
         raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
+    if weights not in ("float", "int8") or not 0 <= most_changed <= 1:
+        raise UsageError("weights are float or int8, and the share of words that may change lies between 0 and 1")
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
     if importlib.util.find_spec("torch") is None:
@@ -50,13 +58,15 @@ def import_model(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=".import-", dir=folder.parent) as work:
         made = Path(work, "model")
         made.mkdir()
-        report = _converted(system, checkpoint.resolve(), made.resolve())
+        options = ["--weights", weights, "--most-changed", str(most_changed)]
+        report = _converted(system, checkpoint.resolve(), made.resolve(), options)
         made.rename(folder)
     return report
 
 
-def _converted(system: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
-    command = [*_isolated(), sys.executable, "-P", "-m", "models.export", system, str(checkpoint), str(folder)]
+def _converted(system: str, checkpoint: Path, folder: Path, options: list[str]) -> dict[str, Any]:
+    words = [*options, "--", system, str(checkpoint), str(folder)]
+    command = [*_isolated(), sys.executable, "-P", "-m", "models.export", *words]
     environment = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
     try:
         done = subprocess.run(

@@ -60,7 +60,7 @@ class ReadingAdapter:
             return self._pointed(role, inputs[role], picture, parameters)
         drafts, cut = [], {}
         for language in options.languages:
-            written = self.written(picture, self._question(language), language)
+            written = self.written(picture, self.question(language), language)
             drafts.append(self._draft(language, written, parameters))
             cut[language] = written.ending.value
         return StudyResult(
@@ -121,10 +121,11 @@ class ReadingAdapter:
             decode=lambda tokens: self._text(tokens),
         )
         return write(
-            self._reader(picture, question, language), decoding.strategy, limits, decoding.constraints(self._tokenizer)
+            self.reader(picture, question, language), decoding.strategy, limits, decoding.constraints(self._tokenizer)
         )
 
-    def _reader(self, picture: Picture, question: str, language: str) -> TokenModel:
+    def reader(self, picture: Picture, question: str, language: str) -> TokenModel:
+        """The model about to write about a picture, as decoding strategies drive it."""
         options, model = self.options, self._model
         shape = options.cache.shape()
         start = (*options.decoding.start_tokens, *options.decoding.language_tokens.get(language, ()))
@@ -159,7 +160,8 @@ class ReadingAdapter:
             )
         return made.reshape(-1, made.shape[-1])
 
-    def _question(self, language: str, **words: str) -> str:
+    def question(self, language: str, **words: str) -> str:
+        """What the card asks in a language; empty where its model is asked nothing. Raises CardInvalid."""
         form = self.options.prompt
         if form is None:
             return ""
@@ -203,7 +205,7 @@ class ReadingAdapter:
         said: dict[str, str] = {}
         language = self.options.languages[0]
         for target in self.options.targets:
-            question = self._question(language, target=target.phrase, definition=target.definition)
+            question = self.question(language, target=target.phrase, definition=target.definition)
             written = self.written(picture, question, language)
             text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=False)
             said[target.phrase] = text[:500]

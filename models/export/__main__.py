@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -12,15 +13,29 @@ from models.export.systems import converter_of
 
 def main(arguments: list[str]) -> int:
     """Convert and print the report as JSON; 1 and the reason on stderr where it is refused."""
-    system, checkpoint, folder = arguments[0], Path(arguments[1]), Path(arguments[2])
+    told = _read(arguments)
     try:
-        imported = converter_of(system)(checkpoint, folder)
-        imported.save_report(folder)
+        imported = converter_of(told.system)(told.checkpoint, told.folder)
+        if told.weights == "int8":
+            from models.export.eight_bit import to_eight_bits
+
+            imported = to_eight_bits(imported, told.folder, most_changed=told.most_changed)
+        imported.save_report(told.folder)
     except ModelError as error:
         print(json.dumps({"code": error.code, "message": error.message, "remedy": error.remedy}), file=sys.stderr)
         return 1
     print(json.dumps(imported.report()))
     return 0
+
+
+def _read(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m models.export")
+    parser.add_argument("system")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", choices=("float", "int8"), default="float")
+    parser.add_argument("--most-changed", type=float, default=0.05)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

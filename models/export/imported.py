@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,23 @@ REPORT_FILE = "import.json"
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One converted checkpoint."""
+    """One converted checkpoint.
+
+    Attributes
+    ----------
+    keys, unused : int
+        Keys that were converted; those of halves that are left, which the checkpoint holds besides.
+    weights : mapping
+        What was measured of weights that are no floats; empty: they are.
+    """
 
     system: str
     checkpoint: Path
     card: Card
     graphs: tuple[Exported, ...]
     keys: int
+    unused: int = 0
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         """What was converted from what, and the largest difference of each graph at each size compared."""
@@ -37,6 +47,8 @@ class Imported:
             "keys": self.keys,
             "missing": 0,
             "unexpected": 0,
+            "unused": self.unused,
+            "weights": dict(self.weights) or {"kind": "float"},
             "graphs": {
                 graph.path.name: {
                     "exporter": graph.exporter,

@@ -18,6 +18,8 @@ from models.generation.limits import Ending, Limits, Written
 from models.generation.wiring import TokenModel
 
 _IMPOSSIBLE = np.float32(-1.0e9)
+_ENDED = np.float32(-1.0e3)
+"""What a beam that has ended and is kept loses, so that nothing that goes on from it wins."""
 
 Scores = npt.NDArray[np.float32]
 
@@ -25,11 +27,16 @@ Scores = npt.NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
     """Number of beams, exponent of the length, and when to stop: ``True`` as soon as all are finished, ``False`` by the
-    present length, ``"never"`` by the greatest length possible."""
+    present length, ``"never"`` by the greatest length possible.
+
+    ``ended``: as transformers does, beams that end are ``replaced`` by the next best; or, as R2Gen and other image
+    captioners do, they are ``kept`` in their places for the step (``beam_search`` of cuhksz-nlp/R2Gen@177bf3c:
+    modules/caption_model.py) and the largest sum of log-probabilities wins, whatever the length."""
 
     beams: int
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    ended: Literal["replaced", "kept"] = "replaced"
 
 
 @dataclass(slots=True)
@@ -107,15 +114,30 @@ class _Search:
 
     def _go_on(self, candidates: list[_Beam], ended: list[bool]) -> list[int]:
         """Run on with the best that have not ended; which of the candidates those are."""
+        if self._settings.ended == "kept":
+            return self._keep_places(candidates, ended)
         scores = np.array([b.score for b in candidates], np.float32) + np.array(ended, np.float32) * _IMPOSSIBLE
         order = [int(n) for n in _largest(scores, self._settings.beams)]
         self._running = [_Beam(candidates[n].tokens, scores[n]) for n in order]
         return order
 
+    def _keep_places(self, candidates: list[_Beam], ended: list[bool]) -> list[int]:
+        count = self._settings.beams
+        scores = (
+            np.array([b.score for b in candidates[:count]], np.float32) + np.array(ended[:count], np.float32) * _ENDED
+        )
+        order = [int(n) for n in _largest(scores, count)]
+        self._running = [_Beam(candidates[n].tokens, np.float32(scores[n])) for n in order]
+        return order
+
     def _finish(self, candidates: list[_Beam], ended: list[bool]) -> None:
         """Take in what has ended among the best; the others were only there to run on with."""
         settings = self._settings
-        length = np.float32(len(candidates[0].tokens) ** settings.length_penalty)
+        length = (
+            np.float32(1)
+            if settings.ended == "kept"
+            else np.float32(len(candidates[0].tokens) ** settings.length_penalty)
+        )
         merged = list(self._finished)
         for place, (beam, over) in enumerate(zip(candidates, ended, strict=True)):
             finished = over and place < settings.beams
@@ -128,6 +150,10 @@ class _Search:
 
     def _still_open(self, *, length: int) -> None:
         settings = self._settings
+        if settings.ended == "kept":
+            # Sums only fall: what has ended with a larger one cannot be overtaken.
+            self._open = bool(self._running[0].score > self._finished[0].score)
+            return
         reach = length
         if settings.early_stopping == "never" and settings.length_penalty > 0:
             reach = self._limits.maximum_tokens

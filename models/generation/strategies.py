@@ -22,7 +22,8 @@ class Strategy(BaseModel):
     Attributes
     ----------
     kind : str
-        ``greedy``; ``beams``; ``sample`` draws from the smallest set of tokens that together have probability ``top_p``.
+        ``greedy``; ``beams`` (:class:`~models.generation.beams.BeamSettings` has what goes with them); ``sample`` draws from
+        the smallest set of tokens that together have probability ``top_p``.
     seed : int
         The same seed draws the same text from the same logits.
     """
@@ -33,6 +34,7 @@ class Strategy(BaseModel):
     beams: int = Field(default=1, ge=1, le=16)
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    ended: Literal["replaced", "kept"] = "replaced"
     temperature: float = Field(default=1.0, gt=0)
     top_k: int = Field(default=0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -42,7 +44,7 @@ class Strategy(BaseModel):
 def write(model: TokenModel, strategy: Strategy, limits: Limits, constraints: Sequence[Constraint] = ()) -> Written:
     """Let ``model`` write. The same input gives the same tokens; of equal scores the lower token number wins."""
     if strategy.kind == "beams" and strategy.beams > 1:
-        settings = BeamSettings(strategy.beams, strategy.length_penalty, strategy.early_stopping)
+        settings = BeamSettings(strategy.beams, strategy.length_penalty, strategy.early_stopping, strategy.ended)
         return search(model, settings, limits, constraints)
     chooser = _Drawn(strategy) if strategy.kind == "sample" else _likeliest
     deadline, tokens = limits.deadline(), list(model.prompt)

@@ -1,7 +1,8 @@
 """Two kinds of text model as one: tokens in, logits out, with the key/value cache held between the steps.
 
 Names carry the wiring. What an encoder gives out under ``cross.*`` goes to the decoder's inputs of the same name at every
-step; ``present.*`` of one step are ``past.*`` of the next and stay where they were computed.
+step; ``present.*`` of one step are ``past.*`` of the next and stay where they were computed. What an encoder gives out under
+``past.*`` is where a decoder that remembers more than keys and values begins.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class EncoderDecoder(_Cached):
     Parameters
     ----------
     features : mapping
-        What the encoder gave; only ``cross.*`` are used. One study.
+        What the encoder gave; only ``cross.*`` and ``past.*`` are used. One study.
     prompt : sequence of int
         Tokens the decoder begins with.
     """
@@ -127,6 +128,7 @@ class EncoderDecoder(_Cached):
         super().__init__(decoder, cache)
         self.prompt = tuple(prompt)
         self._cross = {name: decoder.hold(array) for name, array in features.items() if name.startswith("cross.")}
+        self._past |= {name: decoder.hold(array) for name, array in features.items() if name.startswith("past.")}
 
     def start(self) -> Logits:
         """See :class:`TokenModel`."""

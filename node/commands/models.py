@@ -194,15 +194,28 @@ def import_checkpoint(
     system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam.")],
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="float; or int8 (of a model that writes text; its drift is measured).")
+    ] = "float",
+    most_changed: Annotated[
+        float, typer.Option("--most-changed", help="Share of words, 0 to 1, that int8 may change before it is refused.")
+    ] = 0.05,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original."""
     from node.model_import import import_model
 
-    report = import_model(system, checkpoint, out)
+    report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed)
     for name, graph in report["graphs"].items():
         worst = max(graph["relative_differences"])
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
-    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, none left over; in {out}")
+    if "drift" in report["weights"]:
+        drift, size = report["weights"]["drift"], report["weights"]
+        typer.echo(
+            f"8-bit weights: {drift['changed']:.1%} of {drift['places']} words changed; {size['bytes'] / 2**20:.1f} MiB in "
+            f"place of {size['bytes_float'] / 2**20:.1f}"
+        )
+    rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
+    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
 
 

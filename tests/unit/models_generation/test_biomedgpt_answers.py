@@ -86,7 +86,7 @@ def test_a_decoder_that_repeats_the_question_begins_behind_it(checkpoint: Path, 
     model = changed(folder, tmp_path / "repeats", "repeats_prompt = true")
     adapter: Any = model._adapter
     picture = picture_of(radiograph("right"), adapter.options.image)
-    reading = adapter._reader(picture, "which lung is clear", "en")
+    reading = adapter.reader(picture, "which lung is clear", "en")
     prompt = [0, *adapter._tokenizer.encode(f" {trained_ofa.ASKED}").ids, 2]
     assert reading.prompt == tuple(prompt[:-1])
     tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from models.adapters.reading import ReadingAdapter
 from models.errors import DigestMismatch
 from models.model import Model
 
@@ -13,7 +15,9 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
 
 from models.export import graph_export, llava_med  # noqa: E402
+from models.export.eight_bit import to_eight_bits  # noqa: E402
 from tests.unit.models_generation import references  # noqa: E402
+from tests.unit.models_generation.test_reading_adapter import shortened  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +29,27 @@ def test_weights_beside_the_graph_are_pinned(tmp_path: Path, monkeypatch: pytest
     folder.mkdir()
     weights = sum(v.numel() * 4 for v in reference.model.model.language_model.layers.parameters())
     monkeypatch.setattr(graph_export, "LARGEST_FILE", weights)
-    report = llava_med.convert(checkpoint, folder).report()
+    imported = llava_med.convert(checkpoint, folder)
+    report = imported.report()
     assert report["graphs"]["decoder.onnx"]["exporter"] == "dynamo"
     assert max(report["graphs"]["decoder.onnx"]["relative_differences"]) < 1e-4
     model = Model(folder, threads=1)
     data = folder / model.card.files["decoder_data"].file
     assert data.stat().st_size >= weights
     model.self_test()
+    eight = tmp_path / "int8"
+    shutil.copytree(folder, eight)
+    # The vocabulary of the card's prompt is not the small model's; any question does.
+    monkeypatch.setattr(ReadingAdapter, "question", lambda *_, **__: "abc")
+    shortened(eight)
+    made = to_eight_bits(imported, eight, most_changed=1.0)
+    assert made.weights["bytes"] < 0.6 * made.weights["bytes_float"]
+    small = Model(eight, threads=1)
+    small.verify()
+    small.self_test()
+    pinned = {file.file for name, file in small.card.files.items() if name.endswith("_data")}
+    assert "decoder-int8.onnx.data" in pinned and "decoder.onnx.data" not in pinned
+    assert {each.name for each in eight.glob("*.data")} == pinned
     content = bytearray(data.read_bytes())
     content[100] ^= 1
     data.write_bytes(bytes(content))

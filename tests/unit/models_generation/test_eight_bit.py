@@ -1,0 +1,130 @@
+"""8-bit weights of models that write text: measured, stated in the card, refused where they say other things."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.card import Card
+from models.errors import QuantisationRefused
+from models.model import Model
+from models.volume import Volume
+
+torch = pytest.importorskip("torch", reason="conversion needs torch")
+pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
+
+from models.adapters.reading import ReadingAdapter  # noqa: E402
+from models.export import eight_bit, r2gen, vision_encoder_decoder  # noqa: E402
+from models.export.__main__ import main  # noqa: E402
+from models.export.eight_bit import measured_drift, pictures, to_eight_bits  # noqa: E402
+from models.export.imported import Imported  # noqa: E402
+from models.generation.pictures import picture_of_grey  # noqa: E402
+from tests.unit.models_generation.test_r2gen import write_release  # noqa: E402
+from tests.unit.models_generation.trained import LANGUAGES, report_generator  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Imported, Path]:
+    """A small generator that was taught two sentences."""
+    folder = tmp_path_factory.mktemp("float")
+    imported = vision_encoder_decoder.convert(report_generator(tmp_path_factory.mktemp("in")), folder)
+    card = folder / "model.toml"
+    # The second token of its texts is the language, which the card gives.
+    starts = json.dumps([1, LANGUAGES["en"]])
+    card.write_text(card.read_text(encoding="utf-8").replace("start_tokens = [1]", f"start_tokens = {starts}"), "utf-8")
+    return imported, folder
+
+
+def copied(source: Path, folder: Path) -> Path:
+    shutil.copytree(source, folder)
+    return folder
+
+
+def radiograph(bright: int) -> Volume:
+    grey = np.random.default_rng(bright).integers(0, 40, (1, 64, 64)).astype(np.float32)
+    grey[0, :, bright * 32 : bright * 32 + 32] += 200
+    return Volume(grey, np.eye(4), facts={"maximum_value": 255})
+
+
+def test_a_taught_model_says_the_same(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+    imported, source = converted
+    folder = copied(source, tmp_path / "int8")
+    made = to_eight_bits(imported, folder)
+    drift = made.report()["weights"]["drift"]
+    assert drift["changed"] == 0 and drift["places"] >= 20
+    assert 0 < drift["mean"] < 0.1 * drift["spread"] and drift["mean"] < drift["largest"]
+    model, before = Model(folder, threads=1), Model(source, threads=1)
+    model.verify()
+    assert max(model.self_test().values()) < 1e-3
+    texts = set()
+    for bright in (0, 1):
+        ours, theirs = (each.run({"image": radiograph(bright)}, {}).drafts[0] for each in (model, before))
+        assert ours.findings == theirs.findings
+        assert "8-bit weights" in ours.author.name and ours.author.version.endswith("+int8")
+        texts.add(ours.findings)
+    assert len(texts) == 2
+    # Nothing of the float graph is left, and the files that are there are pinned.
+    assert {path.name for path in folder.iterdir()} == {
+        "model.toml", *(pinned.file for pinned in Card.load(folder).pinned)
+    }  # fmt: skip
+    assert any("quantised to 8 bits: 0.0% of" in each for each in model.card.caveats)
+
+
+def test_the_figures_are_those_of_both_models(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+    imported, source = converted
+    folder = copied(source, tmp_path / "int8")
+    drift = to_eight_bits(imported, folder).weights["drift"]
+    ours, other = (ReadingAdapter(Model(each, threads=1)) for each in (source, folder))
+    again = measured_drift(ours, other)
+    assert again.largest == pytest.approx(drift["largest"], rel=1e-3)
+    # By hand, at the first word of each picture.
+    away = []
+    for grey in pictures():
+        picture = picture_of_grey(grey, ours.options.image)
+        first, second = (each.reader(picture, "", "en").start()[0] for each in (ours, other))
+        away.append(float(np.abs(first - second).max()))
+    assert 0 < max(away) <= again.largest + 1e-6
+    same = measured_drift(ours, ours)
+    assert (same.changed, same.largest, same.mean) == (0, 0, 0)
+
+
+def test_a_model_that_would_say_other_things_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Random weights decide between words by nothing.
+    source = tmp_path / "in"
+    source.mkdir()
+    write_release(source, "r2gen", 32)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    imported = r2gen.convert_as("r2gen", source, folder, size=64)
+    float_graph = (folder / "decoder.onnx").read_bytes()
+    drift = None
+    for allowed in (1.0, 0.0):
+        work = copied(folder, tmp_path / f"most-{allowed}")
+        if allowed:
+            made = to_eight_bits(imported, work, most_changed=allowed)
+            drift = made.weights["drift"]
+            Model(work, threads=1).self_test()
+    assert drift is not None and drift["changed"] > 0
+    with pytest.raises(QuantisationRefused, match=f"change {drift['changed']:.1%}"):
+        to_eight_bits(imported, tmp_path / "most-0.0", most_changed=drift["changed"] / 2)
+    assert (tmp_path / "most-0.0" / "decoder.onnx").read_bytes() == float_graph
+    out = tmp_path / "child"
+    out.mkdir()
+    assert main(["--weights", "int8", "--most-changed", "0", "--", "r2gen", str(source), str(out)]) == 1
+    said = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert said["code"] == QuantisationRefused.code and "--most-changed" in said["remedy"]
+
+
+def test_what_writes_no_text_is_refused(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    imported, _ = converted
+    other = replace(imported, card=imported.card.model_copy(update={"options": {"output": "embedding"}}))
+    with pytest.raises(QuantisationRefused, match="no graph that writes text"):
+        eight_bit.to_eight_bits(other, tmp_path)
