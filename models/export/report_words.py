@@ -31,6 +31,11 @@ _LIST_MARKS = (
 _REPLACED = (("\n", " "), *[("__", "_")] * 7, *[("  ", " ")] * 7, *[("..", ".")] * 8, *_LIST_MARKS)
 """In order, as often as the original does it."""
 
+_TWO_IMAGES = (
+    "of reports on two images each (IU X-ray); such a checkpoint reads both at once, which has no converter: use the one "
+    "trained on MIMIC-CXR"
+)
+
 # The original's class of characters has a range, colon to opening bracket, that no one may have meant.
 _DROPPED = frozenset(".,?;*!%^&_+(){}]\"/\\'") | {chr(n) for n in range(ord(":"), ord("[") + 1)}
 
@@ -58,7 +63,8 @@ def words_beside(folder: Path, rows: int) -> list[str]:
     Parameters
     ----------
     folder : Path
-        Of the checkpoint. ``vocabulary.json``: the words in the order of their numbers, or word → number.
+        Of the checkpoint. ``vocabulary.json``: ``{"images": 1, "words": …}``, the words in the order of their numbers, or
+        word → number, and on how many images each report was trained.
         ``annotation.json``: ``{"train": [{"report": …, "image_path": […]}, …], …}``.
     rows : int
         Tokens of the checkpoint.
@@ -78,8 +84,8 @@ def words_beside(folder: Path, rows: int) -> list[str]:
                 )
             return words
     raise CheckpointMismatch(
-        f"the checkpoint does not hold its words; put {ANNOTATION} of its training data, or {VOCABULARY} (its words in "
-        "the order of their numbers, from 1), beside it"
+        f"the checkpoint does not hold its words; put {ANNOTATION} of its training data, or {VOCABULARY} "
+        '({"images": 1, "words": its words in the order of their numbers, from 1}), beside it'
     )
 
 
@@ -93,10 +99,15 @@ def word_tokenizer(words: Sequence[str]) -> Tokenizer:
 
 
 def _listed(content: Any) -> list[str]:
+    if not isinstance(content, Mapping) or set(content) != {"images", "words"}:
+        raise CheckpointMismatch(f'{VOCABULARY} is not of the form {{"images": 1, "words": …}}')
+    if content["images"] != 1:
+        raise CheckpointMismatch(f"{VOCABULARY} is {_TWO_IMAGES}")
+    content = content["words"]
     if isinstance(content, Mapping):
         content = sorted(content, key=lambda word: content[word]) if _counts_from_one(content) else None
     if not isinstance(content, list) or not all(isinstance(word, str) for word in content):
-        raise CheckpointMismatch(f"{VOCABULARY} is neither a list of words nor word → number, from 1 without a gap")
+        raise CheckpointMismatch(f"{VOCABULARY} holds neither a list of words nor word → number, from 1 without a gap")
     if len(set(content)) != len(content) or UNKNOWN not in content:
         raise CheckpointMismatch(f"{VOCABULARY} holds a word twice, or no {UNKNOWN}")
     return content
@@ -112,10 +123,7 @@ def _of_annotation(content: Any) -> list[str]:
         reports = [example["report"] for example in examples]
         pictures = {len(example["image_path"]) for example in examples if "image_path" in example}
         if any(number > 1 for number in pictures):
-            raise CheckpointMismatch(
-                f"{ANNOTATION} is of reports on two images each (IU X-ray); such a checkpoint reads both at once, which "
-                "has no converter"
-            )
+            raise CheckpointMismatch(f"{ANNOTATION} is {_TWO_IMAGES}")
         return annotated_words(reports)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointMismatch(f"{ANNOTATION} does not hold training reports: {error!r}") from error

@@ -40,7 +40,7 @@ def write_release(folder: Path, system: str, seed: int = 0) -> dict[str, Any]:
     wrapped = {"epoch": 3, "state_dict": tensors, "optimizer": {"lr": 1e-4}, "monitor_best": np.float64(0.1)}
     torch.save(wrapped, folder / "model_mimic_cxr.pth")
     (folder / "config.json").write_text(json.dumps(SETTINGS))
-    (folder / "vocabulary.json").write_text(json.dumps(WORDS))
+    (folder / "vocabulary.json").write_text(json.dumps({"images": 1, "words": WORDS}))
     return tensors
 
 

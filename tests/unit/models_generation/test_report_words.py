@@ -49,12 +49,16 @@ def test_another_number_of_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointMismatch, match="makes 3 words, the checkpoint knows 6"):
         words_beside(tmp_path, 7)
     # A list of the words is believed before the reports are counted.
-    (tmp_path / "vocabulary.json").write_text(json.dumps({"<unk>": 2, ".": 1, "heart": 3, "lungs": 4}))
+    words = {"<unk>": 2, ".": 1, "heart": 3, "lungs": 4}
+    (tmp_path / "vocabulary.json").write_text(json.dumps({"images": 1, "words": words}))
     assert words_beside(tmp_path, 5) == [".", "<unk>", "heart", "lungs"]
 
 
 def test_reports_on_two_images_are_refused(tmp_path: Path) -> None:
     annotation(tmp_path, pictures=2)
+    with pytest.raises(CheckpointMismatch, match="two images"):
+        words_beside(tmp_path, 4)
+    (tmp_path / "vocabulary.json").write_text(json.dumps({"images": 2, "words": [".", "<unk>", "clear"]}))
     with pytest.raises(CheckpointMismatch, match="two images"):
         words_beside(tmp_path, 4)
 
@@ -63,9 +67,10 @@ def test_reports_on_two_images_are_refused(tmp_path: Path) -> None:
     "content", ['["a", "a", "<unk>"]', '["a"]', '{"<unk>": 1, "a": 3}', '{"<unk>": 1, "a": 1}', "3", "{", '{"a": "b"}']
 )
 def test_a_broken_list_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "vocabulary.json").write_text(content)
-    with pytest.raises(CheckpointMismatch, match=r"vocabulary\.json"):
-        words_beside(tmp_path, 3)
+    for whole in (content, f'{{"images": 1, "words": {content}}}'):
+        (tmp_path / "vocabulary.json").write_text(whole)
+        with pytest.raises(CheckpointMismatch, match=r"vocabulary\.json"):
+            words_beside(tmp_path, 3)
 
 
 @pytest.mark.parametrize("content", ["[]", '{"train": [{}]}', '{"train": [{"report": 3}]}', "{"])
