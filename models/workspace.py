@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,15 @@ class Workspace:
         """Voxel spacing along z, y, x."""
         return self.grid.spacing_mm_zyx
 
+    def before_candidates(self, values: Mapping[str, float]) -> Workspace:
+        """As it was after the main graph, with other numbers: no candidates, no labels; what runs there changes nothing here."""
+        return Workspace(
+            grid=self.grid,
+            arrays={name: array for name, array in self.arrays.items() if name != "labels"},
+            values={**self.values, **values},
+            run_graph=_not_again,
+        )
+
     def array(self, name: str) -> Array:
         """Array ``name``; :class:`GraphMismatch` when no step made it."""
         if name not in self.arrays:
@@ -93,3 +102,7 @@ class Workspace:
         sizes = [each.voxels for each, good in zip(self.candidates, verdicts, strict=True) if not good]
         self.rejected_ml += sum(sizes) * self.grid.voxel_ml
         self.candidates = [each for each, good in zip(self.candidates, verdicts, strict=True) if good]
+
+
+def _not_again(name: str) -> None:
+    raise GraphMismatch(f"the graph {name} runs once; only steps after it are repeated")

@@ -18,12 +18,13 @@ from models.boxes import BoxFinder
 from models.classifier import Classifier
 from models.dense.segmenter import DenseSegmenter
 from models.embedding import Embedder
-from models.errors import InferenceFailed, NotAssessed
+from models.errors import CardInvalid, InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.model import Model
 from models.results import Outcome, Segmentation, StudyResult
 from models.steps import bind_steps
 from models.suitability import LIMITATIONS, check_limits, shortcomings
+from models.sweep import SweptVolumes, matched, with_ranges
 from models.volume import Volume
 from models.workspace import Workspace
 
@@ -47,6 +48,8 @@ def build(model: Model) -> FeedForward | Decoder:
         Its steps, limits or options do not exist.
     """
     output = str(model.card.options.get("output", ""))
+    if model.card.sweep is not None and output not in ("", "dense"):
+        raise CardInvalid(f"{model.card.id}: sweep: what is moved are thresholds of volumes, and {output} has none")
     return _DECODERS[output](model) if output in _DECODERS else FeedForward(model)
 
 
@@ -59,6 +62,8 @@ class FeedForward:
         self._before = bind_steps(card.id, card.preprocessing, preprocessing.STEPS)
         self._after = bind_steps(card.id, card.postprocessing, postprocessing.STEPS)
         check_limits(card.id, card.suitability)
+        if card.sweep is not None and (unknown := set(card.sweep.thresholds) - set(card.thresholds)):
+            raise CardInvalid(f"{card.id}: sweep: no such threshold: {', '.join(sorted(unknown))}")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`."""
@@ -69,7 +74,20 @@ class FeedForward:
         for step in self._after:
             step(workspace)
         faults = shortcomings(workspace, self._model.card.suitability)
-        return self._result(workspace, parameters, faults)
+        result = self._result(workspace, parameters, faults)
+        if (sweep := self._model.card.sweep) is None:
+            return result
+        return with_ranges(result, sweep, lambda setting: self._swept(workspace, setting))
+
+    def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
+        """Volumes at other thresholds: the steps after the main graph again, as far as to the labels."""
+        labels = workspace.array("labels")
+        again = workspace.before_candidates(setting)
+        for step in self._after:
+            step(again)
+            if "labels" in again.arrays:
+                break
+        return matched(labels, again.array("labels"), workspace.grid.voxel_ml)
 
     def _workspace(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> Workspace:
         values = self._model.thresholds(parameters)

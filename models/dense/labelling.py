@@ -44,8 +44,16 @@ def _probabilities(logits: Array, activation: str) -> Array:
     return risen / risen.sum(axis=0)
 
 
-def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None) -> Labels:
+def labels_at(
+    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cut: float
+) -> Labels:
     """Labels (z, y, x) at ``shape``.
+
+    Parameters
+    ----------
+    cut : float
+        Probability from which on a voxel is a label's. With softmax that is the best label's against background, those two
+        alone: at 0.5 the largest logit wins.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, a
     """
     labels = np.zeros(shape, np.uint8)
     if options.activation == "softmax":
-        best = resized(answer[0], shape, order=1, apart=apart)
+        best = _raised(resized(answer[0], shape, order=1, apart=apart), cut, options)
         for number in range(1, len(answer)):
             plane = resized(answer[number], shape, order=1, apart=apart)
             better = plane > best
@@ -62,11 +70,19 @@ def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, a
             best[better] = plane[better]
         return labels
     # A mean of logits is cut where its sigmoid would be.
-    limit = options.threshold
-    if options.combine == "mean_logits":
-        limit = float(np.log(options.threshold / (1 - options.threshold)))
+    limit = float(np.log(cut / (1 - cut))) if options.combine == "mean_logits" else cut
     for paint in options.paint:
         if paint.output >= len(answer):
             raise InferenceFailed(f"the network has {len(answer)} outputs; the card reads number {paint.output}")
         labels[resized(answer[paint.output], shape, order=1, apart=apart) > limit] = paint.label
     return labels
+
+
+def _raised(background: Array, cut: float, options: DenseOptions) -> Array:
+    """What a label has to exceed, so that its share of it and the background exceeds ``cut``."""
+    if cut == 0.5:
+        return background
+    odds = cut / (1 - cut)
+    if options.combine == "mean_logits":
+        return background + np.float32(np.log(odds))
+    return background * np.float32(odds)
