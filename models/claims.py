@@ -62,12 +62,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class VolumeClaim:
-    """A number with a volume unit (mL). ``lesion`` and ``side`` are what it is said of, None when not said."""
+    """A number with a volume unit (mL). ``lesion`` and ``side`` are what it is said of, None when not said.
+
+    ``over_thresholds`` is the range over decision thresholds stated behind it, lower bound first.
+    """
 
     span: Span
     role: Role
     lesion: int | None
     side: Laterality | None
+    over_thresholds: tuple[Span, Span] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ def _read_segment(text: str) -> Segment:
     rest = _blank(rest, grammar.LESION_NUMBER)
     rest = _read_volumes(rest, segment)
     rest = _read_counts(rest, segment)
-    segment.unread_numbers = grammar.ANY_NUMBER.findall(rest)
+    segment.unread_numbers += grammar.ANY_NUMBER.findall(rest)
     return segment
 
 
@@ -183,6 +187,8 @@ def _read_adcs(text: str, segment: Segment) -> str:
 
 
 def _read_volumes(text: str, segment: Segment) -> str:
+    ranges = {match.start(): _range_spans(match) for match in grammar.SWEPT.finditer(text)}
+    text = _blank(text, grammar.SWEPT)
     matches = list(grammar.VOLUME.finditer(text))
     side_at = [m.start() for side, p in grammar.SIDES[1:3] for m in p.finditer(text)]
     sides_follow = bool(matches and side_at and matches[0].start() < min(side_at))
@@ -193,8 +199,15 @@ def _read_volumes(text: str, segment: Segment) -> str:
         lesion = _last_lesion(segment.text[: match.start()])
         side = _nearest_side(after, last=False) if sides_follow else _nearest_side(before, last=True)
         for span in _volume_spans(match, before, after):
-            segment.volumes.append(VolumeClaim(span, _role(before, after), lesion, side))
+            segment.volumes.append(VolumeClaim(span, _role(before, after), lesion, side, ranges.get(match.end())))
+    behind = {match.end() for match in matches}
+    segment.unread_numbers += [f"{low.text}-{high.text}" for at, (low, high) in ranges.items() if at not in behind]
     return _blank(text, grammar.VOLUME)
+
+
+def _range_spans(match: re.Match[str]) -> tuple[Span, Span]:
+    low, high = (each for each in match.groups() if each is not None)
+    return _number_span(low), _number_span(high)
 
 
 def _volume_spans(match: re.Match[str], before: str, after: str) -> list[Span]:

@@ -75,7 +75,8 @@ def compose(result: StudyResult, language: str) -> Draft:
             findings, impression = [*findings, marked], impression or marked
     if result.outcome is not Outcome.NOT_ASSESSED:
         findings += _limits(facts, words)
-    notes = (words.ai_draft(), *_limitations(result, words), words.model(result.model))
+    swept = words.swept(facts)
+    notes = (words.ai_draft(), *_limitations(result, words), *([swept] if swept else []), words.model(result.model))
     composed = Draft(language=language, findings="\n".join(findings), impression=impression, author=None, notes=notes)
     return with_history(composed, result)
 

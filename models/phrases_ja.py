@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
+from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, format_range, sentence
 from models.results import Finding, Laterality, ModelReference, RefusalReason
 
 _WHERE = {
@@ -55,6 +55,20 @@ REASONS = {
 """Why nothing was assessed, by error code; other codes are given with their English message alone."""
 
 
+THRESHOLDS = {
+    "score_margin": "各判定条件（ADC比など）の余裕",
+    "edge_fraction": "辺縁とみなすコントラストの割合",
+    "threshold": "確率",
+}
+"""Names of thresholds that are swept; what is not here is named as the card does."""
+
+
+def volume(volume_ml: float, range_ml: tuple[float, float] | None) -> str:
+    """A volume with its unit and, in brackets, its range over the decision thresholds."""
+    spread = "" if range_ml is None else format_range(range_ml, "〜")
+    return f"{format_ml(volume_ml)} mL" + (f"（判定閾値による範囲{spread} mL）" if spread else "")
+
+
 def _where(facts: ReportFacts) -> str:
     first, *also = facts.sides
     return _WHERE[first] + "".join(_ALSO[side] for side in also) + "に"
@@ -95,13 +109,13 @@ class Japanese:
         """Number, total and side."""
         return (
             f"拡散強調像で高信号、ADC低下を示す拡散制限域を{_where(facts)}{facts.count}か所認める。"
-            f"総体積は{format_ml(facts.total_ml)} mLである。"
+            f"総体積は{volume(facts.total_ml, facts.total_range_ml)}である。"
         )
 
     def lesion(self, lesion: Lesion) -> str:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f"、平均ADC {format_adc(lesion.adc_um2_s)}×10⁻⁶ mm²/s"
-        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{format_ml(lesion.volume_ml)} mL{adc}。"
+        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{volume(lesion.volume_ml, lesion.range_ml)}{adc}。"
 
     def finding(self, finding: Finding) -> str:
         """Nothing: the regions say it."""
@@ -116,7 +130,7 @@ class Japanese:
         largest = f"、最大{format_ml(facts.lesions[0].volume_ml)} mL" if facts.count > 1 else ""
         return (
             f"{_where(facts)}急性期梗塞を示唆する拡散制限域を認める"
-            f"（{facts.count}病変、総体積{format_ml(facts.total_ml)} mL{largest}）。"
+            f"（{facts.count}病変、総体積{volume(facts.total_ml, facts.total_range_ml)}{largest}）。"
         )
 
     def nothing_found(self) -> str:
@@ -149,6 +163,15 @@ class Japanese:
     def reporting_threshold(self, volume_ml: float) -> str:
         """The one stated reporting threshold."""
         return f"報告閾値：{format_ml(volume_ml)} mL（これより小さいものは報告しない）。"
+
+    def swept(self, facts: ReportFacts) -> str:
+        """What the ranges of volumes mean; nothing where there are none."""
+        if not facts.swept:
+            return ""
+        moved = "、".join(f"{THRESHOLDS.get(name, name)}：{strict:g}〜{lax:g}" for name, strict, lax in facts.swept)
+        return (
+            f"括弧内の範囲は、判定閾値を厳しい設定から緩い設定まで変えたときの体積を示す（{moved}）。信頼区間ではない。"
+        )
 
     def ai_draft(self) -> str:
         """That no physician has seen this text."""

@@ -22,6 +22,7 @@ from models.measurement import MEAN, volume_quantity
 from models.morphology import CUBE
 from models.prompts import BoxPrompt, parts_of
 from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region, Segmentation, StudyResult
+from models.sweep import EVIDENCE as SWEPT
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class RefineChain:
         drawn, counts = self._redrawn(found.segmentation.mask_zyx, volume)
         segmentation = self._measured(found.segmentation, drawn, inputs)
         total = float(sum(region.volume_ml for region in segmentation.regions))
+        # What the finder's thresholds do says nothing of outlines that were drawn anew.
+        evidence = {name: each for name, each in found.evidence.items() if name != SWEPT}
         return replace(
             found,
             title=self._model.card.title,
@@ -122,7 +125,7 @@ class RefineChain:
             total_ml=total,
             totals=(volume_quantity(total),),
             limitations=tuple(dict.fromkeys((*self._model.card.limitations, *found.limitations))),
-            evidence={**found.evidence, "found_ml": round(found.total_ml or 0.0, 3), "refined": counts},
+            evidence={**evidence, "found_ml": round(found.total_ml or 0.0, 3), "refined": counts},
         )
 
     def _reference(self, found: ModelReference, refiner: Model, parameters: Mapping[str, str]) -> ModelReference:

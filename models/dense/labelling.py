@@ -44,9 +44,7 @@ def _probabilities(logits: Array, activation: str) -> Array:
     return risen / risen.sum(axis=0)
 
 
-def labels_at(
-    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cut: float
-) -> Labels:
+def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cut: float) -> Labels:
     """Labels (z, y, x) at ``shape``.
 
     Parameters
