@@ -79,7 +79,7 @@ def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, a
 def _raised(background: Array, cut: float, options: DenseOptions) -> Array:
     """What a label has to exceed, so that its share of it and the background exceeds ``cut``."""
     if cut == 0.5:
-        return background
+        return background.copy()  # at its own size it is the answer itself, which other cuts still need
     odds = cut / (1 - cut)
     if options.combine == "mean_logits":
         return background + np.float32(np.log(odds))

@@ -10,7 +10,7 @@ from models.composer import compose
 from models.consistency import contradictions, omissions
 from models.measurement import volume_quantity
 from models.report_facts import format_range
-from models.results import StudyResult
+from models.results import Quantity, StudyResult
 from models.sweep import EVIDENCE, MEANING
 from tests.unit.models_report.builders import found
 
@@ -33,7 +33,7 @@ def ranged() -> StudyResult:
     )
 
 
-def _quantity(volume: float, low: float, high: float):  # noqa: ANN202
+def _quantity(volume: float, low: float, high: float) -> Quantity:
     return replace(
         volume_quantity(volume), interval=(low, high), interval_meaning=f"{MEANING} score_margin 0.06 to -0.06"
     )
