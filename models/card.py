@@ -165,7 +165,7 @@ class Card(_Strict):
     suitability : dict
         Limits of the suitability check, see :mod:`models.suitability`.
     limits : Limits
-        Age, field strength, spacing and coverage it was made for; see :mod:`models.limits`.
+        Age, field strength, contrast agent, spacing and coverage it was made for; see :mod:`models.limits`.
     limitations : tuple of str
         Keys of fixed sentences every result carries.
     options : dict
@@ -214,6 +214,8 @@ class Card(_Strict):
         if unknown := set(self.adjustable) - set(self.thresholds):
             raise ValueError(f"adjustable: no such threshold: {', '.join(sorted(unknown))}")
         self._require_sweep_fits()
+        if unknown := set(self.limits.contrast) - set(roles):
+            raise ValueError(f"limits.contrast: no such input: {', '.join(sorted(unknown))}")
         if self.family is Family.FEED_FORWARD and "main" not in self.graphs:
             raise ValueError("graphs: a feed_forward model needs a graph named main")
         if self.family not in _WITHOUT_GRAPHS and not self.graphs:

@@ -17,7 +17,7 @@ from models.sweep import range_ml
 from node.cli import main
 from tests.peers import require
 
-SEED = 9
+SEED = 1003
 VOLUME, UPPER, LOWER = "118565006", "371886008", "371885007"
 
 
