@@ -88,6 +88,7 @@ SWEPT = re.compile(
     rf"\s*\(\s*(?:{_RANGE} over (?:the )?decision thresholds|判定閾値による(?:体積の)?範囲:?\s*{_RANGE})\s*\)"
 )
 """The range of the volume before it over decision thresholds."""
+FLAIR_RATIO = re.compile(rf"\bflair\s*(?:signal (?:intensity )?ratio|信号(?:強度)?比)[^\d;]*?({NUMBER})")
 ADC = re.compile(
     rf"(?P<number>{NUMBER})\s*(?:(?:x|×|\*)\s*10\s*\^?\s*-\s*(?P<power>\d)\s*mm\^?2\s*/\s*s(?:ec)?"
     r"|(?P<micro>[uµμ]m\^?2\s*/\s*s(?:ec)?)|(?P<plain>mm\^?2\s*/\s*s(?:ec)?))"

@@ -87,7 +87,7 @@ class CountClaim:
 
 @dataclass(slots=True)
 class Segment:
-    """One statement. ``adcs`` pairs an ADC in 10⁻⁶ mm²/s with the lesion it is said of."""
+    """One statement. ``adcs`` pairs an ADC in 10⁻⁶ mm²/s with the lesion it is said of; ``flair_ratios`` are of all lesions."""
 
     text: str
     polarity: Polarity
@@ -96,6 +96,7 @@ class Segment:
     counts: list[CountClaim] = field(default_factory=list)
     volumes: list[VolumeClaim] = field(default_factory=list)
     adcs: list[tuple[Span, int | None]] = field(default_factory=list)
+    flair_ratios: list[Span] = field(default_factory=list)
     lesions_named: list[int] = field(default_factory=list)
     unread_numbers: list[str] = field(default_factory=list)
 
@@ -132,7 +133,8 @@ def _read_segment(text: str) -> Segment:
         sides=frozenset(side for side, pattern in grammar.SIDES if pattern.search(text)),
     )
     rest = _blank(text, grammar.B_VALUE)
-    rest = _read_adcs(rest, segment)
+    segment.flair_ratios = [_number_span(match.group(1)) for match in grammar.FLAIR_RATIO.finditer(rest)]
+    rest = _read_adcs(_blank(rest, grammar.FLAIR_RATIO), segment)
     labels = [(m.start(), int(m.group(1) or m.group(2))) for m in grammar.LESION_NUMBER.finditer(rest)]
     segment.lesions_named = [number for _, number in labels]
     rest = _blank(rest, grammar.LESION_NUMBER)

@@ -109,6 +109,8 @@ def _found(facts: ReportFacts, words: Wording) -> list[str]:
     rest = facts.lesions[LISTED_LESIONS:]
     if rest:
         lines.append(words.remaining(len(rest), sum(lesion.volume_ml for lesion in rest)))
+    if facts.flair_ratio is not None:
+        lines.append(words.flair_ratio(facts.flair_ratio))
     return [line for line in (*lines, *_scores(facts, words)) if line]
 
 

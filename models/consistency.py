@@ -122,6 +122,11 @@ def _figure_problems(segments: list[Segment], facts: ReportFacts, adcs: list[flo
             own = [lesion.adc_um2_s for lesion in facts.lesions if lesion.number == number and number is not None]
             if not any(span.admits(adc) for adc in (own or adcs) if adc is not None):
                 problems.append(f"ADC {span.text!r} was not measured")
+        problems += [
+            f"FLAIR signal ratio {span.text!r} was not measured"
+            for span in segment.flair_ratios
+            if facts.flair_ratio is None or not span.admits(facts.flair_ratio)
+        ]
         numbers = {lesion.number for lesion in facts.lesions}
         problems += [f"names lesion {n}, which does not exist" for n in segment.lesions_named if n not in numbers]
         problems += [f"number {n!r} is nothing measured" for n in segment.unread_numbers]

@@ -69,6 +69,17 @@ class English:
             "The images carry an earlier identity of this patient. This result carries the one that holds now."
         ),
         "after_signing": "LATE: the report of this study had been signed before this result was there.",
+        "flair_absent": "No FLAIR series that could be used was there: the FLAIR signal ratio was not measured.",
+        "flair_not_registered": (
+            "FLAIR could not be brought into agreement with the diffusion images: the FLAIR signal ratio was not measured."
+        ),
+        "flair_no_reference": (
+            "Too little healthy tissue lies opposite, or FLAIR does not show it: the FLAIR signal ratio was not measured."
+        ),
+        "flair_ratio_baseline": (
+            "The FLAIR signal ratio (mean in the region over mean of the mirrored tissue) is a baseline figure. It has not been "
+            "validated, and nothing about the time of onset follows from it."
+        ),
         "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",
         "reference_doubtful": (
             "The comparison with normal tissue is doubtful. Volumes may be too small and further infarcts may be missed."
@@ -143,6 +154,10 @@ class English:
     def reporting_threshold(self, volume_ml: float) -> str:
         """The one stated reporting threshold."""
         return f"Reporting threshold: {format_ml(volume_ml)} mL (smaller volumes are not reported)."
+
+    def flair_ratio(self, ratio: float) -> str:
+        """The signal ratio, without anything that might follow from it."""
+        return f"FLAIR signal ratio of the restricted diffusion to the mirrored tissue: {ratio:.2f} (baseline figure)."
 
     def swept(self, facts: ReportFacts) -> str:
         """What the ranges of volumes mean; nothing where there are none."""

@@ -99,6 +99,15 @@ class Japanese:
             "画像には本患者の訂正前の識別情報が記録されている。本結果には現在有効な識別情報を記載した。"
         ),
         "after_signing": "遅延：本結果が得られる前に、本検査の読影レポートは確定済みであった。",
+        "flair_absent": "使用できるFLAIR像がないため、FLAIR信号比は計測していない。",
+        "flair_not_registered": "FLAIR像と拡散強調像との位置合わせができないため、FLAIR信号比は計測していない。",
+        "flair_no_reference": (
+            "鏡像位置に健常組織が十分にない、またはFLAIR像の範囲外であるため、FLAIR信号比は計測していない。"
+        ),
+        "flair_ratio_baseline": (
+            "FLAIR信号比（領域内の平均と鏡像位置の組織の平均との比）はベースライン手法による参考値である。妥当性は検証されておらず、"
+            "発症時刻を示すものではない。"
+        ),
         "organ_cut_off": "脳が画像の端で切れている。範囲外は評価していない。",
         "reference_doubtful": (
             "正常脳組織との比較の信頼性が低い。体積が過小評価されている、または他の梗塞が検出されていない可能性がある。"
@@ -163,6 +172,10 @@ class Japanese:
     def reporting_threshold(self, volume_ml: float) -> str:
         """The one stated reporting threshold."""
         return f"報告閾値：{format_ml(volume_ml)} mL（これより小さいものは報告しない）。"
+
+    def flair_ratio(self, ratio: float) -> str:
+        """The signal ratio, without anything that might follow from it."""
+        return f"FLAIR信号比（拡散制限域と鏡像位置の組織との比）：{ratio:.2f}（ベースライン手法による参考値）。"
 
     def swept(self, facts: ReportFacts) -> str:
         """What the ranges of volumes mean; nothing where there are none."""

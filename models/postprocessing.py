@@ -11,6 +11,7 @@ from scipy import ndimage
 from models.candidates import Candidate, grown_from_seeds, refined
 from models.morphology import CUBE
 from models.results import CodedTerm
+from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
 from models.workspace import MeanOf, Workspace
 
@@ -224,5 +225,6 @@ STEPS: Mapping[str, StepFunction] = {
         report_mean,
         note_mean,
         detection_limit,
+        flair_ratio,
     )
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
+from models.signal_ratio import FLAIR_RATIO
 from models.sweep import EVIDENCE, range_ml
 
 SMALLEST_WRITTEN_ML = 0.01
@@ -101,6 +102,8 @@ class ReportFacts:
         Of the total over a threshold sweep, mL.
     swept : tuple of (str, float, float)
         Thresholds of that sweep: name, strict, lax.
+    flair_ratio : float or None
+        FLAIR signal of all lesions over that of the mirrored tissue; None where it was not measured.
     """
 
     outcome: Outcome
@@ -112,6 +115,7 @@ class ReportFacts:
     findings: tuple[Finding, ...] = ()
     total_range_ml: tuple[float, float] | None = None
     swept: tuple[tuple[str, float, float], ...] = ()
+    flair_ratio: float | None = None
 
     @classmethod
     def of(cls, result: StudyResult) -> ReportFacts:
@@ -135,6 +139,7 @@ class ReportFacts:
             findings=() if result.outcome is Outcome.NOT_ASSESSED else result.findings,
             total_range_ml=total_range,
             swept=_swept(result) if total_range is not None else (),
+            flair_ratio=next((q.value for q in result.totals if q.name == FLAIR_RATIO), None) if found else None,
         )
 
     @property

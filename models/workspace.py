@@ -12,7 +12,8 @@ import numpy.typing as npt
 from models.candidates import Candidate
 from models.card import Scalar
 from models.errors import GraphMismatch
-from models.results import CodedTerm
+from models.results import CodedTerm, Quantity
+from models.symmetry import Midplane
 from models.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -51,6 +52,14 @@ class Workspace:
         Arrays whose mean inside each region is reported.
     evidence : dict
         JSON-serialisable facts for the report.
+    beside : mapping
+        Optional inputs on grids of their own, by role.
+    midplane : Midplane or None
+        The brain's, once a step has found it.
+    quantities : dict
+        Further measurements of regions, by number; ``totals`` those of all regions together.
+    limitations : list of str
+        Keys of fixed sentences the steps add.
     run_graph : callable
         Runs one of the card's graphs on this workspace, by name.
     """
@@ -64,6 +73,11 @@ class Workspace:
     rejected_ml: float = 0.0
     means: list[MeanOf] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Volume] = field(default_factory=dict)
+    midplane: Midplane | None = None
+    quantities: dict[int, list[Quantity]] = field(default_factory=dict)
+    totals: list[Quantity] = field(default_factory=list)
+    limitations: list[str] = field(default_factory=list)
 
     @property
     def spacing_mm(self) -> Spacing:

@@ -37,7 +37,7 @@ from node.jobs.specification import JobSpec, StoredFile
 from node.jobs.stored_files import read_stored
 
 MANIFEST, FORMAT = "bundle.json", 2
-_NUMBERS = ("b_value", "field_strength_t", "patient_age_years")
+_NUMBERS = ("b_value", "field_strength_t", "patient_age_years", "maximum_value", "spacing_known")
 _WORDS = ("modality", "body_part", "view", "derived", "contrast")
 _PLAIN = re.compile(r"[A-Za-z0-9_ ]{1,16}")
 _UID = re.compile(r"\d+(?:\.\d+){4,}")

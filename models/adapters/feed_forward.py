@@ -97,10 +97,14 @@ class FeedForward:
                 raise InferenceFailed(f"{self._model.card.id}: the input {role.role} is missing")
         grid = inputs[roles[0].role]
         arrays: dict[str, npt.NDArray[Any]] = {}
+        beside: dict[str, Volume] = {}
         for role in roles:
             if role.role not in inputs:
                 continue
             volume = inputs[role.role]
+            if role.kind == "image" and not role.required and role.same_grid_as is None:
+                beside[role.role] = volume
+                continue
             if role.same_grid_as and not volume.same_grid(inputs[role.same_grid_as]):
                 raise InferenceFailed(f"{self._model.card.id}: {role.role} is not on the grid of {role.same_grid_as}")
             # A hole filled with zeros would read as "nothing found" there.
@@ -109,7 +113,7 @@ class FeedForward:
             arrays[role.role] = volume.array_zyx.astype(np.float32)
             if "b_value" in volume.facts and role.kind == "dwi":
                 values["b_value"] = float(volume.facts["b_value"])
-        workspace = Workspace(grid=grid, arrays=arrays, values=values, run_graph=lambda name: None)
+        workspace = Workspace(grid=grid, arrays=arrays, values=values, run_graph=lambda name: None, beside=beside)
         workspace.run_graph = lambda name: self._run_graph(workspace, name)
         return workspace
 
@@ -130,7 +134,7 @@ class FeedForward:
             raise faults[0]
         total = float(sum(region.volume_ml for region in regions))
         role = card.inputs[0].role
-        limitations = [*card.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
+        limitations = [*card.limitations, *workspace.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
         return StudyResult(
             outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
             title=card.title,
@@ -140,7 +144,7 @@ class FeedForward:
             segmentation=Segmentation(role, workspace.array("labels"), regions) if regions else None,
             total_ml=total,
             detection_limit_ml=workspace.values.get("detection_limit_ml"),
-            totals=(volume_quantity(total),),
+            totals=(volume_quantity(total), *workspace.totals),
             limitations=tuple(dict.fromkeys(limitations)),
             evidence=self._evidence(workspace),
         )

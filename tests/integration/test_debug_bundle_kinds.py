@@ -44,7 +44,8 @@ def test_a_run_beside_an_earlier_image(
         assert len(manifest["inputs"]) == len(roles) and ("prior" in manifest["inputs"]) == ("prior" in roles)
         assert b"CHEST-1" not in everything and b"Chest^One" not in everything
         report = _replayed(bench, path, capsys)
-        assert report["differences"] == [] and report["now"]["findings"] == report["then"]["findings"]
+        assert report["differences"] == [], report["now"]
+        assert report["now"]["findings"] == report["then"]["findings"]
     # Without the earlier image the answer is another: a bundle that left it out would not come out the same.
     assert alone["findings"] != beside["findings"]
 
