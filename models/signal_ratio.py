@@ -6,6 +6,8 @@ a validated cut-off nothing follows from it, least of all a time of onset.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -28,12 +30,16 @@ ABSENT, NOT_REGISTERED, NO_REFERENCE, BASELINE = (
 )
 LIMITATIONS = (ABSENT, NOT_REGISTERED, NO_REFERENCE, BASELINE)
 """Keys of the sentences that go with it: one of them stands in every result with a region."""
+_LARGEST_ADC = 3000.0
+"""10⁻⁶ mm²/s, of CSF; above it there is noise."""
 _LEAST_VOXELS, _LEAST_SHARE, _LEAST_COVERED = 5, 0.5, 0.9
 """Mirrored voxels of healthy tissue, their share of the region's, and the share of the region that the other series shows."""
 
 
-def flair_ratio(workspace: Workspace, *, role: str) -> None:
+def flair_ratio(workspace: Workspace, *, role: str, dwi: str, adc: str) -> None:
     """Measure the ratio in every region and in all together, on the input ``role`` moved into agreement with the grid.
+
+    It is registered to the signal at b = 0 that ``dwi`` and ``adc`` (10⁻⁶ mm²/s) imply: CSF is as dark as air on diffusion images.
 
     A series that is not there, that cannot be brought into agreement, or a region whose mirrored place is infarcted too, costs
     the ratio and nothing else; the result says so.
@@ -45,7 +51,7 @@ def flair_ratio(workspace: Workspace, *, role: str) -> None:
         workspace.limitations.append(ABSENT)
         return
     try:
-        values = _on_grid(volume, workspace.grid)
+        values = _on_grid(volume, _unweighted(workspace, dwi, adc))
     except NotComparable as error:
         workspace.limitations.append(NOT_REGISTERED)
         workspace.evidence["flair"] = str(error)
@@ -60,6 +66,11 @@ def flair_ratio(workspace: Workspace, *, role: str) -> None:
         return
     workspace.totals.append(_quantity(whole))
     workspace.limitations.append(BASELINE)
+
+
+def _unweighted(workspace: Workspace, dwi: str, adc: str) -> Volume:
+    exponent = np.minimum(workspace.array(adc), _LARGEST_ADC) * (workspace.value("b_value") * 1e-6)
+    return replace(workspace.grid, array_zyx=(workspace.array(dwi) * np.exp(exponent)).astype(np.float32))
 
 
 def _on_grid(volume: Volume, grid: Volume) -> npt.NDArray[np.float32]:
