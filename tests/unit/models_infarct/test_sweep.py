@@ -72,6 +72,7 @@ def test_nothing_found_has_no_range(baseline: Model) -> None:
     assert range_ml(result.totals) is None and EVIDENCE not in result.evidence
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_small_part_of_the_run(baseline: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """By processor time, which neighbours do not lengthen: under a tenth."""
     phantom = make_phantom(9)
