@@ -39,7 +39,8 @@ _LEAST_VOXELS, _LEAST_SHARE, _LEAST_COVERED = 5, 0.5, 0.9
 def flair_ratio(workspace: Workspace, *, role: str, dwi: str, adc: str) -> None:
     """Measure the ratio in every region and in all together, on the input ``role`` moved into agreement with the grid.
 
-    It is registered to the signal at b = 0 that ``dwi`` and ``adc`` (10⁻⁶ mm²/s) imply: CSF is as dark as air on diffusion images.
+    It is registered to the signal at b = 0 that ``dwi`` and ``adc`` (10⁻⁶ mm²/s) imply: CSF is as dark
+    as air on diffusion images.
 
     A series that is not there, that cannot be brought into agreement, or a region whose mirrored place is infarcted too, costs
     the ratio and nothing else; the result says so.

@@ -104,18 +104,20 @@ def matched(labels: Labels, swept: Labels, voxel_ml: float) -> SweptVolumes:
     return SweptVolumes(float(sizes[1:].sum()) * voxel_ml, volumes)
 
 
-def with_ranges(result: StudyResult, sweep: Sweep, run: Callable[[Mapping[str, float]], SweptVolumes]) -> StudyResult:
+def with_ranges(
+    result: StudyResult, sweep: Sweep, run: Callable[[Sequence[Mapping[str, float]]], Sequence[SweptVolumes]]
+) -> StudyResult:
     """The result with the range of its volumes over the sweep; itself where nothing was found.
 
     Parameters
     ----------
     run : callable
-        Volumes at thresholds that differ from the card's by these. Never runs a graph.
+        Volumes at each of several settings: thresholds that differ from the card's. Never runs a graph.
     """
     mask = result.segmentation
     if mask is None or result.total_ml is None:
         return result
-    runs = [run(setting) for setting in sweep.settings]
+    runs = run(sweep.settings)
     regions = [_ranged_region(region, runs, sweep.meaning) for region in mask.regions]
     whole = [each.total_ml for each in runs]
     return replace(

@@ -77,7 +77,7 @@ class FeedForward:
         result = self._result(workspace, parameters, faults)
         if (sweep := self._model.card.sweep) is None:
             return result
-        return with_ranges(result, sweep, lambda setting: self._swept(workspace, setting))
+        return with_ranges(result, sweep, lambda settings: [self._swept(workspace, each) for each in settings])
 
     def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
         """Volumes at other thresholds: the steps after the main graph again, as far as to the labels."""

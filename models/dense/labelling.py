@@ -44,13 +44,15 @@ def _probabilities(logits: Array, activation: str) -> Array:
     return risen / risen.sum(axis=0)
 
 
-def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cut: float) -> Labels:
-    """Labels (z, y, x) at ``shape``.
+def labels_at(
+    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cuts: Sequence[float]
+) -> list[Labels]:
+    """Labels (z, y, x) at ``shape``, for each cut; each class is resampled once.
 
     Parameters
     ----------
-    cut : float
-        Probability from which on a voxel is a label's. With softmax that is the best label's against background, those two
+    cuts : sequence of float
+        Probabilities from which on a voxel is a label's. With softmax that is the best label's against background, those two
         alone: at 0.5 the largest logit wins.
 
     Raises
@@ -58,22 +60,26 @@ def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, a
     InferenceFailed
         The card paints with an output that there is not.
     """
-    labels = np.zeros(shape, np.uint8)
+    made = [np.zeros(shape, np.uint8) for _ in cuts]
     if options.activation == "softmax":
-        best = _raised(resized(answer[0], shape, order=1, apart=apart), cut, options)
+        background = resized(answer[0], shape, order=1, apart=apart)
+        bests = [_raised(background, cut, options) for cut in cuts]
         for number in range(1, len(answer)):
             plane = resized(answer[number], shape, order=1, apart=apart)
-            better = plane > best
-            labels[better] = number
-            best[better] = plane[better]
-        return labels
+            for labels, best in zip(made, bests, strict=True):
+                better = plane > best
+                labels[better] = number
+                best[better] = plane[better]
+        return made
     # A mean of logits is cut where its sigmoid would be.
-    limit = float(np.log(cut / (1 - cut))) if options.combine == "mean_logits" else cut
+    limits = [float(np.log(cut / (1 - cut))) if options.combine == "mean_logits" else cut for cut in cuts]
     for paint in options.paint:
         if paint.output >= len(answer):
             raise InferenceFailed(f"the network has {len(answer)} outputs; the card reads number {paint.output}")
-        labels[resized(answer[paint.output], shape, order=1, apart=apart) > limit] = paint.label
-    return labels
+        plane = resized(answer[paint.output], shape, order=1, apart=apart)
+        for labels, limit in zip(made, limits, strict=True):
+            labels[plane > limit] = paint.label
+    return made
 
 
 def _raised(background: Array, cut: float, options: DenseOptions) -> Array:

@@ -6,7 +6,7 @@ first input. What differs between two models stands in the card; nnU-Net v2 and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ class DenseSegmenter:
         self._model.thresholds(parameters)
         role = self._roles[0]
         answered = self._answered(inputs)
-        labels = self._labelled(answered, self._cut)
+        (labels,) = self._labelled(answered, [self._cut])
         regions, numbered = labelled_regions(labels, inputs[role], self._model.card.labels, self.options.smallest_ml)
         total = float(sum(region.volume_ml for region in regions))
         card = self._model.card
@@ -100,7 +100,10 @@ class DenseSegmenter:
         return with_ranges(
             result,
             card.sweep,
-            lambda setting: self._swept(present, self._labelled(answered, setting[CUT]), inputs[role]),
+            lambda settings: [
+                self._swept(present, each, inputs[role])
+                for each in self._labelled(answered, [setting[CUT] for setting in settings])
+            ],
         )
 
     def _require_cuts(self, sweep: Sweep) -> None:
@@ -132,7 +135,8 @@ class DenseSegmenter:
         InferenceFailed
             An input is missing or unfit, or the network gives what the card does not name.
         """
-        return self._labelled(self._answered(inputs), self._cut)
+        (labels,) = self._labelled(self._answered(inputs), [self._cut])
+        return labels
 
     def _answered(self, inputs: Mapping[str, Volume]) -> _Answered:
         """What the network says of the inputs, and how to bring it back to the voxels of the first."""
@@ -147,12 +151,15 @@ class DenseSegmenter:
         answer, apart = self._asked(cropped, turned.spacing(grid.spacing_mm_zyx))
         return _Answered(answer, apart, turned, mask.shape, box)
 
-    def _labelled(self, answered: _Answered, cut: float) -> Labels:
-        """Labels on the voxels of the first input where probabilities are cut at ``cut``."""
-        labels = np.zeros(answered.shape, np.uint8)
-        inside = labels[answered.box]
-        inside[...] = labels_at(answered.answer, inside.shape, self.options, apart=answered.apart, cut=cut)
-        return np.ascontiguousarray(self._kept(answered.turned.undo(labels)))
+    def _labelled(self, answered: _Answered, cuts: Sequence[float]) -> list[Labels]:
+        """Labels on the voxels of the first input, for each probability to cut at."""
+        size = tuple(side.stop - side.start for side in answered.box)
+        made = []
+        for inside in labels_at(answered.answer, size, self.options, apart=answered.apart, cuts=cuts):
+            labels = np.zeros(answered.shape, np.uint8)
+            labels[answered.box] = inside
+            made.append(np.ascontiguousarray(self._kept(answered.turned.undo(labels))))
+        return made
 
     def _asked(self, image: Array, spacing: tuple[float, ...]) -> tuple[Array, int | None]:
         """What the members say of a normalised image (channels, z, y, x), and which axis goes apart on the way back."""
