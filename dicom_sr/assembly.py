@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_sr import adc, pixels
+from dicom_sr.contrast import contrast_of
 from dicom_sr.diffusion import B0_MAXIMUM, Diffusion, MapType
 from dicom_sr.errors import MissingSlice, SeriesRejected, Undecodable, UnsupportedImage
 from dicom_sr.frames import Frame, frames_of, require_image
@@ -330,6 +331,8 @@ def _facts(header: Dataset, diffusion: Diffusion) -> dict[str, object]:
     strength = header.get("MagneticFieldStrength")
     if strength:
         facts["field_strength_t"] = float(strength)
+    if contrast := contrast_of(header):
+        facts["contrast"] = contrast
     age = re.fullmatch(r"(\d{3})([DWMY])", str(header.get("PatientAge", "") or ""))
     if age:
         years = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}[age.group(2)]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.errors import CardInvalid
 from models.limits import Limits
 from models.results import CodedTerm, Laterality
+from models.sweep import Sweep
 
 CARD_FILE = "model.toml"
 EMBEDDED = Path(__file__).resolve().parent / "catalogue"
@@ -159,10 +160,12 @@ class Card(_Strict):
         Named numbers the steps and graphs use.
     adjustable : tuple of str
         Thresholds a rule may override.
+    sweep : Sweep or None
+        Thresholds that are moved to see how far the volumes depend on them; see :mod:`models.sweep`.
     suitability : dict
         Limits of the suitability check, see :mod:`models.suitability`.
     limits : Limits
-        Age, field strength, spacing and coverage it was made for; see :mod:`models.limits`.
+        Age, field strength, contrast agent, spacing and coverage it was made for; see :mod:`models.limits`.
     limitations : tuple of str
         Keys of fixed sentences every result carries.
     options : dict
@@ -192,6 +195,7 @@ class Card(_Strict):
     labels: tuple[Label, ...] = ()
     thresholds: dict[str, float] = {}
     adjustable: tuple[str, ...] = ()
+    sweep: Sweep | None = None
     suitability: dict[str, float] = {}
     limits: Limits = Limits()
     limitations: tuple[str, ...] = ()
@@ -209,6 +213,9 @@ class Card(_Strict):
                 raise ValueError(f"inputs: {each.role} shares the grid of {each.same_grid_as}, which is no input")
         if unknown := set(self.adjustable) - set(self.thresholds):
             raise ValueError(f"adjustable: no such threshold: {', '.join(sorted(unknown))}")
+        self._require_sweep_fits()
+        if unknown := set(self.limits.contrast) - set(roles):
+            raise ValueError(f"limits.contrast: no such input: {', '.join(sorted(unknown))}")
         if self.family is Family.FEED_FORWARD and "main" not in self.graphs:
             raise ValueError("graphs: a feed_forward model needs a graph named main")
         if self.family not in _WITHOUT_GRAPHS and not self.graphs:
@@ -223,6 +230,16 @@ class Card(_Strict):
             if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
                 raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
         return self
+
+    def _require_sweep_fits(self) -> None:
+        if self.sweep is None:
+            return
+        if self.family is not Family.FEED_FORWARD:
+            raise ValueError(f"sweep: a model of family {self.family.value} has no thresholds to move")
+        for name, swept in self.sweep.thresholds.items():
+            point = self.thresholds.get(name)
+            if point is not None and not swept.holds(point):
+                raise ValueError(f"sweep.thresholds.{name}: {point:g} does not lie between strict and lax")
 
     @property
     def pinned(self) -> tuple[PinnedFile, ...]:

@@ -83,6 +83,12 @@ _UNIT = "|".join(f"(?P<u{k}>{pattern})" for k, (pattern, _) in enumerate(UNITS_M
 _JOIN = r"\s*(?:-|–|~|〜|, |、|to|and|or|から|と|および|及び|または)\s*"
 VOLUME = re.compile(rf"(?P<numbers>{NUMBER}(?:{_JOIN}{NUMBER})*)\s*-?(?:{_UNIT})(?![a-z0-9^])")
 RANGE = re.compile(rf"^({NUMBER})\s*(?:-|–|~|〜|to|から)\s*({NUMBER})$")
+_RANGE = r"({number})\s*(?:-|–|~|〜|to)\s*({number})\s*ml".replace("{number}", NUMBER)
+SWEPT = re.compile(
+    rf"\s*\(\s*(?:{_RANGE} over (?:the )?decision thresholds|判定閾値による(?:体積の)?範囲:?\s*{_RANGE})\s*\)"
+)
+"""The range of the volume before it over decision thresholds."""
+FLAIR_RATIO = re.compile(rf"\bflair\s*(?:signal (?:intensity )?ratio|信号(?:強度)?比)[^\d;]*?({NUMBER})")
 ADC = re.compile(
     rf"(?P<number>{NUMBER})\s*(?:(?:x|×|\*)\s*10\s*\^?\s*-\s*(?P<power>\d)\s*mm\^?2\s*/\s*s(?:ec)?"
     r"|(?P<micro>[uµμ]m\^?2\s*/\s*s(?:ec)?)|(?P<plain>mm\^?2\s*/\s*s(?:ec)?))"

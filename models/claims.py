@@ -62,12 +62,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class VolumeClaim:
-    """A number with a volume unit (mL). ``lesion`` and ``side`` are what it is said of, None when not said."""
+    """A number with a volume unit (mL). ``lesion`` and ``side`` are what it is said of, None when not said.
+
+    ``over_thresholds`` is the range over decision thresholds stated behind it, lower bound first.
+    """
 
     span: Span
     role: Role
     lesion: int | None
     side: Laterality | None
+    over_thresholds: tuple[Span, Span] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class CountClaim:
 
 @dataclass(slots=True)
 class Segment:
-    """One statement. ``adcs`` pairs an ADC in 10⁻⁶ mm²/s with the lesion it is said of."""
+    """One statement. ``adcs`` pairs an ADC in 10⁻⁶ mm²/s with the lesion it is said of; ``flair_ratios`` are of all lesions."""
 
     text: str
     polarity: Polarity
@@ -92,6 +96,7 @@ class Segment:
     counts: list[CountClaim] = field(default_factory=list)
     volumes: list[VolumeClaim] = field(default_factory=list)
     adcs: list[tuple[Span, int | None]] = field(default_factory=list)
+    flair_ratios: list[Span] = field(default_factory=list)
     lesions_named: list[int] = field(default_factory=list)
     unread_numbers: list[str] = field(default_factory=list)
 
@@ -128,13 +133,14 @@ def _read_segment(text: str) -> Segment:
         sides=frozenset(side for side, pattern in grammar.SIDES if pattern.search(text)),
     )
     rest = _blank(text, grammar.B_VALUE)
-    rest = _read_adcs(rest, segment)
+    segment.flair_ratios = [_number_span(match.group(1)) for match in grammar.FLAIR_RATIO.finditer(rest)]
+    rest = _read_adcs(_blank(rest, grammar.FLAIR_RATIO), segment)
     labels = [(m.start(), int(m.group(1) or m.group(2))) for m in grammar.LESION_NUMBER.finditer(rest)]
     segment.lesions_named = [number for _, number in labels]
     rest = _blank(rest, grammar.LESION_NUMBER)
     rest = _read_volumes(rest, segment)
     rest = _read_counts(rest, segment)
-    segment.unread_numbers = grammar.ANY_NUMBER.findall(rest)
+    segment.unread_numbers += grammar.ANY_NUMBER.findall(rest)
     return segment
 
 
@@ -183,6 +189,8 @@ def _read_adcs(text: str, segment: Segment) -> str:
 
 
 def _read_volumes(text: str, segment: Segment) -> str:
+    ranges = {match.start(): _range_spans(match) for match in grammar.SWEPT.finditer(text)}
+    text = _blank(text, grammar.SWEPT)
     matches = list(grammar.VOLUME.finditer(text))
     side_at = [m.start() for side, p in grammar.SIDES[1:3] for m in p.finditer(text)]
     sides_follow = bool(matches and side_at and matches[0].start() < min(side_at))
@@ -193,8 +201,15 @@ def _read_volumes(text: str, segment: Segment) -> str:
         lesion = _last_lesion(segment.text[: match.start()])
         side = _nearest_side(after, last=False) if sides_follow else _nearest_side(before, last=True)
         for span in _volume_spans(match, before, after):
-            segment.volumes.append(VolumeClaim(span, _role(before, after), lesion, side))
+            segment.volumes.append(VolumeClaim(span, _role(before, after), lesion, side, ranges.get(match.end())))
+    behind = {match.end() for match in matches}
+    segment.unread_numbers += [f"{low.text}-{high.text}" for at, (low, high) in ranges.items() if at not in behind]
     return _blank(text, grammar.VOLUME)
+
+
+def _range_spans(match: re.Match[str]) -> tuple[Span, Span]:
+    low, high = (each for each in match.groups() if each is not None)
+    return _number_span(low), _number_span(high)
 
 
 def _volume_spans(match: re.Match[str], before: str, after: str) -> list[Span]:

@@ -75,7 +75,8 @@ def compose(result: StudyResult, language: str) -> Draft:
             findings, impression = [*findings, marked], impression or marked
     if result.outcome is not Outcome.NOT_ASSESSED:
         findings += _limits(facts, words)
-    notes = (words.ai_draft(), *_limitations(result, words), words.model(result.model))
+    swept = words.swept(facts)
+    notes = (words.ai_draft(), *_limitations(result, words), *([swept] if swept else []), words.model(result.model))
     composed = Draft(language=language, findings="\n".join(findings), impression=impression, author=None, notes=notes)
     return with_history(composed, result)
 
@@ -108,6 +109,8 @@ def _found(facts: ReportFacts, words: Wording) -> list[str]:
     rest = facts.lesions[LISTED_LESIONS:]
     if rest:
         lines.append(words.remaining(len(rest), sum(lesion.volume_ml for lesion in rest)))
+    if facts.flair_ratio is not None:
+        lines.append(words.flair_ratio(facts.flair_ratio))
     return [line for line in (*lines, *_scores(facts, words)) if line]
 
 

@@ -122,6 +122,11 @@ def _figure_problems(segments: list[Segment], facts: ReportFacts, adcs: list[flo
             own = [lesion.adc_um2_s for lesion in facts.lesions if lesion.number == number and number is not None]
             if not any(span.admits(adc) for adc in (own or adcs) if adc is not None):
                 problems.append(f"ADC {span.text!r} was not measured")
+        problems += [
+            f"FLAIR signal ratio {span.text!r} was not measured"
+            for span in segment.flair_ratios
+            if facts.flair_ratio is None or not span.admits(facts.flair_ratio)
+        ]
         numbers = {lesion.number for lesion in facts.lesions}
         problems += [f"names lesion {n}, which does not exist" for n in segment.lesions_named if n not in numbers]
         problems += [f"number {n!r} is nothing measured" for n in segment.unread_numbers]
@@ -166,11 +171,27 @@ def _count_problem(claim: CountClaim, segment: Segment, facts: ReportFacts) -> s
 
 
 def _volume_problem(claim: VolumeClaim, segment: Segment, facts: ReportFacts) -> str:
-    accepted = _accepted_volumes(claim, segment, facts)
-    if any(claim.span.admits(volume) for volume in accepted):
-        return ""
     where = f" on the {claim.side}" if claim.side else f" of lesion {claim.lesion}" if claim.lesion else ""
-    return f"{claim.role} {claim.span.text!r}{where} was not measured"
+    if not any(claim.span.admits(volume) for volume in _accepted_volumes(claim, segment, facts)):
+        return f"{claim.role} {claim.span.text!r}{where} was not measured"
+    if claim.over_thresholds is not None and not _is_measured_range(claim, facts):
+        low, high = claim.over_thresholds
+        return f"range '{low.text}-{high.text}' of {claim.role}{where} was not measured"
+    return ""
+
+
+def _is_measured_range(claim: VolumeClaim, facts: ReportFacts) -> bool:
+    """Whether what has this volume has this range over the decision thresholds, too."""
+    total = (facts.total_ml, facts.total_range_ml)
+    lesions = [(x.volume_ml, x.range_ml) for x in facts.lesions if claim.lesion in (None, x.number)]
+    of_lesion = claim.lesion is not None and claim.role is Role.ANY
+    measured = [total] if claim.role is Role.TOTAL else lesions if of_lesion else [total, *lesions]
+    assert claim.over_thresholds is not None
+    low, high = claim.over_thresholds
+    return any(
+        claim.span.admits(volume) and limits is not None and low.admits(limits[0]) and high.admits(limits[1])
+        for volume, limits in measured
+    )
 
 
 def _accepted_volumes(claim: VolumeClaim, segment: Segment, facts: ReportFacts) -> list[float]:

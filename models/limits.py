@@ -25,6 +25,8 @@ class Limits(BaseModel):
         Distance between slices, and between pixels (both directions).
     coverage_mm : (float, float) or None
         Extent of the stack along its slice axis, first to last slice, one slice's share included.
+    contrast : dict
+        Input → ``"with"`` or ``"without"`` contrast agent. An input that is not there is not asked about.
     unknown : str
         What a value that the headers do not state means: ``"accept"`` (the result's evidence names it) or ``"refuse"``.
     """
@@ -36,6 +38,7 @@ class Limits(BaseModel):
     slice_spacing_mm: Bounds | None = None
     pixel_spacing_mm: Bounds | None = None
     coverage_mm: Bounds | None = None
+    contrast: dict[str, Literal["with", "without"]] = {}
     unknown: Literal["accept", "refuse"] = "accept"
 
     @model_validator(mode="after")
@@ -61,6 +64,7 @@ _MEASURED: Mapping[str, tuple[str, str, Callable[[Volume], tuple[float, ...]]]] 
         lambda volume: (volume.spacing_mm_zyx[0] * volume.array_zyx.shape[0],),
     ),
 }
+_CONTRAST = "whether a contrast agent was given"
 _ROUNDING = 1e-3
 """Headers and affines round: what is that near to a bound, relative, is within."""
 
@@ -92,7 +96,27 @@ def require_within(limits: Limits, inputs: Mapping[str, Volume]) -> tuple[str, .
                         value=round(value, 3),
                         bounds=list(bounds),
                     )
+    unknown += _contrast_unknown(limits, inputs)
     if unknown and limits.unknown == "refuse":
-        stated = " and ".join(_MEASURED[name][0] for name in unknown)
+        stated = " and ".join(_MEASURED[name][0] if name in _MEASURED else _CONTRAST for name in unknown)
         raise OutsideLimits(f"{stated} is not stated in the images, and the model needs to know", limit=unknown[0])
     return tuple(unknown)
+
+
+def _contrast_unknown(limits: Limits, inputs: Mapping[str, Volume]) -> list[str]:
+    """``["contrast"]`` where an input does not state it; raises where one states the other thing."""
+    unknown = False
+    for role, wanted in limits.contrast.items():
+        if role not in inputs:
+            continue
+        found = inputs[role].facts.get("contrast")
+        if found is None:
+            unknown = True
+        elif found != wanted:
+            raise OutsideLimits(
+                f"the series ({role}) was made {found} contrast agent, and the model was made for series {wanted} it",
+                limit="contrast",
+                value=str(found),
+                bounds=[wanted],
+            )
+    return ["contrast"] if unknown else []

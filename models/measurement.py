@@ -67,7 +67,11 @@ def measured_regions(workspace: Workspace, labels: tuple[Label, ...]) -> tuple[R
                 site=label.site,
                 laterality=laterality(None if side is None else side[where]),
                 volume_ml=volume_ml,
-                quantities=(volume_quantity(volume_ml), *_means(workspace, where)),
+                quantities=(
+                    volume_quantity(volume_ml),
+                    *_means(workspace, where),
+                    *workspace.quantities.get(number, ()),
+                ),
                 key_slice=int(np.argmax(np.count_nonzero(where, axis=(1, 2)))),
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
+from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, format_range, sentence
 from models.results import Finding, Laterality, ModelReference, RefusalReason
 
 _WHERE = {
@@ -27,6 +27,20 @@ _SIDE = {
 def _where(facts: ReportFacts) -> str:
     first, *also = facts.sides
     return _WHERE[first] + "".join(_ALSO[side] for side in also)
+
+
+THRESHOLDS = {
+    "score_margin": "margin of every condition, ADC ratio among them",
+    "edge_fraction": "contrast at the edge",
+    "threshold": "probability",
+}
+"""Names of thresholds that are swept; what is not here is named as the card does."""
+
+
+def volume(volume_ml: float, range_ml: tuple[float, float] | None) -> str:
+    """A volume with its unit and, in brackets, its range over the decision thresholds."""
+    spread = "" if range_ml is None else format_range(range_ml, "–")
+    return f"{format_ml(volume_ml)} mL" + (f" ({spread} mL over decision thresholds)" if spread else "")
 
 
 class English:
@@ -55,6 +69,17 @@ class English:
             "The images carry an earlier identity of this patient. This result carries the one that holds now."
         ),
         "after_signing": "LATE: the report of this study had been signed before this result was there.",
+        "flair_absent": "No FLAIR series that could be used was there: the FLAIR signal ratio was not measured.",
+        "flair_not_registered": (
+            "FLAIR could not be brought into agreement with the diffusion images: the FLAIR signal ratio was not measured."
+        ),
+        "flair_no_reference": (
+            "Too little healthy tissue lies opposite, or FLAIR does not show it: the FLAIR signal ratio was not measured."
+        ),
+        "flair_ratio_baseline": (
+            "The FLAIR signal ratio (mean in the region over mean of the mirrored tissue) is a baseline figure. It has not been "
+            "validated, and nothing about the time of onset follows from it."
+        ),
         "organ_cut_off": "The brain is cut off at the edge of the images. What lies outside was not assessed.",
         "reference_doubtful": (
             "The comparison with normal tissue is doubtful. Volumes may be too small and further infarcts may be missed."
@@ -66,13 +91,13 @@ class English:
         areas = "area" if facts.count == 1 else "areas"
         return (
             f"{facts.count} {areas} of restricted diffusion (high DWI signal with low ADC)"
-            f"{_where(facts)}, total volume {format_ml(facts.total_ml)} mL."
+            f"{_where(facts)}, total volume {volume(facts.total_ml, facts.total_range_ml)}."
         )
 
     def lesion(self, lesion: Lesion) -> str:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f", mean ADC {format_adc(lesion.adc_um2_s)} × 10⁻⁶ mm²/s"
-        return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {format_ml(lesion.volume_ml)} mL{adc}."
+        return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {volume(lesion.volume_ml, lesion.range_ml)}{adc}."
 
     def finding(self, finding: Finding) -> str:
         """Nothing: the regions say it."""
@@ -89,7 +114,7 @@ class English:
         largest = f", the largest {format_ml(facts.lesions[0].volume_ml)} mL" if facts.count > 1 else ""
         return (
             f"Restricted diffusion suggestive of acute infarct{_where(facts)}: {lesions}, "
-            f"total volume {format_ml(facts.total_ml)} mL{largest}."
+            f"total volume {volume(facts.total_ml, facts.total_range_ml)}{largest}."
         )
 
     def nothing_found(self) -> str:
@@ -129,6 +154,20 @@ class English:
     def reporting_threshold(self, volume_ml: float) -> str:
         """The one stated reporting threshold."""
         return f"Reporting threshold: {format_ml(volume_ml)} mL (smaller volumes are not reported)."
+
+    def flair_ratio(self, ratio: float) -> str:
+        """The signal ratio, without anything that might follow from it."""
+        return f"FLAIR signal ratio of the restricted diffusion to the mirrored tissue: {ratio:.2f} (baseline figure)."
+
+    def swept(self, facts: ReportFacts) -> str:
+        """What the ranges of volumes mean; nothing where there are none."""
+        if not facts.swept:
+            return ""
+        moved = "; ".join(f"{THRESHOLDS.get(name, name)} {strict:g} to {lax:g}" for name, strict, lax in facts.swept)
+        return (
+            f"Ranges in brackets: the volume as the decision thresholds go from strict to lax ({moved}). "
+            "They are no confidence intervals."
+        )
 
     def ai_draft(self) -> str:
         """That no physician has seen this text."""

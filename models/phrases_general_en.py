@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.phrases_en import English
-from models.report_facts import ReportFacts, format_ml
+from models.phrases_en import English, volume
+from models.report_facts import ReportFacts
 from models.results import Finding
 
 
@@ -30,7 +30,7 @@ class GeneralEnglish(English):
         if not facts.lesions:
             return ""
         regions = "region" if facts.count == 1 else "regions"
-        return f"{facts.count} {regions} marked, total volume {format_ml(facts.total_ml)} mL."
+        return f"{facts.count} {regions} marked, total volume {volume(facts.total_ml, facts.total_range_ml)}."
 
     def finding(self, finding: Finding) -> str:
         """One line for one finding."""

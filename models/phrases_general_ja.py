@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.phrases_ja import Japanese
-from models.report_facts import ReportFacts, format_ml
+from models.phrases_ja import Japanese, volume
+from models.report_facts import ReportFacts
 from models.results import Finding
 
 TERMS = {
@@ -60,7 +60,7 @@ class GeneralJapanese(Japanese):
         """Number and total of the regions; nothing where there are only findings."""
         if not facts.lesions:
             return ""
-        return f"{facts.count}か所の領域を示す。総体積は{format_ml(facts.total_ml)} mLである。"
+        return f"{facts.count}か所の領域を示す。総体積は{volume(facts.total_ml, facts.total_range_ml)}である。"
 
     def finding(self, finding: Finding) -> str:
         """One line for one finding."""

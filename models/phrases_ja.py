@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, sentence
+from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, format_range, sentence
 from models.results import Finding, Laterality, ModelReference, RefusalReason
 
 _WHERE = {
@@ -31,7 +31,7 @@ REASONS = {
     "SUI-003": "脳が画像の端で切れている。",
     "SUI-004": "画像内に脳を同定できない。",
     "SUI-005": "患者自身の脳組織を正常の基準として用いることができない。広範またはびまん性の梗塞の可能性がある。",
-    "SUI-006": "検査の条件（年齢、磁場強度、画素間隔、撮影範囲）が本モデルの適用範囲を外れている。",
+    "SUI-006": "検査の条件（年齢、磁場強度、造影の有無、画素間隔、撮影範囲）が本モデルの適用範囲を外れている。",
     "SER-001": "スライスが法線方向に対して傾斜している（ガントリチルト）。",
     "SER-002": "スライスが欠落している。",
     "SER-003": "同一位置の画像が重複している。",
@@ -53,6 +53,20 @@ REASONS = {
     "SER-019": "描かれた印では部位を特定できない。",
 }
 """Why nothing was assessed, by error code; other codes are given with their English message alone."""
+
+
+THRESHOLDS = {
+    "score_margin": "各判定条件（ADC比など）の余裕",
+    "edge_fraction": "辺縁とみなすコントラストの割合",
+    "threshold": "確率",
+}
+"""Names of thresholds that are swept; what is not here is named as the card does."""
+
+
+def volume(volume_ml: float, range_ml: tuple[float, float] | None) -> str:
+    """A volume with its unit and, in brackets, its range over the decision thresholds."""
+    spread = "" if range_ml is None else format_range(range_ml, "〜")
+    return f"{format_ml(volume_ml)} mL" + (f"（判定閾値による範囲{spread} mL）" if spread else "")
 
 
 def _where(facts: ReportFacts) -> str:
@@ -85,6 +99,15 @@ class Japanese:
             "画像には本患者の訂正前の識別情報が記録されている。本結果には現在有効な識別情報を記載した。"
         ),
         "after_signing": "遅延：本結果が得られる前に、本検査の読影レポートは確定済みであった。",
+        "flair_absent": "使用できるFLAIR像がないため、FLAIR信号比は計測していない。",
+        "flair_not_registered": "FLAIR像と拡散強調像との位置合わせができないため、FLAIR信号比は計測していない。",
+        "flair_no_reference": (
+            "鏡像位置に健常組織が十分にない、またはFLAIR像の範囲外であるため、FLAIR信号比は計測していない。"
+        ),
+        "flair_ratio_baseline": (
+            "FLAIR信号比（領域内の平均と鏡像位置の組織の平均との比）はベースライン手法による参考値である。妥当性は検証されておらず、"
+            "発症時刻を示すものではない。"
+        ),
         "organ_cut_off": "脳が画像の端で切れている。範囲外は評価していない。",
         "reference_doubtful": (
             "正常脳組織との比較の信頼性が低い。体積が過小評価されている、または他の梗塞が検出されていない可能性がある。"
@@ -95,13 +118,13 @@ class Japanese:
         """Number, total and side."""
         return (
             f"拡散強調像で高信号、ADC低下を示す拡散制限域を{_where(facts)}{facts.count}か所認める。"
-            f"総体積は{format_ml(facts.total_ml)} mLである。"
+            f"総体積は{volume(facts.total_ml, facts.total_range_ml)}である。"
         )
 
     def lesion(self, lesion: Lesion) -> str:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f"、平均ADC {format_adc(lesion.adc_um2_s)}×10⁻⁶ mm²/s"
-        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{format_ml(lesion.volume_ml)} mL{adc}。"
+        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{volume(lesion.volume_ml, lesion.range_ml)}{adc}。"
 
     def finding(self, finding: Finding) -> str:
         """Nothing: the regions say it."""
@@ -116,7 +139,7 @@ class Japanese:
         largest = f"、最大{format_ml(facts.lesions[0].volume_ml)} mL" if facts.count > 1 else ""
         return (
             f"{_where(facts)}急性期梗塞を示唆する拡散制限域を認める"
-            f"（{facts.count}病変、総体積{format_ml(facts.total_ml)} mL{largest}）。"
+            f"（{facts.count}病変、総体積{volume(facts.total_ml, facts.total_range_ml)}{largest}）。"
         )
 
     def nothing_found(self) -> str:
@@ -149,6 +172,19 @@ class Japanese:
     def reporting_threshold(self, volume_ml: float) -> str:
         """The one stated reporting threshold."""
         return f"報告閾値：{format_ml(volume_ml)} mL（これより小さいものは報告しない）。"
+
+    def flair_ratio(self, ratio: float) -> str:
+        """The signal ratio, without anything that might follow from it."""
+        return f"FLAIR信号比（拡散制限域と鏡像位置の組織との比）：{ratio:.2f}（ベースライン手法による参考値）。"
+
+    def swept(self, facts: ReportFacts) -> str:
+        """What the ranges of volumes mean; nothing where there are none."""
+        if not facts.swept:
+            return ""
+        moved = "、".join(f"{THRESHOLDS.get(name, name)}：{strict:g}〜{lax:g}" for name, strict, lax in facts.swept)
+        return (
+            f"括弧内の範囲は、判定閾値を厳しい設定から緩い設定まで変えたときの体積を示す（{moved}）。信頼区間ではない。"
+        )
 
     def ai_draft(self) -> str:
         """That no physician has seen this text."""

@@ -11,33 +11,44 @@ from scipy import ndimage
 from models.candidates import Candidate, grown_from_seeds, refined
 from models.morphology import CUBE
 from models.results import CodedTerm
+from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
 from models.workspace import MeanOf, Workspace
 
 
-def connected_regions(workspace: Workspace, *, array: str, above: float, label: int = 1) -> None:
-    """Each 26-connected part of ``array > above`` becomes a candidate of ``label``."""
-    labels, _ = ndimage.label(workspace.array(array) > above, structure=CUBE)
+def connected_regions(workspace: Workspace, *, array: str, above: float | str, label: int = 1) -> None:
+    """Each 26-connected part of ``array > above`` (or the number of the workspace named so) becomes a candidate of ``label``."""
+    limit = workspace.value(above) if isinstance(above, str) else above
+    labels, _ = ndimage.label(workspace.array(array) > limit, structure=CUBE)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         mask = labels[box] == number
         workspace.candidates.append(Candidate(box, mask, int(np.count_nonzero(mask)), label))
 
 
-def grow_candidates(workspace: Workspace, *, seed: str, grow: str) -> None:
-    """Hysteresis: parts of ``grow > 0``, 26-connected, that hold a voxel of ``seed > 0``."""
-    workspace.candidates += grown_from_seeds(workspace.mask(seed), workspace.mask(grow))
+def grow_candidates(workspace: Workspace, *, seed: str, grow: str, margin: str) -> None:
+    """Hysteresis: parts of ``grow``, 26-connected, that hold a voxel of ``seed``, both above ``margin``.
+
+    ``margin`` is a number of the workspace. Scores say by how much the least of their conditions is met, so that it moves all of
+    them at once, each in its own unit.
+    """
+    above = workspace.value(margin)
+    workspace.candidates += grown_from_seeds(workspace.array(seed) > above, workspace.array(grow) > above)
 
 
 def refine_candidates(
-    workspace: Workspace, *, seed: str, evidence: str, fraction: float, thick_slice_mm: float
+    workspace: Workspace, *, seed: str, evidence: str, margin: str, fraction: str, thick_slice_mm: float
 ) -> None:
-    """Cut each candidate back to ``fraction`` of the evidence at its seeds; see :func:`models.candidates.refined`."""
-    seeds, values, brain = workspace.mask(seed), workspace.array(evidence), workspace.mask("brain")
+    """Cut each candidate back to a share of the evidence at its seeds; see :func:`models.candidates.refined`.
+
+    ``fraction`` and ``margin`` (as in :func:`grow_candidates`) are numbers of the workspace.
+    """
+    seeds = workspace.array(seed) > workspace.value(margin)
+    values, brain, share = workspace.array(evidence), workspace.mask("brain"), workspace.value(fraction)
     in_plane = workspace.spacing_mm[0] > thick_slice_mm
     workspace.candidates = [
         part
         for each in workspace.candidates
-        for part in refined(each, seeds, values, brain, fraction=fraction, in_plane=in_plane)
+        for part in refined(each, seeds, values, brain, fraction=share, in_plane=in_plane)
     ]
 
 
@@ -214,5 +225,6 @@ STEPS: Mapping[str, StepFunction] = {
         report_mean,
         note_mean,
         detection_limit,
+        flair_ratio,
     )
 }

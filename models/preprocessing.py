@@ -149,6 +149,7 @@ def mirror(workspace: Workspace, *, tolerance_mm: float, midline_mm: float) -> N
     """Make ``mirror_evidence`` (the other side's), ``side_mm`` (positive left) and ``midline``."""
     brain, affine = workspace.mask("brain"), workspace.grid.affine_lps
     plane = find_midplane(brain, workspace.array("relative_dwi"), affine)
+    workspace.midplane = plane
     reach = tuple(int(tolerance_mm // step) for step in workspace.spacing_mm)
     workspace.arrays["mirror_evidence"] = mirror_map(
         workspace.array("evidence"), brain, plane, affine, reach=cast(tuple[int, int, int], reach)

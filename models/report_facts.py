@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
+from models.signal_ratio import FLAIR_RATIO
+from models.sweep import EVIDENCE, range_ml
 
 SMALLEST_WRITTEN_ML = 0.01
 ADC_CODE = "113041"
@@ -33,6 +35,12 @@ def format_ml(volume_ml: float) -> str:
         if Decimal(text) < below:
             return text
     return _rounded(volume_ml, 0)
+
+
+def format_range(range_ml: tuple[float, float], between: str) -> str:
+    """Return a range of volumes (mL) as the text writes it, without unit; empty where both bounds round to nothing."""
+    low, high = ("0" if (text := format_ml(each)).startswith("<") else text for each in range_ml)
+    return "" if high == "0" else f"{low}{between}{high}"
 
 
 def format_adc(adc_um2_s: float) -> str:
@@ -62,12 +70,14 @@ def mean_adc_um2_s(quantities: Iterable[Quantity]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One region as a report speaks of it. ``adc_um2_s`` is None when it was not measured."""
+    """One region as a report speaks of it. ``adc_um2_s`` is None when it was not measured, ``range_ml`` (of the volume, over a
+    threshold sweep) when there is none."""
 
     number: int
     side: Laterality
     volume_ml: float
     adc_um2_s: float | None
+    range_ml: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,12 @@ class ReportFacts:
         mL, None when the run does not state it.
     findings : tuple of Finding
         In the result's order; none where nothing was assessed.
+    total_range_ml : (float, float) or None
+        Of the total over a threshold sweep, mL.
+    swept : tuple of (str, float, float)
+        Thresholds of that sweep: name, strict, lax.
+    flair_ratio : float or None
+        FLAIR signal of all lesions over that of the mirrored tissue; None where it was not measured.
     """
 
     outcome: Outcome
@@ -97,6 +113,9 @@ class ReportFacts:
     detection_limit_ml: float | None
     reporting_threshold_ml: float | None
     findings: tuple[Finding, ...] = ()
+    total_range_ml: tuple[float, float] | None = None
+    swept: tuple[tuple[str, float, float], ...] = ()
+    flair_ratio: float | None = None
 
     @classmethod
     def of(cls, result: StudyResult) -> ReportFacts:
@@ -104,8 +123,11 @@ class ReportFacts:
         regions = result.segmentation.regions if result.segmentation else ()
         found = result.outcome is Outcome.FOUND
         lesions = tuple(
-            Lesion(r.number, r.laterality, r.volume_ml, mean_adc_um2_s(r.quantities)) for r in regions if found
+            Lesion(r.number, r.laterality, r.volume_ml, mean_adc_um2_s(r.quantities), range_ml(r.quantities))
+            for r in regions
+            if found
         )
+        total_range = range_ml(result.totals) if found else None
         total = result.total_ml if result.total_ml is not None else sum(lesion.volume_ml for lesion in lesions)
         return cls(
             outcome=result.outcome,
@@ -115,6 +137,9 @@ class ReportFacts:
             detection_limit_ml=result.detection_limit_ml,
             reporting_threshold_ml=_reporting_threshold_ml(result),
             findings=() if result.outcome is Outcome.NOT_ASSESSED else result.findings,
+            total_range_ml=total_range,
+            swept=_swept(result) if total_range is not None else (),
+            flair_ratio=next((q.value for q in result.totals if q.name == FLAIR_RATIO), None) if found else None,
         )
 
     @property
@@ -152,3 +177,8 @@ def overall_side(sides: Iterable[Laterality]) -> Laterality:
 def _reporting_threshold_ml(result: StudyResult) -> float | None:
     value = result.evidence.get(REPORTING_THRESHOLD_KEY, result.model.parameters.get(REPORTING_THRESHOLD_KEY))
     return None if value is None else float(value)
+
+
+def _swept(result: StudyResult) -> tuple[tuple[str, float, float], ...]:
+    thresholds = result.evidence.get(EVIDENCE, {})
+    return tuple((name, float(strict), float(lax)) for name, (strict, lax) in thresholds.items())

@@ -25,7 +25,7 @@ class Volume:
         UCUM unit of the values, ``"1"`` for arbitrary signal, ``"um2/s"`` for ADC in 10⁻⁶ mm²/s.
     facts : dict
         What the loader knows and a model may need: ``b_value`` (s/mm²), ``field_strength_t``, ``manufacturer``,
-        ``modality``, ``body_part``, ``patient_age_years``. Missing keys mean unknown.
+        ``modality``, ``body_part``, ``patient_age_years``, ``contrast`` (``with`` or ``without``). Missing keys mean unknown.
     colour : numpy.ndarray or None
         Of a photograph: uint8 (3, rows, columns), red, green, blue. ``array_zyx`` then is its luminance, one slice.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from models.candidates import Candidate
 from models.card import Scalar
 from models.errors import GraphMismatch
-from models.results import CodedTerm
+from models.results import CodedTerm, Quantity
+from models.symmetry import Midplane
 from models.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -51,6 +52,14 @@ class Workspace:
         Arrays whose mean inside each region is reported.
     evidence : dict
         JSON-serialisable facts for the report.
+    beside : mapping
+        Optional inputs on grids of their own, by role.
+    midplane : Midplane or None
+        The brain's, once a step has found it.
+    quantities : dict
+        Further measurements of regions, by number; ``totals`` those of all regions together.
+    limitations : list of str
+        Keys of fixed sentences the steps add.
     run_graph : callable
         Runs one of the card's graphs on this workspace, by name.
     """
@@ -64,11 +73,25 @@ class Workspace:
     rejected_ml: float = 0.0
     means: list[MeanOf] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Volume] = field(default_factory=dict)
+    midplane: Midplane | None = None
+    quantities: dict[int, list[Quantity]] = field(default_factory=dict)
+    totals: list[Quantity] = field(default_factory=list)
+    limitations: list[str] = field(default_factory=list)
 
     @property
     def spacing_mm(self) -> Spacing:
         """Voxel spacing along z, y, x."""
         return self.grid.spacing_mm_zyx
+
+    def before_candidates(self, values: Mapping[str, float]) -> Workspace:
+        """As it was after the main graph, with other numbers: no candidates, no labels; what runs there changes nothing here."""
+        return Workspace(
+            grid=self.grid,
+            arrays={name: array for name, array in self.arrays.items() if name != "labels"},
+            values={**self.values, **values},
+            run_graph=_not_again,
+        )
 
     def array(self, name: str) -> Array:
         """Array ``name``; :class:`GraphMismatch` when no step made it."""
@@ -93,3 +116,7 @@ class Workspace:
         sizes = [each.voxels for each, good in zip(self.candidates, verdicts, strict=True) if not good]
         self.rejected_ml += sum(sizes) * self.grid.voxel_ml
         self.candidates = [each for each, good in zip(self.candidates, verdicts, strict=True) if good]
+
+
+def _not_again(name: str) -> None:
+    raise GraphMismatch(f"the graph {name} runs once; only steps after it are repeated")

@@ -13,27 +13,32 @@ import platform
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom import dcmread
 
 from dicom_sr.identity import ENCODER_VERSION
+from dicom_sr.marks import boxes, narrowed, read_marks
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
-from models.card import CARD_FILE
+from models.card import CARD_FILE, Family
 from models.errors import NodeError
 from models.model import Model
+from models.prompts import BoxPrompt
 from models.results import StudyResult
 from models.volume import Volume
-from node.errors import UsageError
+from node.errors import NotStored, UsageError
+from node.jobs.looking_back import EARLIER_IMAGES, earlier_volumes, seen_digest
 from node.jobs.specification import JobSpec, StoredFile
 from node.jobs.stored_files import read_stored
 
-MANIFEST, FORMAT = "bundle.json", 1
-_NUMBERS = ("b_value", "field_strength_t", "patient_age_years")
-_WORDS = ("modality", "body_part", "view", "derived")
+MANIFEST, FORMAT = "bundle.json", 2
+_NUMBERS = ("b_value", "field_strength_t", "patient_age_years", "maximum_value", "spacing_known")
+_WORDS = ("modality", "body_part", "view", "derived", "contrast")
 _PLAIN = re.compile(r"[A-Za-z0-9_ ]{1,16}")
 _UID = re.compile(r"\d+(?:\.\d+){4,}")
 _OLDEST = 89.0
@@ -63,19 +68,32 @@ def write_bundle(spec: JobSpec, model: Model, job: Mapping[str, Any], out: Path)
     ------
     UsageError
         The file exists, or the job is of a kind that cannot be replayed from arrays.
+    NotStored
+        The earlier image the run looked at is not here any more.
     """
     if out.exists():
         raise UsageError(f"{out} exists; name a new file")
-    if spec.request is not None or spec.question != "none":
-        raise UsageError("a run over a drawn region or a question cannot be replayed from arrays alone")
-    volumes, refusal = _volumes(spec, model)
+    if spec.question != "none":
+        raise UsageError(
+            "this run answered a question: its words are a person's and may name the patient, so they go into no bundle, and "
+            "without them nothing can be replayed"
+        )
+    if model.card.family is Family.EXTERNAL:
+        raise UsageError(
+            f"{model.card.id} takes files, not arrays; give its maker the images by the way your site has for that"
+        )
+    result = _stored(job.get("result"))
+    volumes, prompts, refusal = _volumes(spec, model)
+    if refusal is None:
+        volumes |= _earlier(spec, model, result)
     manifest = {
         "format": FORMAT,
         "model": {"id": model.card.id, "version": model.card.version, "digest": model.digest},
         "parameters": dict(spec.parameters),
         "inputs": {role: _described(volume) for role, volume in volumes.items()},
+        "prompts": None if prompts is None else [asdict(each) for each in prompts],
         "refused_before_the_model": refusal,
-        "result": _result(job.get("result")),
+        "result": None if result is None else summary_of(result),
         "failure": _said(job.get("error_code"), job.get("message")),
         "state": job.get("state"),
         "versions": versions(),
@@ -114,12 +132,39 @@ def versions() -> dict[str, str]:
     return known
 
 
-def _volumes(spec: JobSpec, model: Model) -> tuple[dict[str, Volume], dict[str, str] | None]:
+def _volumes(spec: JobSpec, model: Model) -> tuple[dict[str, Volume], list[BoxPrompt] | None, dict[str, str] | None]:
+    """Inputs, what was drawn on them (None where nobody drew), and why there are none."""
     try:
-        sources = fill_roles(load_study(spec.files, corrected=spec.corrected), model.card.inputs)
+        study = load_study(spec.files, corrected=spec.corrected)
+        if spec.request is None:
+            return {role: each.volume for role, each in fill_roles(study, model.card.inputs).items()}, None, None
+        drawn = dcmread(spec.request.path)
+        sources = fill_roles(narrowed(study, drawn), model.card.inputs)
+        marks = read_marks(drawn)
+        prompts = list(boxes(marks, sources[model.card.inputs[0].role], follow=spec.request.follow))
     except NodeError as error:
-        return {}, _said(error.code, error.message)
-    return {role: source.volume for role, source in sources.items()}, None
+        return {}, None, _said(error.code, error.message)
+    return {role: each.volume for role, each in sources.items()}, prompts, None
+
+
+def _earlier(spec: JobSpec, model: Model, result: StudyResult | None) -> dict[str, Volume]:
+    """The earlier image the run looked at, where it did: that one or none at all.
+
+    Raises
+    ------
+    NotStored
+        It is gone, or another has come in its place.
+    """
+    looked_at = result.evidence.get(EARLIER_IMAGES) if result is not None else None
+    if result is not None and looked_at is None:
+        return {}
+    found = earlier_volumes(spec.earlier, load_study(spec.files, corrected=spec.corrected), model.card.inputs)
+    if looked_at is not None and (spec.earlier is None or not found or seen_digest(spec.earlier) != looked_at):
+        raise NotStored(
+            "the run looked at an earlier image of the patient that is not here any more, or not as it was; without it the run "
+            "cannot be replayed. Have both studies sent again and retry the job, then make the bundle of that"
+        )
+    return found
 
 
 def _described(volume: Volume) -> dict[str, Any]:
@@ -146,11 +191,11 @@ def _packed(volume: Volume) -> bytes:
     return stream.getvalue()
 
 
-def _result(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Of the stored result; the job's own row holds texts, which may say more than they should."""
+def _stored(row: Mapping[str, Any] | None) -> StudyResult | None:
+    """The stored result; the job's own row holds texts, which may say more than they should."""
     if not row or not row.get("stored"):
         return None
-    return summary_of(read_stored(StoredFile.model_validate(row["stored"])).result)
+    return read_stored(StoredFile.model_validate(row["stored"])).result
 
 
 def _said(code: str | None, message: str | None) -> dict[str, str] | None:

@@ -6,14 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Row
+
 from models.registry import Registry
+from node import earlier_images
 from node.archive.engine import Store
 from node.debug_bundle import write_bundle
 from node.errors import NotStored, UsageError
 from node.identity import load_identity
 from node.jobs import queue
-from node.jobs.queue import JobKind
-from node.jobs.specification import JobSpec
+from node.jobs.queue import JobKind, LeasedJob, Priority
+from node.jobs.specification import JobSpec, Request
 from node.settings import Settings
 
 
@@ -29,6 +32,7 @@ def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> d
     """
     with store.read() as connection:
         row = queue.get(connection, job_id)
+        earlier = earlier_images.find(connection, _as_leased(row), settings) if row is not None else None
     if row is None:
         raise NotStored(f"there is no job {job_id}")
     if row.kind != JobKind.RUN:
@@ -54,9 +58,39 @@ def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> d
             identity=load_identity(settings),
             output_dir=Path(folder),
             deadline_seconds=content["deadline_seconds"],
+            corrected=content.get("corrected", {}),
+            request=_request(job_id, content, settings),
+            earlier=earlier,
         )
-        if content.get("request") is not None:
-            raise UsageError(f"job {job_id} outlined what a reader drew; that cannot be replayed from arrays alone")
         model = Registry(settings.models.folders, threads=settings.jobs.threads).get(row.model_id)
         about = {"state": row.state, "error_code": row.error_code, "message": row.message, "result": result}
         return write_bundle(spec, model, about, out)
+
+
+def _request(job_id: int, content: dict[str, Any], settings: Settings) -> Request | None:
+    asked = content.get("request")
+    if asked is None:
+        return None
+    if not (path := settings.data_dir / "spool" / asked["path"]).is_file():
+        raise NotStored(f"what the reader drew for job {job_id} is gone; have the object sent again")
+    return Request(path=path, digest=asked["digest"], follow=asked["follow"])
+
+
+def _as_leased(row: Row[Any]) -> LeasedJob:
+    """A job's row as whoever looks things up for a job wants it."""
+    return LeasedJob(
+        id=row.id,
+        study_uid=row.study_uid,
+        rule=row.rule,
+        model_id=row.model_id,
+        input_key=row.input_key,
+        run=row.run,
+        priority=Priority(row.priority),
+        attempt=row.attempts,
+        maximum_attempts=row.maximum_attempts,
+        lease_until=0.0,
+        shadow=row.shadow,
+        specification=row.specification,
+        kind=JobKind(row.kind),
+        parent_id=row.parent_id,
+    )

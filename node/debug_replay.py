@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import NodeError, Refused
+from models.prompts import BoxPrompt
 from models.registry import Registry
 from models.results import Outcome
 from models.volume import Volume
@@ -46,7 +47,12 @@ def replay(path: Path, registry: Registry) -> dict[str, Any]:
         now = then  # no model was asked, and there is nothing to ask one about
     else:
         try:
-            now = summary_of(model.run(volumes, manifest["parameters"]))
+            prompts = manifest.get("prompts")
+            if prompts is None:
+                result = model.run(volumes, manifest["parameters"])
+            else:
+                result = model.segment(volumes, [BoxPrompt(**each) for each in prompts], manifest["parameters"])
+            now = summary_of(result)
         except Refused as error:
             nothing: dict[str, Any] = {"total_ml": None, "regions": [], "findings": [], "mask_sha256": None}
             now = {"outcome": Outcome.NOT_ASSESSED.value, **nothing, "refusal": error.code}
@@ -71,8 +77,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Volume]]:
             if sum(each.file_size for each in bundle.infolist()) > _MAXIMUM_BYTES:
                 raise UsageError(f"{path} is too large for a bundle")
             manifest = json.loads(bundle.read(MANIFEST))
-            if manifest["format"] != FORMAT:
-                raise UsageError(f"{path} has format {manifest['format']}; this release reads {FORMAT}")
+            if manifest["format"] not in (1, FORMAT):
+                raise UsageError(f"{path} has format {manifest['format']}; this release reads 1 and {FORMAT}")
             volumes = {role: _volume(bundle.read(f"{role}.npz"), about) for role, about in manifest["inputs"].items()}
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is no debug bundle ({type(error).__name__})") from error

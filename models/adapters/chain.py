@@ -22,6 +22,8 @@ from models.measurement import MEAN, volume_quantity
 from models.morphology import CUBE
 from models.prompts import BoxPrompt, parts_of
 from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region, Segmentation, StudyResult
+from models.signal_ratio import LIMITATIONS as OF_SIGNAL_RATIO
+from models.sweep import EVIDENCE as SWEPT
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -114,6 +116,9 @@ class RefineChain:
         drawn, counts = self._redrawn(found.segmentation.mask_zyx, volume)
         segmentation = self._measured(found.segmentation, drawn, inputs)
         total = float(sum(region.volume_ml for region in segmentation.regions))
+        # What the finder's thresholds do, and what it measured beside, says nothing of outlines that were drawn anew.
+        limitations = [each for each in found.limitations if each not in OF_SIGNAL_RATIO]
+        evidence = {name: each for name, each in found.evidence.items() if name != SWEPT}
         return replace(
             found,
             title=self._model.card.title,
@@ -121,8 +126,8 @@ class RefineChain:
             segmentation=segmentation,
             total_ml=total,
             totals=(volume_quantity(total),),
-            limitations=tuple(dict.fromkeys((*self._model.card.limitations, *found.limitations))),
-            evidence={**found.evidence, "found_ml": round(found.total_ml or 0.0, 3), "refined": counts},
+            limitations=tuple(dict.fromkeys((*self._model.card.limitations, *limitations))),
+            evidence={**evidence, "found_ml": round(found.total_ml or 0.0, 3), "refined": counts},
         )
 
     def _reference(self, found: ModelReference, refiner: Model, parameters: Mapping[str, str]) -> ModelReference:

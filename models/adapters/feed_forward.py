@@ -18,12 +18,13 @@ from models.boxes import BoxFinder
 from models.classifier import Classifier
 from models.dense.segmenter import DenseSegmenter
 from models.embedding import Embedder
-from models.errors import InferenceFailed, NotAssessed
+from models.errors import CardInvalid, InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.model import Model
 from models.results import Outcome, Segmentation, StudyResult
 from models.steps import bind_steps
 from models.suitability import LIMITATIONS, check_limits, shortcomings
+from models.sweep import SweptVolumes, matched, with_ranges
 from models.volume import Volume
 from models.workspace import Workspace
 
@@ -47,6 +48,8 @@ def build(model: Model) -> FeedForward | Decoder:
         Its steps, limits or options do not exist.
     """
     output = str(model.card.options.get("output", ""))
+    if model.card.sweep is not None and output not in ("", "dense"):
+        raise CardInvalid(f"{model.card.id}: sweep: what is moved are thresholds of volumes, and {output} has none")
     return _DECODERS[output](model) if output in _DECODERS else FeedForward(model)
 
 
@@ -59,6 +62,8 @@ class FeedForward:
         self._before = bind_steps(card.id, card.preprocessing, preprocessing.STEPS)
         self._after = bind_steps(card.id, card.postprocessing, postprocessing.STEPS)
         check_limits(card.id, card.suitability)
+        if card.sweep is not None and (unknown := set(card.sweep.thresholds) - set(card.thresholds)):
+            raise CardInvalid(f"{card.id}: sweep: no such threshold: {', '.join(sorted(unknown))}")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`."""
@@ -69,7 +74,20 @@ class FeedForward:
         for step in self._after:
             step(workspace)
         faults = shortcomings(workspace, self._model.card.suitability)
-        return self._result(workspace, parameters, faults)
+        result = self._result(workspace, parameters, faults)
+        if (sweep := self._model.card.sweep) is None:
+            return result
+        return with_ranges(result, sweep, lambda settings: [self._swept(workspace, each) for each in settings])
+
+    def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
+        """Volumes at other thresholds: the steps after the main graph again, as far as to the labels."""
+        labels = workspace.array("labels")
+        again = workspace.before_candidates(setting)
+        for step in self._after:
+            step(again)
+            if "labels" in again.arrays:
+                break
+        return matched(labels, again.array("labels"), workspace.grid.voxel_ml)
 
     def _workspace(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> Workspace:
         values = self._model.thresholds(parameters)
@@ -79,10 +97,14 @@ class FeedForward:
                 raise InferenceFailed(f"{self._model.card.id}: the input {role.role} is missing")
         grid = inputs[roles[0].role]
         arrays: dict[str, npt.NDArray[Any]] = {}
+        beside: dict[str, Volume] = {}
         for role in roles:
             if role.role not in inputs:
                 continue
             volume = inputs[role.role]
+            if role.kind == "image" and not role.required and role.same_grid_as is None:
+                beside[role.role] = volume
+                continue
             if role.same_grid_as and not volume.same_grid(inputs[role.same_grid_as]):
                 raise InferenceFailed(f"{self._model.card.id}: {role.role} is not on the grid of {role.same_grid_as}")
             # A hole filled with zeros would read as "nothing found" there.
@@ -91,7 +113,7 @@ class FeedForward:
             arrays[role.role] = volume.array_zyx.astype(np.float32)
             if "b_value" in volume.facts and role.kind == "dwi":
                 values["b_value"] = float(volume.facts["b_value"])
-        workspace = Workspace(grid=grid, arrays=arrays, values=values, run_graph=lambda name: None)
+        workspace = Workspace(grid=grid, arrays=arrays, values=values, run_graph=lambda name: None, beside=beside)
         workspace.run_graph = lambda name: self._run_graph(workspace, name)
         return workspace
 
@@ -112,7 +134,7 @@ class FeedForward:
             raise faults[0]
         total = float(sum(region.volume_ml for region in regions))
         role = card.inputs[0].role
-        limitations = [*card.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
+        limitations = [*card.limitations, *workspace.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
         return StudyResult(
             outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
             title=card.title,
@@ -122,7 +144,7 @@ class FeedForward:
             segmentation=Segmentation(role, workspace.array("labels"), regions) if regions else None,
             total_ml=total,
             detection_limit_ml=workspace.values.get("detection_limit_ml"),
-            totals=(volume_quantity(total),),
+            totals=(volume_quantity(total), *workspace.totals),
             limitations=tuple(dict.fromkeys(limitations)),
             evidence=self._evidence(workspace),
         )

@@ -44,29 +44,49 @@ def _probabilities(logits: Array, activation: str) -> Array:
     return risen / risen.sum(axis=0)
 
 
-def labels_at(answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None) -> Labels:
-    """Labels (z, y, x) at ``shape``.
+def labels_at(
+    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cuts: Sequence[float]
+) -> list[Labels]:
+    """Labels (z, y, x) at ``shape``, for each cut; each class is resampled once.
+
+    Parameters
+    ----------
+    cuts : sequence of float
+        Probabilities from which on a voxel is a label's. With softmax that is the best label's against background, those two
+        alone: at 0.5 the largest logit wins.
 
     Raises
     ------
     InferenceFailed
         The card paints with an output that there is not.
     """
-    labels = np.zeros(shape, np.uint8)
+    made = [np.zeros(shape, np.uint8) for _ in cuts]
     if options.activation == "softmax":
-        best = resized(answer[0], shape, order=1, apart=apart)
+        background = resized(answer[0], shape, order=1, apart=apart)
+        bests = [_raised(background, cut, options) for cut in cuts]
         for number in range(1, len(answer)):
             plane = resized(answer[number], shape, order=1, apart=apart)
-            better = plane > best
-            labels[better] = number
-            best[better] = plane[better]
-        return labels
+            for labels, best in zip(made, bests, strict=True):
+                better = plane > best
+                labels[better] = number
+                best[better] = plane[better]
+        return made
     # A mean of logits is cut where its sigmoid would be.
-    limit = options.threshold
-    if options.combine == "mean_logits":
-        limit = float(np.log(options.threshold / (1 - options.threshold)))
+    limits = [float(np.log(cut / (1 - cut))) if options.combine == "mean_logits" else cut for cut in cuts]
     for paint in options.paint:
         if paint.output >= len(answer):
             raise InferenceFailed(f"the network has {len(answer)} outputs; the card reads number {paint.output}")
-        labels[resized(answer[paint.output], shape, order=1, apart=apart) > limit] = paint.label
-    return labels
+        plane = resized(answer[paint.output], shape, order=1, apart=apart)
+        for labels, limit in zip(made, limits, strict=True):
+            labels[plane > limit] = paint.label
+    return made
+
+
+def _raised(background: Array, cut: float, options: DenseOptions) -> Array:
+    """What a label has to exceed, so that its share of it and the background exceeds ``cut``."""
+    if cut == 0.5:
+        return background.copy()  # at its own size it is the answer itself, which other cuts still need
+    odds = cut / (1 - cut)
+    if options.combine == "mean_logits":
+        return background + np.float32(np.log(odds))
+    return background * np.float32(odds)

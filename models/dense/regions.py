@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[np.uint8]
 
 
+def label_volumes(
+    labels: Labels, grid: Volume, known: Sequence[Label], smallest_ml: float
+) -> list[tuple[Label, float]]:
+    """The labels that are there with their volumes in mL, largest first; parameters as of :func:`labelled_regions`."""
+    counts = np.bincount(labels.ravel(), minlength=len(known) + 1)
+    found = [(label, float(counts[label.value]) * grid.voxel_ml) for label in known if counts[label.value]]
+    found = [each for each in found if each[1] >= smallest_ml]
+    return sorted(found, key=lambda each: (-each[1], each[0].value))
+
+
 def labelled_regions(
     labels: Labels, grid: Volume, known: Sequence[Label], smallest_ml: float
 ) -> tuple[tuple[Region, ...], Labels]:
@@ -32,15 +42,10 @@ def labelled_regions(
     smallest_ml : float
         What is smaller is left out.
     """
-    counts = np.bincount(labels.ravel(), minlength=len(known) + 1)
-    found = [label for label in known if counts[label.value]]
-    found = [label for label in found if counts[label.value] * grid.voxel_ml >= smallest_ml]
-    found.sort(key=lambda label: (-counts[label.value], label.value))
     lookup = np.zeros(256, np.uint8)
     regions = []
-    for number, label in enumerate(found, start=1):
+    for number, (label, volume_ml) in enumerate(label_volumes(labels, grid, known, smallest_ml), start=1):
         lookup[label.value] = number
-        volume_ml = float(counts[label.value]) * grid.voxel_ml
         planes = np.count_nonzero(labels == label.value, axis=(1, 2))
         regions.append(
             Region(

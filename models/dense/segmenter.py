@@ -6,18 +6,19 @@ first input. What differs between two models stands in the card; nnU-Net v2 and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from models.dense.channels import box_of, nonzero_mask, normalised
+from models.dense.channels import Box, box_of, nonzero_mask, normalised
 from models.dense.labelling import Labels, combined, labels_at
 from models.dense.options import DenseOptions
-from models.dense.orientation import turning
-from models.dense.regions import labelled_regions
+from models.dense.orientation import Turning, turning
+from models.dense.regions import label_volumes, labelled_regions
 from models.dense.resampling import coarse_axis, new_shape, resized
 from models.dense.sliding_window import slide
 from models.dense.stacking import stacked
@@ -25,12 +26,26 @@ from models.errors import CardInvalid, InferenceFailed
 from models.measurement import volume_quantity
 from models.morphology import CUBE
 from models.results import Outcome, Segmentation, StudyResult
+from models.sweep import Sweep, SweptVolumes, with_ranges
 from models.volume import Volume
 
 if TYPE_CHECKING:
     from models.model import Model
 
 Array = npt.NDArray[np.float32]
+CUT = "threshold"
+"""What a card's ``sweep`` calls the probability cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """The network's answer, and the way from its grid to the voxels of the first input."""
+
+    answer: Array
+    apart: int | None
+    turned: Turning
+    shape: tuple[int, ...]
+    box: Box
 
 
 class DenseSegmenter:
@@ -54,16 +69,20 @@ class DenseSegmenter:
         named = {*(paint.label for paint in self.options.paint), *self.options.largest_part}
         if not card.labels or any(value > len(card.labels) for value in named):
             raise CardInvalid(f"{card.id}: labels: one for each value the network gives")
+        self._cut = self.options.threshold if self.options.activation == "sigmoid" else 0.5
+        if card.sweep is not None:
+            self._require_cuts(card.sweep)
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`."""
         self._model.thresholds(parameters)
         role = self._roles[0]
-        labels = self.labels(inputs)
+        answered = self._answered(inputs)
+        (labels,) = self._labelled(answered, [self._cut])
         regions, numbered = labelled_regions(labels, inputs[role], self._model.card.labels, self.options.smallest_ml)
         total = float(sum(region.volume_ml for region in regions))
         card = self._model.card
-        return StudyResult(
+        result = StudyResult(
             outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
             title=card.title,
             finding=card.finding,
@@ -75,6 +94,38 @@ class DenseSegmenter:
             limitations=card.limitations,
             evidence={"members": len(self.options.members), "labels": [region.label for region in regions]},
         )
+        if card.sweep is None:
+            return result
+        present = self._volumes(labels, inputs[role])
+        return with_ranges(
+            result,
+            card.sweep,
+            lambda settings: [
+                self._swept(present, each, inputs[role])
+                for each in self._labelled(answered, [setting[CUT] for setting in settings])
+            ],
+        )
+
+    def _require_cuts(self, sweep: Sweep) -> None:
+        model_id, cut = self._model.card.id, sweep.thresholds.get(CUT)
+        if cut is None or len(sweep.thresholds) > 1:
+            raise CardInvalid(f"{model_id}: sweep: a network that labels every voxel has one threshold, named {CUT}")
+        if self.options.combine == "vote":
+            raise CardInvalid(f"{model_id}: sweep: a vote has no probability that could be cut elsewhere")
+        if not 1 > cut.strict > self._cut > cut.lax > 0:
+            raise CardInvalid(
+                f"{model_id}: sweep.thresholds.{CUT}: strict above and lax below {self._cut:g}, both between 0 and 1"
+            )
+
+    def _volumes(self, labels: Labels, grid: Volume) -> list[tuple[int, float]]:
+        """Values of the labels that are there with their volumes, in the order of the regions."""
+        found = label_volumes(labels, grid, self._model.card.labels, self.options.smallest_ml)
+        return [(label.value, volume_ml) for label, volume_ml in found]
+
+    def _swept(self, present: list[tuple[int, float]], labels: Labels, grid: Volume) -> SweptVolumes:
+        volumes = dict(self._volumes(labels, grid))
+        regions = {number: volumes.get(value, 0.0) for number, (value, _) in enumerate(present, start=1)}
+        return SweptVolumes(sum(volumes.values()), regions)
 
     def labels(self, inputs: Mapping[str, Volume]) -> Labels:
         """The card's label of each voxel (z, y, x) of the first input, 0 for none.
@@ -84,6 +135,11 @@ class DenseSegmenter:
         InferenceFailed
             An input is missing or unfit, or the network gives what the card does not name.
         """
+        (labels,) = self._labelled(self._answered(inputs), [self._cut])
+        return labels
+
+    def _answered(self, inputs: Mapping[str, Volume]) -> _Answered:
+        """What the network says of the inputs, and how to bring it back to the voxels of the first."""
         options, grid = self.options, inputs.get(self._roles[0])
         stack = stacked(inputs, self._roles, options.co_register)
         assert grid is not None  # stacked() refuses a missing input
@@ -92,12 +148,21 @@ class DenseSegmenter:
         mask = nonzero_mask(image)
         box = box_of(mask) if options.crop_to_nonzero else box_of(np.ones_like(mask))
         cropped = normalised(image[(slice(None), *box)], options.channels, mask[box])
-        labels = np.zeros(mask.shape, np.uint8)
-        labels[box] = self._labelled(cropped, turned.spacing(grid.spacing_mm_zyx))
-        return np.ascontiguousarray(self._kept(turned.undo(labels)))
+        answer, apart = self._asked(cropped, turned.spacing(grid.spacing_mm_zyx))
+        return _Answered(answer, apart, turned, mask.shape, box)
 
-    def _labelled(self, image: Array, spacing: tuple[float, ...]) -> Labels:
-        """Labels of a normalised image (channels, z, y, x)."""
+    def _labelled(self, answered: _Answered, cuts: Sequence[float]) -> list[Labels]:
+        """Labels on the voxels of the first input, for each probability to cut at."""
+        size = tuple(side.stop - side.start for side in answered.box)
+        made = []
+        for inside in labels_at(answered.answer, size, self.options, apart=answered.apart, cuts=cuts):
+            labels = np.zeros(answered.shape, np.uint8)
+            labels[answered.box] = inside
+            made.append(np.ascontiguousarray(self._kept(answered.turned.undo(labels))))
+        return made
+
+    def _asked(self, image: Array, spacing: tuple[float, ...]) -> tuple[Array, int | None]:
+        """What the members say of a normalised image (channels, z, y, x), and which axis goes apart on the way back."""
         wanted = self.options.spacing_mm or spacing
         if len(wanted) == 2:
             wanted = (spacing[0], *wanted)
@@ -112,7 +177,7 @@ class DenseSegmenter:
             raise InferenceFailed(
                 f"{self._model.card.id}: {len(answer)} classes with background; the card names {known}"
             )
-        return labels_at(answer, image.shape[1:], self.options, apart=back)
+        return answer, back
 
     def _answer(self, image: Array, name: str) -> Array:
         session = self._model.session(name)

@@ -44,11 +44,15 @@ def earlier_volumes(
 
 def beside(result: StudyResult, earlier: EarlierImages) -> StudyResult:
     """A result that says which earlier study was looked at, too."""
-    seen = hashlib.sha256(" ".join([earlier.study_uid, *earlier.digests]).encode()).hexdigest()
     facts = {
         "earlier_study_uid": earlier.study_uid,
         "earlier_study_date": earlier.study_date,
-        EARLIER_IMAGES: seen,
+        EARLIER_IMAGES: seen_digest(earlier),
     }
     limitations = (*result.limitations, EARLIER_IMAGE_SEEN)
     return replace(result, limitations=limitations, evidence={**result.evidence, **facts})
+
+
+def seen_digest(earlier: EarlierImages) -> str:
+    """SHA-256 (hex) over an earlier study and the digests of its images."""
+    return hashlib.sha256(" ".join([earlier.study_uid, *earlier.digests]).encode()).hexdigest()

@@ -13,7 +13,7 @@ from models.results import Outcome
 from models.volume import Volume
 
 
-def _image(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), **facts: float) -> Volume:
+def _image(spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), **facts: float | str) -> Volume:
     array = np.zeros((12, 16, 16), np.float32)
     array[2, 2, 1:4] = 100.0
     return Volume(array, np.diag([spacing[2], spacing[1], spacing[0], 1.0]), facts=facts)
@@ -33,6 +33,8 @@ def _limited(catalogue: Path, lines: str) -> Registry:
         ("slice_spacing_mm = [0, 5]", _image((6.5, 1, 1)), "between slices (6.5 mm"),
         ("pixel_spacing_mm = [0.3, 1.2]", _image((1, 1, 2)), "between pixels (2 mm"),
         ("coverage_mm = [80, 400]", _image((4, 1, 1)), "extent of the slices (48 mm"),
+        ('contrast = { image = "without" }', _image(contrast="with"), "made with contrast agent"),
+        ('contrast = { image = "with" }', _image(contrast="without"), "made without contrast agent"),
     ],
 )
 def test_each_limit_is_named_in_the_refusal(spots: Path, lines: str, image: Volume, words: str) -> None:
@@ -57,5 +59,21 @@ def test_a_card_may_need_to_know(spots: Path) -> None:
     assert "limits_not_checked" not in model.run({"image": _image(patient_age_years=40.0)}, {}).evidence
 
 
+def test_contrast_that_is_not_stated_is_said_or_refused(spots: Path) -> None:
+    limited = _limited(spots, 'contrast = { image = "without" }').get("bright-spots")
+    assert limited.run({"image": _image()}, {}).evidence["limits_not_checked"] == ["contrast"]
+    assert "limits_not_checked" not in limited.run({"image": _image(contrast="without")}, {}).evidence
+
+
+def test_a_card_may_need_to_know_of_contrast(spots: Path) -> None:
+    limited = _limited(spots, 'contrast = { image = "with" }\nunknown = "refuse"').get("bright-spots")
+    with pytest.raises(OutsideLimits, match="contrast agent was given is not stated"):
+        limited.run({"image": _image()}, {})
+
+
 def test_nonsense_is_seen_when_the_card_is_read(spots: Path) -> None:
+    assert "no such input: dwi" in _limited(spots, 'contrast = { dwi = "with" }').problems["spots"].message
+
+
+def test_bounds_in_the_wrong_order_are_seen_when_the_card_is_read(spots: Path) -> None:
     assert "lower bound" in _limited(spots, "age_years = [120, 18]").problems["spots"].message

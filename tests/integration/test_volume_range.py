@@ -1,0 +1,91 @@
+"""The range of a volume over decision thresholds, from the images of a study to the objects that come out."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_sr.phantom_study import write_phantom_study
+from models.phantom import make_phantom
+from models.registry import Registry
+from models.report_facts import format_range
+from models.sweep import range_ml
+from node.cli import main
+from tests.peers import require
+
+SEED = 1003
+VOLUME, UPPER, LOWER = "118565006", "371886008", "371885007"
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ainode process` makes of a phantom."""
+    folder = tmp_path_factory.mktemp("range")
+    (folder / "study").mkdir()
+    write_phantom_study(make_phantom(SEED), folder / "study", seed=SEED)
+    assert main(["process", str(folder / "study"), "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def _named(item: Dataset, code: str) -> list[Dataset]:
+    return [
+        each
+        for each in item.get("ContentSequence", [])
+        if "ConceptNameCodeSequence" in each and each.ConceptNameCodeSequence[0].CodeValue == code
+    ]
+
+
+def _all(item: Dataset, code: str) -> list[Dataset]:
+    below = [found for each in item.get("ContentSequence", []) for found in _all(each, code)]
+    return [*_named(item, code), *below]
+
+
+def _value(item: Dataset) -> float:
+    return float(item.MeasuredValueSequence[0].NumericValue)
+
+
+def test_the_report_holds_each_lesions_range_and_the_text_the_whole(objects: Path) -> None:
+    report = dcmread(objects / "measurements.dcm")
+    volumes = _all(report, VOLUME)
+    read = []
+    for number in volumes:
+        (upper,), (lower,) = _named(number, UPPER), _named(number, LOWER)
+        for bound in (upper, lower):
+            assert bound.RelationshipType == "HAS PROPERTIES"
+            assert bound.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "mL"
+            assert _value(bound) >= 0
+        read.append((_value(number) - _value(lower), _value(number), _value(number) + _value(upper)))
+        words = [str(each.TextValue) for each in _all(number, "111002") or _named(number, "111002")]
+        assert any("volume over decision thresholds" in each and "no confidence interval" in each for each in words)
+    # The same from the images alone, without DICOM: the scanner's integers change little.
+    phantom = make_phantom(SEED)
+    result = Registry(threads=1).get("infarct-adc-baseline").run({"dwi": phantom.dwi, "adc": phantom.adc}, {})
+    assert result.segmentation is not None
+    expected = [(range_ml(each.quantities), each.volume_ml) for each in result.segmentation.regions]
+    assert len(read) == len(expected) >= 2
+    for (low, volume, high), (limits, volume_ml) in zip(sorted(read), sorted(expected), strict=True):
+        assert limits is not None and low <= volume <= high and low < high
+        assert (low, volume, high) == pytest.approx((limits[0], volume_ml, limits[1]), rel=0.05, abs=0.1)
+    text = "\n".join(str(each.TextValue) for each in _all(dcmread(objects / "text-en.dcm"), "121071"))
+    for low, _, high in read:
+        assert f"({format_range((low, high), '–')} mL over decision thresholds)" in text
+
+
+@pytest.mark.peer
+def test_a_validator_of_others_takes_the_report(objects: Path) -> None:
+    done = subprocess.run(
+        [require("dciodvfy"), "-filename", str(objects / "measurements.dcm")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line]
+
+
+def test_same_images_same_ranges(objects: Path, tmp_path: Path) -> None:
+    assert main(["process", str(objects.parent / "study"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "measurements.dcm").read_bytes() == (objects / "measurements.dcm").read_bytes()
