@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from dicom_sr.identity import NodeIdentity
+from models.errors import register
 from node.archive import ledger
 from node.archive.tables import deliveries, jobs, objects
 from node.delivery.delivery_rows import record, rows_where, set_values, superseded, with_object, withdraw_replaced
@@ -208,16 +209,21 @@ def _account(connection: Connection, run: Row[Any], destination: str, outbox: Pa
         return RunAccount(**named, is_open=True)
     form = _form(connection, run, destination)
     if form.state in (JobState.FAILED, JobState.DEAD):
-        return RunAccount(**named, failure=Failure(code=form.error_code or "", message=form.message or ""))
+        return RunAccount(**named, failure=_failure(form.error_code or "", form.message or ""))
     result, said = run.result or {}, form.result or {}
     for profile, names in form.specification["destinations"].items():
         if destination in names and (failed := said.get("failed_checks", {}).get(profile)):
-            return RunAccount(**named, failure=Failure(**failed))
+            return RunAccount(**named, failure=_failure(failed["code"], failed["message"]))
     stored = None
     if result.get("stored") and result.get("outcome") != "found":
         file = StoredFile.model_validate(result["stored"])
         stored = file.model_copy(update={"path": outbox / file.path})
     return RunAccount(**named, outcome=result.get("outcome"), summary=_short(result), stored=stored)
+
+
+def _failure(code: str, message: str) -> Failure:
+    remedy = next((error.remedy for error in register() if error.code == code), "")
+    return Failure(code=code, message=message, remedy=remedy)
 
 
 def _form(connection: Connection, run: Row[Any], destination: str) -> Row[Any]:
