@@ -99,7 +99,7 @@ def render_combined(
         for position, language in enumerate(languages)
     ]
     if {SUMMARY, "secondary_capture"} & set(context.profile.objects):
-        lines = [line for each in ordered for line in _lines(each, languages[0])]
+        lines = [line for n, each in enumerate(ordered, start=1) for line in _lines(n, each, languages[0])]
         picture = render_notice(
             [each.result.model for each in ordered],
             languages[0],
@@ -149,11 +149,15 @@ def _in_words(
 ) -> Dataset:
     words = WORDS[language]
     counts = words.counts.format(*_counts(accounts))
-    findings = [words.headline, counts, *(line for each in accounts for line in _lines(each, language))]
+    findings = [
+        words.headline,
+        counts,
+        *(line for n, each in enumerate(accounts, start=1) for line in _lines(n, each, language)),
+    ]
     concluded = [words.headline, counts]
-    for each in accounts:
+    for n, each in enumerate(accounts, start=1):
         draft = draft_of(each, language)
-        concluded += [verdict(each, language), *([draft.impression] if draft is not None else [])]
+        concluded += [f"{n}. {verdict(each, language)}", *([draft.impression] if draft is not None else [])]
     return document(
         [each.result.model for each in accounts],
         header,
@@ -168,10 +172,11 @@ def _in_words(
     )
 
 
-def _lines(account: Account, language: str) -> list[str]:
+def _lines(number: int, account: Account, language: str) -> list[str]:
     """What is said of one analysis, a sentence or two a line."""
     draft, state = draft_of(account, language), _state(account)
-    lines = [verdict(account, language)]
+    # Two rules may look for the same with the same model: the number tells them apart.
+    lines = [f"{number}. {verdict(account, language)}"]
     if draft is not None:
         lines += [draft.findings, *(draft.notes if state == _NOTHING else ())]
     if state == _NOT:
