@@ -21,8 +21,9 @@ from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, make_phantom
 from node import correction, planning
 from node.archive import index
-from node.archive.engine import Store, open_store
+from node.archive.engine import Store, downgrade, open_store, upgrade
 from node.archive.headers import read_header
+from node.archive.tables import REVISION
 from node.archive.tables import deliveries as delivery_rows
 from node.archive.tables import jobs as job_rows
 from node.arrival import Instant
@@ -456,3 +457,16 @@ def test_a_kill_at_its_end_repeats_the_same_bytes_and_a_failure_lets_go_what_was
     assert (failed.state, failed.result["answered"]) == ("failed", True)
     third = bench.jobs("run")[-1]
     assert {row.job_id for row in bench.standing() if row.role == "status"} == {third.id}
+
+
+def test_a_rollback_lets_go_what_was_held_back(make: Make, phantom: tuple[Path, ...]) -> None:
+    bench = make(NEGATIVE_A, NEGATIVE_B)
+    bench.receive(phantom)
+    assert bench.dispatcher.run_once()
+    assert bench.standing() == [] and [row.state for row in bench.jobs("status")] == ["queued"]
+    bench.store.close()
+    assert downgrade(bench.settings, "0013") == ["0014"]
+    assert upgrade(bench.settings) == REVISION
+    bench.store = open_store(bench.settings)
+    assert [row.role for row in bench.standing()] == ["status"]
+    assert [row.state for row in bench.jobs("status")] == ["cancelled"]
