@@ -48,12 +48,19 @@ def combine(spec: JobSpec, told: Sequence[RunAccount], registry: Registry, timin
     with timings.step("load"):
         study = load_study(spec.files, pixels=False, corrected=spec.corrected)
         results = [_result(each, registry) for each in told]
-    written, key = [], ""
+    written: list[WrittenObject] = []
+    key, verdicts = "", {}
     for name, profile in sorted(spec.profiles.items()):
         languages = profile.languages or spec.languages
         accounts = [_account(each, result, languages) for each, result in zip(told, results, strict=True)]
-        key, made = _written(spec, accounts, study, name, profile, languages, timings)
+        key, made, parts = _written(spec, accounts, study, name, profile, languages, timings)
         written += made
+        verdicts[name] = {
+            "passed": True,
+            "objects": len(made),
+            "parts": parts,
+            "release": spec.identity.software_version,
+        }
     return ResultBundle(
         outcome=OUTCOME,
         work_key=key,
@@ -62,6 +69,7 @@ def combine(spec: JobSpec, told: Sequence[RunAccount], registry: Registry, timin
             "accounts_digest": accounts_digest(told),
         },
         objects=written,
+        checks=verdicts,
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
     )
 
@@ -74,8 +82,11 @@ def _written(
     profile: ProfileSection,
     languages: Sequence[str],
     timings: Timings,
-) -> tuple[str, list[WrittenObject]]:
-    """The objects of one profile; in Unicode where its character set lacks a character, as with any status."""
+) -> tuple[str, list[WrittenObject], int]:
+    """Work key, objects of one profile, and how many parts of the check they passed.
+
+    In Unicode where the profile's character set lacks a character, as with any status.
+    """
     try:
         return _in_profile(spec, accounts, study, name, profile, languages, timings)
     except CharacterUnencodable:
@@ -91,7 +102,7 @@ def _in_profile(
     profile: ProfileSection,
     languages: Sequence[str],
     timings: Timings,
-) -> tuple[str, list[WrittenObject]]:
+) -> tuple[str, list[WrittenObject], int]:
     lead = accounts[0].result
     earlier = spec.predecessor.objects.get(name, []) if spec.predecessor is not None else []
     key = work_key(
@@ -122,11 +133,11 @@ def _in_profile(
             fit(each.dataset, context.profile)
     with timings.step("check"):
         known = [header_of(each, str(study.study_uid)) for each in context.earlier]
-        check(made, study, lead, None, profile=context.profile, known=known, accounts=accounts)
+        parts = check(made, study, lead, None, profile=context.profile, known=known, accounts=accounts)
     folder = spec.output_dir / name
     folder.mkdir()
     with timings.step("write"):
-        return key, [WrittenObject(profile=name, **asdict(file)) for file in write_objects(made, folder)]
+        return key, [WrittenObject(profile=name, **asdict(file)) for file in write_objects(made, folder)], parts
 
 
 def _account(told: RunAccount, result: StudyResult, languages: Sequence[str]) -> Account:

@@ -35,6 +35,7 @@ from node.jobs.dispatcher import Dispatcher
 from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import Failure, JobSpec, ResultBundle
 from node.settings import Settings
+from node.why import tell
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -201,7 +202,7 @@ def predecessors(dataset: Dataset) -> set[str]:
 
 def test_a_negative_beside_a_finding_gives_one_status_that_hides_neither(make: Make, phantom: tuple[Path, ...]) -> None:
     bench = make(FOUND, NEGATIVE_A, profile={"default": {**PROFILE, "languages": ["en", "ja"]}})
-    bench.receive(phantom)
+    study = bench.receive(phantom)
     bench.run()
     assert [row.result["outcome"] for row in bench.jobs("run")] == ["found", "nothing_found"]
     assert [row.result["outcome"] for row in bench.jobs("status")] == ["combined"]
@@ -216,6 +217,10 @@ def test_a_negative_beside_a_finding_gives_one_status_that_hides_neither(make: M
     held = [row for row in bench.deliveries() if row.role.startswith("status") and row.state == "withdrawn"]
     assert {row.job_id for row in held} == {bench.jobs("run")[1].id}
     assert {row.replaced_by for row in held} == {bench.jobs("status")[0].id}
+    with bench.store.read() as connection:
+        story = tell(connection, study)
+    assert f"job {bench.jobs('status')[0].id}: objects for profile default passed their check" in story
+    assert f"replaced by the result of job {bench.jobs('status')[0].id}" in story and "(status)" in story
 
 
 def test_two_runs_that_end_in_one_moment_give_one_status_that_tells_of_both(
