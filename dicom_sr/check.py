@@ -37,10 +37,11 @@ from dicom_sr.checks.provenance import check_codes, check_provenance
 from dicom_sr.checks.references import check_references
 from dicom_sr.checks.reports import check_reports
 from dicom_sr.checks.subject import Subject
+from dicom_sr.combined_status import Account
 from dicom_sr.errors import ObjectInvalid, OverlayMismatch
 from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.profile import ObjectKind, Profile
-from dicom_sr.rendering import NOTES, SUPERSEDED, RenderedObject, kind_of
+from dicom_sr.rendering import COMBINED, NOTES, SUPERSEDED, RenderedObject, kind_of
 from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def check(
     *,
     profile: Profile | None = None,
     known: Sequence[Dataset] = (),
+    accounts: Sequence[Account] = (),
 ) -> int:
     """Refuse a set of objects that is not right.
 
@@ -100,6 +102,8 @@ def check(
         What it was rendered for; None is the default profile.
     known : sequence of Dataset
         Headers of instances outside of study and set that it may refer to.
+    accounts : sequence of Account
+        What a combined status is about; ``result`` is that of one of them then.
 
     Returns
     -------
@@ -114,7 +118,9 @@ def check(
         Anything else; ``detail["problems"]`` lists all of it, without patient data.
     """
     try:
-        subject = Subject.of(objects, study, result, source, profile=profile or Profile(), known=known)
+        subject = Subject.of(
+            objects, study, result, source, profile=profile or Profile(), known=known, accounts=accounts
+        )
     except _MALFORMED as error:
         raise ObjectInvalid(f"an object cannot be read back ({type(error).__name__})") from error
     if wrong := [problem for part in _OVERLAYS for problem in _run(part, subject)]:
@@ -146,7 +152,9 @@ def _set_problems(subject: Subject) -> Iterator[str]:
         yield "two objects have the same role"
     for role, dataset in subject.objects:
         kind = kind_of(role)
-        if not _fits(role, kind, subject.result.outcome):
+        if subject.accounts and not (role.startswith(COMBINED) or kind == "summary"):
+            yield f"{role}: does not belong to a combined status"
+        if not subject.accounts and not _fits(role, kind, subject.result.outcome):
             yield f"{role}: does not fit an outcome of {subject.result.outcome}"
         if dataset.get("SOPClassUID") not in _CLASSES.get(kind, frozenset()):
             yield f"{role}: has the wrong SOP class"

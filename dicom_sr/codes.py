@@ -55,7 +55,10 @@ NO_SIGNIFICANT_CHANGE = Code("129723006", "SCT", "No significant changes in the 
 PERCENT = Code("%", "UCUM", "Percent")
 RAN_WITHOUT_FINDINGS = Code(
     "111241", "DCM", "All algorithms succeeded; without findings"
-)  # this and the next: CID 6047
+)  # this and the next three, and DID_NOT_RUN: CID 6047
+RAN_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+SOME_RAN_WITHOUT_FINDINGS = Code("111243", "DCM", "Not all algorithms succeeded; without findings")
+SOME_RAN_WITH_FINDINGS = Code("111244", "DCM", "Not all algorithms succeeded; with findings")
 REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
 DID_NOT_RUN = Code("111245", "DCM", "No algorithms succeeded; without findings")
 PRESENT = Code("52101004", "SCT", "Present")  # CID 240

@@ -15,6 +15,8 @@ from dicom_sr.requested import RequestedProcedure
 from models.results import ModelReference
 
 REJECTION, SUPERSEDED = "key_objects-rejection", "status-superseded"
+COMBINED = "status-combined"
+"""Role of the one status for several analyses of a study."""
 NOTES = frozenset({REJECTION, SUPERSEDED})
 """Roles of what speaks about an earlier set instead of about the study."""
 

@@ -96,23 +96,38 @@ def render_status_picture(
         else [f"{said.reason} ({reason.code}): {reason.message}", f"{said.remedy}: {reason.remedy}"]
     )
     model = result.model
+    lines += [f"{said.model}: {model.name}, {model.version}, SHA-256 {model.digest[:12]}, {model.manufacturer}"]
+    headline = draft.impression if draft else said.not_assessed
+    language = draft.language if draft else "en"
+    made = render_notice([model], language, result.title, headline, lines, header, context)
+    made.SeriesDescription = "AI: not assessed"
+    return made
+
+
+def render_notice(
+    models: Sequence[ModelReference],
+    language: str,
+    title: str,
+    headline: str,
+    lines: Sequence[str],
+    header: SourceHeader,
+    context: RenderContext,
+) -> Dataset:
+    """A status as a picture of words alone. The title becomes its Series Description."""
+    said = words(language)
     sheet = draw_sheet(
         warning=said.status_notice,
-        title=result.title,
+        title=title,
         subject=subject_line(header.attributes, said),
-        headline=draft.impression if draft else said.not_assessed,
+        headline=headline,
         montage=None,
         tables=(),
-        limits=[
-            *lines,
-            f"{said.model}: {model.name}, {model.version}, SHA-256 {model.digest[:12]}, {model.manufacturer}",
-        ],
+        limits=lines,
         width=_SUMMARY_WIDTH,
     )
-    sop_class = str(SecondaryCaptureImageStorage)
-    made = _composed(sop_class, SUMMARY, 1, (result.model,), header, context)
-    made.SeriesDescription = "AI: not assessed"
-    made.ImageComments = shortened(f"{said.status_notice}. {result.title}", _LONG)
+    made = _composed(str(SecondaryCaptureImageStorage), SUMMARY, 1, tuple(models), header, context)
+    made.SeriesDescription = shortened(title)
+    made.ImageComments = shortened(f"{said.status_notice}. {title}", _LONG)
     made.LossyImageCompression = "00"
     _add_pixels(made, [sheet])
     return made

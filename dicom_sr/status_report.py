@@ -28,7 +28,7 @@ NOTHING_FOUND = "AI: nothing found"
 SUPERSEDED = "AI: earlier result superseded"
 
 _SUITABILITY = InsufficientCoverage.code.split("-", 1)[0]
-_UNSTATED = RefusalReason("", "No reason was recorded.", "Look into the node's log.")
+UNSTATED = RefusalReason("", "No reason was recorded.", "Look into the node's log.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +121,17 @@ def render_status(
     if is_negative:
         verdict = verdict or f"{result.finding.meaning}: {codes.ABSENT.meaning.lower()}."
     else:
-        reason = result.refusal or _UNSTATED
-        lines += _reason_lines(reason, said, words)
+        reason = result.refusal or UNSTATED
+        lines += reason_lines(reason, said, language)
         verdict = verdict or words.not_assessed
-    return _document(
-        result,
+    return document(
+        [result.model],
         header,
         context,
         role=role_of(position, language),
         place=Place(ROLE, 3, position + 1, NOTHING_FOUND if is_negative else description_of(result.refusal)),
         language=language,
-        findings=[*lines, _model_line(result)],
+        findings=[*lines, model_line(result)],
         impression=[headline, verdict],
         conclusion=codes.RAN_WITHOUT_FINDINGS if is_negative else codes.DID_NOT_RUN,
     )
@@ -162,21 +162,22 @@ def render_superseded(
     """
     words = _WORDS.get(language, _WORDS["en"])
     listed = [f"{words.objects}:", *replaced] if replaced else []
-    return _document(
-        result,
+    return document(
+        [result.model],
         header,
         context,
         role=role_of(position, language, role=SUPERSEDED_ROLE),
         place=Place(SUPERSEDED_ROLE, 5, position + 1, SUPERSEDED),
         language=language,
-        findings=[words.superseded_headline, f"{words.change}: {change}", *listed, _model_line(result)],
+        findings=[words.superseded_headline, f"{words.change}: {change}", *listed, model_line(result)],
         impression=[words.superseded_headline, words.superseded, f"{words.change}: {change}"],
         conclusion=codes.REPLACED_REPORT,
     )
 
 
-def _reason_lines(reason: RefusalReason, said: str, words: _Words) -> list[str]:
-    lines = []
+def reason_lines(reason: RefusalReason, said: str, language: str) -> list[str]:
+    """Code, words and remedy of a reason, as far as ``said`` does not hold them already."""
+    words, lines = _WORDS.get(language, _WORDS["en"]), []
     code = f" ({reason.code})" if reason.code else ""
     if reason.message not in said or reason.code not in said:
         lines.append(f"{words.reason}{code}: {reason.message}")
@@ -185,13 +186,14 @@ def _reason_lines(reason: RefusalReason, said: str, words: _Words) -> list[str]:
     return lines
 
 
-def _model_line(result: StudyResult) -> str:
+def model_line(result: StudyResult) -> str:
+    """What was looked for, and by which model exactly."""
     model = result.model
     return f"{result.title}. Model: {model.name}, version {model.version}, {model.digest[:12]}."
 
 
-def _document(
-    result: StudyResult,
+def document(
+    models: Sequence[ModelReference],
     header: SourceHeader,
     context: RenderContext,
     *,
@@ -202,7 +204,7 @@ def _document(
     impression: Sequence[str],
     conclusion: codes.Code,
 ) -> Dataset:
-    authors: tuple[ModelReference, ...] = (result.model,)
+    """A Basic Text SR with these lines, by these models, that says in code what the lines say in words."""
     made = compose(
         sop_class_uid=BasicTextSRStorage,
         modality="SR",
@@ -210,7 +212,7 @@ def _document(
         place=place,
         header=header,
         context=context,
-        models=authors,
+        models=tuple(models),
     )
     root = narrative(
         language=language,

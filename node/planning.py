@@ -225,7 +225,9 @@ def hold(connection: Connection, now: float, study_uid: str, *, reason: str) -> 
         return None
     waiting = (queue.JobState.QUEUED, queue.JobState.RUNNING)
     for job in queue.list_jobs(connection, states=waiting, study_uid=study_uid):
-        queue.cancel(connection, now, job.id)
+        # What a status tells of has happened; it stays here with everything else until the study is released.
+        if job.kind != queue.JobKind.STATUS:
+            queue.cancel(connection, now, job.id)
     return reason
 
 

@@ -16,7 +16,6 @@ from dicom_sr.pictures.summary import NOTICE_BACKGROUND, NOTICE_COLOUR
 from dicom_sr.pictures.words import BANNER, STATUS_BANNER, words
 from dicom_sr.rendering import kind_of
 from dicom_sr.subject_line import identifies
-from models.results import Outcome
 
 _FRAME_SIDE, _FRAME_LETTERS = 512, 15
 _SHEET_LETTERS, _SHEET_TILE, _SHEET_COLUMNS = 19, 300, 4
@@ -37,7 +36,7 @@ def check_pictures(subject: Subject) -> Iterator[str]:
         letters = _SHEET_LETTERS if is_summary else _FRAME_LETTERS
         if not all(_has_warning(frame, letters, notices) for frame in frames):
             yield f"{role}: the warning is not in the picture"
-        if subject.result.outcome is Outcome.NOT_ASSESSED:
+        if subject.is_status:
             if "SourceImageSequence" in dataset:
                 yield f"{role}: a picture of slices that were not assessed"
             continue
@@ -69,7 +68,7 @@ def _attribute_problems(role: str, dataset: Dataset, subject: Subject) -> Iterat
         yield f"{role}: does not say that it is derived on a workstation"
     if dataset.get("BurnedInAnnotation") != ("YES" if identifies(dataset) else "NO"):
         yield f"{role}: Burned In Annotation is not what is burned in"
-    banner = STATUS_BANNER if subject.result.outcome is Outcome.NOT_ASSESSED else BANNER
+    banner = STATUS_BANNER if subject.is_status else BANNER
     if banner not in str(dataset.get("ImageComments", "")):
         yield f"{role}: Image Comments do not hold the warning"
     if dataset.SOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage:
@@ -80,8 +79,7 @@ def _attribute_problems(role: str, dataset: Dataset, subject: Subject) -> Iterat
 
 def _notices(subject: Subject) -> list[str]:
     """The warning in every language."""
-    is_status = subject.result.outcome is Outcome.NOT_ASSESSED
-    return [words(tag).status_notice if is_status else words(tag).notice for tag in ("en", "ja")]
+    return [words(tag).status_notice if subject.is_status else words(tag).notice for tag in ("en", "ja")]
 
 
 def _has_warning(frame: Pixels, size: int, notices: list[str]) -> bool:

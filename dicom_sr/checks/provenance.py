@@ -28,7 +28,8 @@ def check_provenance(subject: Subject) -> Iterator[str]:
             for keyword in _ITEM:
                 if not entry.get(keyword):
                     yield f"{role}: Contributing Equipment lacks {keyword}"
-        if not any(str(entry.get("DeviceSerialNumber", "")) == subject.result.model.digest[:64] for entry in models):
+        named = {str(entry.get("DeviceSerialNumber", "")) for entry in models}
+        if not {result.model.digest[:64] for result in subject.results} <= named:
             yield f"{role}: the model is not among the contributing equipment"
         if dataset.get("DeviceUID"):
             yield f"{role}: Device UID at the root belongs to no single device"

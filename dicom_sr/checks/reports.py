@@ -8,9 +8,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage
 
 from dicom_sr.checks.characters import carried
+from dicom_sr.checks.combined import combined_problems, expected_conclusion
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES
 from dicom_sr.checks.subject import Subject, concept, walk
-from dicom_sr.rendering import kind_of
+from dicom_sr.rendering import COMBINED, kind_of
 from models.results import Outcome
 
 _FLAGS = (("VerificationFlag", "UNVERIFIED"), ("PreliminaryFlag", "PRELIMINARY"), ("CompletionFlag", "COMPLETE"))
@@ -67,6 +68,12 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
         "ContentSequence" in c for c in report.get("ContentSequence", [])
     ):
         yield f"{role}: the flat dialect has one level"
+    language = next((c for c in report.get("ContentSequence", []) if concept(c) == _LANGUAGE), Dataset())
+    spoken = concept(language, "ConceptCodeSequence")
+    if role.startswith(COMBINED):
+        yield from combined_problems(role, texts, spoken, subject)
+        yield from _conclusion_problems(role, report, expected_conclusion(subject.accounts))
+        return
     everything = "\n".join(texts)
     model = subject.result.model
     if model.digest[:12] not in everything or model.version not in everything:
@@ -74,8 +81,6 @@ def _text_problems(role: str, report: Dataset, subject: Subject) -> Iterator[str
     if role.startswith(_SUPERSEDED_ROLE):
         yield from _conclusion_problems(role, report, _SUPERSEDED)
         return
-    language = next((c for c in report.get("ContentSequence", []) if concept(c) == _LANGUAGE), Dataset())
-    spoken = concept(language, "ConceptCodeSequence")
     draft = next((d for d in subject.result.drafts if d.language == spoken), None)
     if draft is not None:
         findings, impression = (_letters(carried(part, subject.profile)) for part in (draft.findings, draft.impression))

@@ -14,9 +14,10 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_sr.checks.frames import FrameGroups, take_frames
 from dicom_sr.profile import ObjectKind, Profile
 from dicom_sr.rendering import RenderedObject, kind_of
-from models.results import StudyResult
+from models.results import Outcome, StudyResult
 
 if TYPE_CHECKING:
+    from dicom_sr.combined_status import Account
     from dicom_sr.series import LoadedStudy, SeriesVolume
 
 
@@ -37,6 +38,8 @@ class Subject:
     known : tuple of Dataset
         Headers of instances outside of the study and the set that may be referred to: objects of earlier runs, and of the
         study compared with.
+    accounts : tuple of Account
+        The analyses that a combined status is about; empty for the set of one result.
     """
 
     objects: tuple[tuple[str, FileDataset], ...]
@@ -47,6 +50,7 @@ class Subject:
     profile: Profile = field(default_factory=Profile)
     files: tuple[tuple[str, bytes], ...] = ()
     known: tuple[Dataset, ...] = ()
+    accounts: tuple[Account, ...] = ()
 
     @classmethod
     def of(
@@ -58,12 +62,23 @@ class Subject:
         *,
         profile: Profile,
         known: Sequence[Dataset] = (),
+        accounts: Sequence[Account] = (),
     ) -> Subject:
         """Decode ``objects`` from the bytes that will be written."""
         files = tuple((rendered.role, rendered.encoded) for rendered in objects)
         decoded = tuple((role, dcmread(BytesIO(content))) for role, content in files)
         frames = {role: take_frames(dataset) for role, dataset in decoded}
-        return cls(decoded, study, result, source, frames, profile, files, tuple(known))
+        return cls(decoded, study, result, source, frames, profile, files, tuple(known), tuple(accounts))
+
+    @property
+    def results(self) -> tuple[StudyResult, ...]:
+        """Every result the set speaks of."""
+        return tuple(each.result for each in self.accounts) or (self.result,)
+
+    @property
+    def is_status(self) -> bool:
+        """Whether the set says what the AI did, and nothing about the patient."""
+        return bool(self.accounts) or self.result.outcome is Outcome.NOT_ASSESSED
 
     @cached_property
     def headers(self) -> dict[str, Dataset]:

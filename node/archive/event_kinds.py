@@ -104,6 +104,7 @@ class Kind(StrEnum):
     PERSON_SIGNED_OUT = "person.signed-out"
     PERSON_ACCOUNT = "person.account"
     PERSON_LOOKED = "person.looked"
+    PERSON_RETRIEVED = "person.retrieved"
     PERSON_ACTED = "person.acted"
     NODE_STARTED = "node.started"
     NODE_STOPPED = "node.stopped"

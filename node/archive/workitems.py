@@ -131,7 +131,10 @@ def standing(connection: Connection, now: float, row: Row[Any], ae_titles: dict[
     uids = row.content["studies"]
     here = connection.execute(select(studies.c.state, studies.c.held_reason).where(studies.c.study_uid.in_(uids))).all()
     latest = {(job.study_uid, job.rule): job for job in _runs(connection, row) if not job.provisional}
-    runs = tuple(Run(int(job.id), job.state, _problem(job)) for job in latest.values())
+    told = _status_jobs(connection, uids)
+    # Where a status is still to tell of the runs, the work has not ended.
+    telling = [Run(number, state, "") for number, state in told.items() if state in ("queued", "running")]
+    runs = (*(Run(int(job.id), job.state, _problem(job)) for job in latest.values()), *telling)
     fetch = archive_studies.states(connection, archive, uids) if archive else []
     return Standing(
         study_here=len(here) == len(uids),
@@ -140,9 +143,15 @@ def standing(connection: Connection, now: float, row: Row[Any], ae_titles: dict[
         fetch_failed=archive_studies.FAILED in fetch,
         cancel_asked=row.cancel_asked_at is not None,
         runs=runs,
-        outputs=_outputs(connection, [run.job_id for run in runs], ae_titles),
+        outputs=_outputs(connection, [*(run.job_id for run in runs), *told], ae_titles),
         seconds=now - row.claimed_at,
     )
+
+
+def _status_jobs(connection: Connection, study_uids: Sequence[str]) -> dict[int, str]:
+    """States of the jobs that tell what several runs of a study came to, by number."""
+    chosen = jobs.c.study_uid.in_(study_uids) & (jobs.c.kind == JobKind.STATUS) & jobs.c.superseded_at.is_(None)
+    return {int(row.id): str(row.state) for row in connection.execute(select(jobs.c.id, jobs.c.state).where(chosen))}
 
 
 def _runs(connection: Connection, row: Row[Any]) -> list[Row[Any]]:

@@ -39,6 +39,7 @@ WANTED = tuple(
         Kind.QUERY_SENT,
         *_SIGNING,
         Kind.PERSON_LOOKED,
+        Kind.PERSON_RETRIEVED,
         *_TRANSFERS,
         *_ALERTS,
     )
@@ -86,6 +87,8 @@ class Translator:
                 yield self._authentication(row)
             case Kind.PERSON_LOOKED:
                 yield from self._access(row)
+            case Kind.PERSON_RETRIEVED:
+                yield self._retrieval(row)
             case _:
                 yield self._alert(row)
 
@@ -175,6 +178,19 @@ class Translator:
         own = self._self(codes.APPLICATION, is_requestor=False)
         things = self._things(row.detail["study"], {})
         yield self._message(codes.INSTANCES_ACCESSED, "R", row.at, person, own, objects=things)
+
+    def _retrieval(self, row: Row[Any]) -> AuditMessage:
+        """By DICOMweb: objects that left are transferred (PS3.15 A.5.3.7); metadata and pictures are accessed (A.5.3.6)."""
+        detail = row.detail
+        event, action = (codes.INSTANCES_ACCESSED, "R")
+        requestor, own = None, self._self(codes.APPLICATION, is_requestor=False)
+        if detail.get("objects"):
+            event, action = (codes.INSTANCES_TRANSFERRED, "C")
+            requestor, own = codes.DESTINATION, self._self(codes.SOURCE, is_requestor=False)
+        person = Participant(detail["by"], requestor, is_requestor=True, address=detail.get("address", ""))
+        words = f"{detail['requests']} requests, {detail['series']} series, {detail['instances']} instances"
+        things = self._things(detail["study"], {})
+        return self._message(event, action, row.at, own, person, objects=things, words=words)
 
     def _alert(self, row: Row[Any]) -> AuditMessage:
         detail = row.detail

@@ -57,7 +57,8 @@ def _file_one(
 ) -> bool:
     job = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
     run = connection.execute(select(jobs).where(jobs.c.id == (job.parent_id or job.id))).one()
-    if job.kind == JobKind.RETRACT or not (run.result or {}).get("stored"):
+    is_status = job.kind == JobKind.STATUS
+    if job.kind == JobKind.RETRACT or not (is_status or (run.result or {}).get("stored")):
         return False
     profiles = job.specification["profiles"]
     names = [name for name, those in job.specification["destinations"].items() if destination in those]
@@ -78,13 +79,13 @@ def _file_one(
         study_uid=job.study_uid,
         rule=job.rule,
         model_id=job.model_id,
-        input_key=hashlib.sha256(f"render {run.id} {destination} {name}".encode()).hexdigest(),
+        input_key=hashlib.sha256(f"render {job.id if is_status else run.id} {destination} {name}".encode()).hexdigest(),
         priority=queue.Priority(job.priority),
         maximum_attempts=job.maximum_attempts,
         specification=specification,
         shadow=False,
         run=run.run,
-        kind=JobKind.RENDER,
+        kind=JobKind.STATUS if is_status else JobKind.RENDER,
         parent_id=run.id,
     )
     if render is None:

@@ -12,7 +12,7 @@ from node.archive import approvals
 from node.archive.engine import Store
 from node.archive.placing import as_spool_error
 from node.errors import SpoolDamaged
-from node.jobs import queue, versions
+from node.jobs import queue, status_jobs, versions
 from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import JobSpec, Request, StoredFile
 from node.settings import ProfileSection, Settings
@@ -48,7 +48,12 @@ class Briefing:
         content = job.specification
         spool = self._settings.data_dir / "spool"
         files = [spool / path for path in content["files"]]
-        if missing := [path.name for path in files if not path.is_file()]:
+        missing = [path.name for path in files if not path.is_file()]
+        if job.kind is JobKind.STATUS:
+            # It tells of all runs; retention may have removed what some of them took.
+            files = [path for path in files if path.name not in missing] or files
+            missing = missing if not files[0].is_file() else []
+        if missing:
             raise SpoolDamaged(f"{len(missing)} of {len(files)} files are missing from the spool", files=missing[:10])
         try:
             folder.mkdir(parents=True, mode=0o700)
@@ -94,6 +99,11 @@ class Briefing:
         with self._store.read() as connection:
             if job.kind is JobKind.RETRACT:
                 return {"retraction": versions.still_to_retract(connection, job)}
+            if job.kind is JobKind.STATUS:
+                return {
+                    "accounts": status_jobs.accounts(connection, job, self._settings.data_dir / "outbox"),
+                    "predecessor": status_jobs.predecessor(connection, job, self._identity),
+                }
             if job.kind is JobKind.RENDER:
                 return self._told_before(connection, job)
             return {

@@ -32,7 +32,7 @@ from node.archive.tables import jobs
 from node.delivery.outbox_files import place, place_result
 from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolFull, StoreUnavailable
 from node.identity import load_identity
-from node.jobs import queue, versions
+from node.jobs import queue, status_jobs, versions
 from node.jobs.briefing import Briefing
 from node.jobs.executor import Executor, RunAbandoned, executor_for
 from node.jobs.freezing import freeze
@@ -209,7 +209,10 @@ class Dispatcher:
                 objects = self._status_objects(job, _reason(job, failure), folder, self._asked_to_stop)
                 with self._store.write() as connection:
                     ours = update(jobs).where(jobs.c.id == job.id, unanswered)
-                    if connection.execute(ours.values(result=_answer(objects))).rowcount:
+                    told = [each.sop_instance_uid for each in objects]
+                    if connection.execute(ours.values(result=_answer(told))).rowcount:
+                        if job.kind is JobKind.STATUS:
+                            status_jobs.release(connection, time.time(), job.id)
                         freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
                 self._ring()
             except RunAbandoned:
@@ -236,6 +239,8 @@ class Dispatcher:
                 spec = spec.model_copy(update={"limitations": [*spec.limitations, AFTER_SIGNING]})
             if spec.retraction is not None and not spec.retraction.objects:
                 bundle = ResultBundle(outcome="nothing_to_retract")
+            elif spec.accounts is not None and not spec.accounts:
+                bundle = ResultBundle(outcome="nothing_new")
             else:
                 bundle = self._executor.run(spec, abandoned=abandoned)
         except RunAbandoned:
@@ -282,6 +287,7 @@ class Dispatcher:
             "timings": bundle.timings,
             "configuration": _configuration_digest(job),
             **({} if stored is None else {"stored": stored.model_dump(mode="json")}),
+            **_failed_checks(bundle),
         }
         with self._store.write() as connection:
             now = time.time()
@@ -357,7 +363,10 @@ class Dispatcher:
                 retry_seconds=self._settings.jobs.retry_seconds,
             )
             if final:
-                connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(objects)))
+                told = [each.sop_instance_uid for each in objects]
+                if job.kind is JobKind.STATUS:
+                    told = status_jobs.release(connection, now, job.id)
+                connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(told)))
                 freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
             if mixed:
                 reason = f"{planning.MIXED_PATIENTS}: {failure.message}"
@@ -369,9 +378,10 @@ class Dispatcher:
     def _status_objects(self, job: LeasedJob, reason: Failure, folder: Path, abandoned: Any) -> list[WrittenObject]:
         """Render "AI did not run: reason" in a fresh child. Empty, and loud, when even that fails.
 
-        A shadow run owes nobody an answer, and neither does a note about an earlier result.
+        A shadow run owes nobody an answer, and neither does a note about an earlier result. What a combined status was to
+        tell is told by the status objects that were held back for it.
         """
-        if job.shadow or job.kind is JobKind.RETRACT:
+        if job.shadow or job.kind in (JobKind.RETRACT, JobKind.STATUS):
             return []
         self._executor.discard()
         shutil.rmtree(folder, ignore_errors=True)
@@ -453,6 +463,16 @@ def _configuration_digest(job: LeasedJob) -> str:
     return hashlib.sha256(json.dumps(configured, sort_keys=True).encode()).hexdigest()
 
 
-def _answer(objects: Sequence[WrittenObject]) -> dict[str, Any]:
-    """Result of a job that failed for good."""
-    return {"outcome": None, "answered": bool(objects), "objects": [each.sop_instance_uid for each in objects]}
+def _answer(told: Sequence[str]) -> dict[str, Any]:
+    """Result of a job that failed for good: SOP Instance UIDs of what tells so."""
+    return {"outcome": None, "answered": bool(told), "objects": list(told)}
+
+
+def _failed_checks(bundle: ResultBundle) -> dict[str, Any]:
+    """Profiles that got a status instead of the result, because their objects failed their check."""
+    failed = {
+        profile: {"code": verdict["code"], "message": str(verdict["problems"][0])}
+        for profile, verdict in bundle.checks.items()
+        if not verdict["passed"]
+    }
+    return {"failed_checks": failed} if failed else {}

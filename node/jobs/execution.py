@@ -29,6 +29,7 @@ from node import log
 from node.archive.placing import as_spool_error
 from node.errors import SpoolFull, UnexpectedFailure
 from node.jobs.assessment import Assessment, assess, not_run, retell, store
+from node.jobs.combining import combine
 from node.jobs.looking_back import EARLIER_IMAGES
 from node.jobs.retracting import retract
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
@@ -99,6 +100,8 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
     timings = Timings()
     if spec.retraction is not None:
         return retract(spec, spec.retraction, registry, timings)
+    if spec.accounts is not None:
+        return combine(spec, spec.accounts, registry, timings)
     if spec.status_only is not None:
         assessment = not_run(spec, registry, spec.status_only, timings)
     elif spec.stored is not None:
@@ -334,6 +337,7 @@ def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
         "provider": result.model.provider,
         "report_model": assessment.report_model.model_id if assessment.report_model else None,
         "refusal": {"code": result.refusal.code, "message": result.refusal.message} if result.refusal else None,
+        "limitations": list(result.limitations),
         "acquired": latest(assessment.study.headers).date_time,
         **_history(result),
     }

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from node.archive import ledger, signed_reports
 from node.delivery import outbox
+from node.jobs import status_jobs
 from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import WrittenObject
 from node.notify.alerts import announce
@@ -59,15 +60,17 @@ def freeze(
         for profile, names in found.items():
             known = destinations.setdefault(profile, [])
             known += [name for name in names if name not in known]
+    now = time.time()
     outbox.freeze(
         connection,
-        time.time(),
+        now,
         job_id=job.id,
         study_uid=job.study_uid,
         objects=objects,
         destinations=destinations,
         priority=priority,
     )
+    status_jobs.file(connection, now, job, objects, destinations)
     return not withheld
 
 
@@ -78,6 +81,8 @@ def _withheld(connection: Connection, job: LeasedJob, policy: str, *, marked: bo
     if signed_at is None or job.shadow or job.kind is JobKind.RETRACT:
         return False
     now = time.time()
+    if job.kind is JobKind.STATUS:
+        return policy == "withhold"  # it tells of results each of which is on record by itself
     facts: dict[str, Any] = {"late_seconds": round(now - signed_at, 1), "policy": policy, "marked": marked}
     ledger.record(connection, now, ledger.Kind.RESULT_LATE, study_uid=job.study_uid, job_id=job.id, **facts)
     return policy == "withhold"

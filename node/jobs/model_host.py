@@ -110,7 +110,7 @@ def _run(
 
     def tested() -> Registry:
         registry = _registry(spec.model_folders, spec.threads, registries, chat)
-        if spec.status_only is None:
+        if spec.status_only is None and spec.accounts is None:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)
         return registry

@@ -56,12 +56,14 @@ class JobKind(StrEnum):
     """What a job does.
 
     RUN has a model look at a study. RENDER writes the stored result of a run anew, as other objects. RETRACT tells a
-    destination that objects it has were replaced. The latter two run no model, and name the run in ``parent_id``.
+    destination that objects it has were replaced. STATUS tells one destination what all runs of a study came to, where
+    there are several. Only the first runs a model; the others name a run in ``parent_id``.
     """
 
     RUN = "run"
     RENDER = "render"
     RETRACT = "retract"
+    STATUS = "status"
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,34 @@ class Retraction(_Message):
     run: int
 
 
+class RunAccount(_Message):
+    """What a run came to, for the combined status of its study.
+
+    Attributes
+    ----------
+    is_open : bool
+        It has not ended.
+    failure : Failure or None
+        Why it has no result, or why its result could not be sent.
+    outcome : str or None
+        ``models.results.Outcome``; None where there is no result.
+    summary : dict
+        Of the result, as its job keeps it.
+    stored : StoredFile or None
+        The typed result where it is still here.
+    """
+
+    job_id: int
+    rule: str
+    model_id: str
+    run: int
+    is_open: bool = False
+    failure: Failure | None = None
+    outcome: str | None = None
+    summary: dict[str, Any] = Field(default_factory=dict)
+    stored: StoredFile | None = None
+
+
 class JobSpec(_Message):
     """One run over one study.
 
@@ -141,6 +169,8 @@ class JobSpec(_Message):
         When set no model runs: this result is rendered.
     retraction : Retraction or None
         When set nothing is read but headers, and only a note about these objects is rendered.
+    accounts : list of RunAccount or None
+        When set nothing is read but headers and stored results, and only the combined status of these runs is rendered.
     request : Request or None
         When set the model outlines what was drawn there.
     predecessor : Predecessor or None
@@ -188,6 +218,7 @@ class JobSpec(_Message):
     status_only: Failure | None = None
     stored: StoredFile | None = None
     retraction: Retraction | None = None
+    accounts: list[RunAccount] | None = None
     request: Request | None = None
     predecessor: Predecessor | None = None
     prior: Prior | None = None

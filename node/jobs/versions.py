@@ -22,7 +22,7 @@ from node.archive import ledger
 from node.archive.tables import deliveries, instances, jobs, objects
 from node.delivery.delivery_rows import may_be_there, record, rows_where, set_values, with_object, withdraw_replaced
 from node.delivery.delivery_states import SENT, WAITING, DeliveryState
-from node.jobs import queue
+from node.jobs import company, queue
 from node.jobs.queue import JobKind, JobState, LeasedJob
 from node.jobs.specification import ObjectReference, Predecessor, Retraction, WrittenObject
 
@@ -88,7 +88,7 @@ def predecessor(connection: Connection, job: LeasedJob, identity: NodeIdentity) 
         images_removed=len(removed),
         series_added=_series(added),
         objects={
-            profile: [_reference(row) for row in _standing_objects(connection, job, names)]
+            profile: [reference(row) for row in _standing_objects(connection, job, names)]
             for profile, names in sorted(job.specification["destinations"].items())
         },
     )
@@ -100,7 +100,8 @@ def replace(connection: Connection, now: float, job: LeasedJob, written: Sequenc
     taken: list[Taken] = []
     for profile, names in sorted(job.specification["destinations"].items()):
         for name in names:
-            rows = rows_where(connection, *_standing(job, [name]), objects.c.sop_instance_uid.not_in(new))
+            here = company.standing_statuses(job.study_uid, name) if job.kind is JobKind.STATUS else None
+            rows = rows_where(connection, *(here or _standing(job, [name])), objects.c.sop_instance_uid.not_in(new))
             reached = [row for row in rows if _replace_one(connection, now, row, by=job.id)]
             for job_id in dict.fromkeys(row.job_id for row in reached):
                 _note(connection, taken, profile, name, [row for row in reached if row.job_id == job_id])
@@ -124,20 +125,21 @@ def file_retractions(
     """
     filed = []
     # An alternative set is of the same run, and says nothing of another.
-    said = written if job.kind is JobKind.RUN else ()
-    telling = {each.profile for each in said if each.role.partition("-")[0] in _TELLING}
+    said = () if job.kind is JobKind.RENDER else written
     for each in taken:
         section = job.specification["profiles"][each.profile]
         how = section.get("superseded", "status")
-        if how == "nothing" or (how == "status" and each.profile in telling):
+        told = _told(connection, each, said) if how == "status" else set()
+        destinations = [name for name in each.destinations if name not in told]
+        if how == "nothing" or not destinations:
             continue
-        named = f"retract {job.id} {each.job.id} {each.profile} {sorted(each.destinations)}"
+        named = f"retract {job.id} {each.job.id} {each.profile} {sorted(destinations)}"
         specification = {
             **job.specification,
             "profiles": {each.profile: section},
-            "destinations": {each.profile: each.destinations},
+            "destinations": {each.profile: destinations},
             "retraction": {
-                "objects": [_reference(row).model_dump() for row in each.objects],
+                "objects": [reference(row).model_dump() for row in each.objects],
                 "moment": wall_clock(each.job.ended_at or now, identity.timezone_offset),
                 "run": each.job.run,
             },
@@ -160,6 +162,19 @@ def file_retractions(
         )
         filed += [number] if number is not None else []
     return filed
+
+
+def _told(connection: Connection, taken: Taken, said: Sequence[WrittenObject]) -> set[str]:
+    """Destinations that get a text or a status of the new set: not where that was held back for a combined status."""
+    uids = [
+        each.sop_instance_uid
+        for each in said
+        if each.profile == taken.profile and each.role.partition("-")[0] in _TELLING
+    ]
+    statement = select(deliveries.c.destination).where(
+        deliveries.c.sop_instance_uid.in_(uids), deliveries.c.replaced_by.is_(None)
+    )
+    return set(connection.execute(statement).scalars())
 
 
 def still_to_retract(connection: Connection, job: LeasedJob) -> Retraction:
@@ -274,7 +289,7 @@ def _series(rows: Iterable[Row[Any]]) -> list[str]:
     return sorted(name for name in named if name)[:5]
 
 
-def _reference(row: Row[Any]) -> ObjectReference:
+def reference(row: Row[Any]) -> ObjectReference:
     return ObjectReference(
         role=row.role,
         sop_class_uid=row.sop_class_uid,

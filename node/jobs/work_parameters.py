@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from node.jobs.specification import JobSpec, Prior
+from node.jobs.specification import JobSpec, Prior, RunAccount
 
 
 def work_parameters(spec: JobSpec) -> dict[str, str]:
@@ -20,6 +21,8 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
                 facts = {**facts, "files": len(value.files), "segmentation": value.segmentation is not None}
                 facts["stored"] = value.stored.digest if value.stored else None
             parameters[name] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    if spec.accounts is not None:
+        parameters["accounts"] = accounts_digest(spec.accounts)
     if spec.request is not None:
         parameters["request"] = f"{spec.request.digest} {spec.request.follow}"
     for name, setting, usual in (("contradictions", spec.contradictions, "block"), ("question", spec.question, "none")):
@@ -33,3 +36,9 @@ def work_parameters(spec: JobSpec) -> dict[str, str]:
     if spec.limitations:
         parameters["limitations"] = " ".join(spec.limitations)
     return parameters
+
+
+def accounts_digest(accounts: Sequence[RunAccount]) -> str:
+    """Hex SHA-256 over what runs came to: a combined status of the same says nothing new."""
+    facts = [each.model_dump(mode="json", exclude={"stored": {"path"}}) for each in accounts]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -48,6 +48,10 @@ class Console:
         remedies = {error.code: error.remedy for error in product_errors()}
         return cls(settings, store, templates, Phrases(), remedies)
 
+    def remedies_in(self, language: str) -> Mapping[str, str]:
+        """What to do, by error code; English where there is no translation."""
+        return {**self.remedies, **self.phrases.remedies(language)}
+
     def language_of(self, request: Request) -> str:
         """Chosen before, else what the browser asks for, else what the site says."""
         chosen = request.cookies.get(LANGUAGE_COOKIE, "")
@@ -72,7 +76,7 @@ class Console:
             "t": functools.partial(self.phrases.say, language),
             "path": path if request.method == "GET" else "/",
             "said": request.query_params.get("said", ""),
-            "remedies": self.remedies,
+            "remedies": self.remedies_in(language),
             "revision": getattr(request.state, "revision", 0),
             **facts,
         }

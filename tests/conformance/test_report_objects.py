@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from dicom_sr.check import check
+from dicom_sr.combined_status import Account, render_combined
 from dicom_sr.document import render
+from dicom_sr.source_header import normalise
 from dicom_sr.write import WrittenFile, write_objects
 from models.results import StudyResult
-from tests.conformance.judging import UNCERTAINTY, complaints, run, verdict
+from tests.conformance.judging import KNOWN, UNCERTAINTY, complaints, run, verdict
 from tests.conformance.real_studies import IMAGES, patient_of, real_case
 from tests.generators.results import not_assessed, nothing_found
 from tests.peers import require
@@ -39,6 +42,19 @@ def write(case: Case, result: StudyResult, folder: Path, **changes: object) -> l
     return write_objects(rendered, folder)
 
 
+def write_combined(case: Case, folder: Path) -> list[WrittenFile]:
+    accounts = [
+        Account(replace(case.result, segmentation=None, drafts=())),
+        Account(nothing_found()),
+        Account(not_assessed()),
+    ]
+    wanted = context(key="combined", objects=("seg", "summary", "status"))
+    rendered = render_combined(accounts, ["en", "ja"], normalise(case.study, None), wanted)
+    check(rendered, case.study, accounts[0].result, None, profile=wanted.profile, accounts=accounts)
+    folder.mkdir(parents=True)
+    return write_objects(rendered, folder)
+
+
 def complete(case: Case) -> StudyResult:
     return case.complete if case.result.segmentation is not None else case.result
 
@@ -52,10 +68,22 @@ def test_full_judge_finds_nothing_in_any_study_or_language(cases: dict[str, Case
     write(head, nothing_found(), tmp_path / "nothing", key="nothing", measurements="comprehensive")
     write(head, nothing_found(), tmp_path / "negative", key="negative", objects=("status",))
     write(head, not_assessed(), tmp_path / "status", key="status")
+    write_combined(head, tmp_path / "combined")
     write(head, head.complete, tmp_path / "enhanced", key="enhanced", measurements="enhanced", per_lesion=True)
     sources = ",".join(str(case.files[0].parent) for case in cases.values())
     failures = verdict(Path(sources), tmp_path)
     assert [failure for failure in failures if not UNCERTAINTY.search(failure)] == []
+
+
+def test_a_combined_status_passes_the_programs_of_others(cases: dict[str, Case], tmp_path: Path) -> None:
+    case = cases["ct_head_tiny_93"]
+    for file in write_combined(case, tmp_path / "combined"):
+        code, text = run(require("dciodvfy"), "-filename", file.path)
+        assert code == 0 and complaints(text, "Error|Warning", KNOWN) == [], text
+        if file.role.startswith("status"):
+            code, text = run(require("dsrdump"), "+Pl", file.path)
+            assert code == 0 and complaints(text, "[EF]:", ()) == [], text
+            assert "Not all algorithms succeeded; with findings" in text
 
 
 def test_numbers_are_the_same_to_dcmqi(cases: dict[str, Case], tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def test_a_site_model_serves_only_once_approved(
         while bench.dispatcher.run_once():
             pass
         # It is asked now, and refuses for a reason of its own: four volumes could be the one image it takes.
-        (status,) = bench.objects(4)
+        (status,) = bench.objects(5)  # job 3 told of both runs in one status
         assert "SER-012" in bench.text_of(status)
     finally:
         bench.executor.close()

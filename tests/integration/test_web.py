@@ -18,6 +18,7 @@ from node.archive.engine import Store
 from node.archive.pauses import Scope
 from node.delivery import capabilities
 from node.delivery.gate_states import GateState, publish
+from node.manual import product_errors
 from node.orders import Code, Order
 from node.settings import Settings
 from node.settings.dicomweb import DicomWebSection
@@ -333,6 +334,33 @@ def test_what_the_viewers_scripts_say_is_in_their_page() -> None:
         said |= set(re.findall(r"\bsay\('([^']+)'", file.read_text(encoding="utf-8")))
     said |= set(re.findall(r'refusal="([^"]+)"', (folder / "viewer" / "overlays.py").read_text(encoding="utf-8")))
     assert len(said) > 20 and said <= listed
+
+
+def test_every_error_says_in_japanese_what_to_do(client: TestClient) -> None:
+    remedies = Phrases().remedies("ja")
+    errors = {error.code: error.remedy for error in product_errors()}
+    assert len(errors) > 100 and set(remedies) == set(errors)
+    for code, said in remedies.items():
+        assert re.search("[ぁ-ん]", said) and said.endswith(("。", "。）")), code
+        # What is to be typed, and where it is to be read, is the same in both: one that was changed alone is found here.
+        named = r"`[^`]+`|docs/[a-z-]+\.md|\[\[?[a-z.A-Z]+\]"
+        assert sorted(re.findall(named, said)) == sorted(re.findall(named, errors[code])), code
+    asked = {"Accept-Language": "ja"}
+    assert remedies["STO-007"] in client.get("/study/1.2.3.4.5", headers=asked).text
+    assert errors["STO-007"] in client.get("/study/1.2.3.4.5", headers={"Accept-Language": "en"}).text.replace(
+        "&#39;", "'"
+    )
+    # Programs read one language.
+    assert client.get("/api/v1/studies/1.2.3.4.5", headers=asked).json()["remedy"] == errors["STO-007"]
+
+
+def test_the_page_of_a_study_says_in_japanese_what_to_do(client: TestClient, store: Store) -> None:
+    job = fill(store)
+    with store.write() as connection:
+        failed = tables.jobs.update().where(tables.jobs.c.id == job)
+        connection.execute(failed.values(state="failed", error_code="JOB-001", message="as told"))
+    page = client.get(f"/study/{STUDY}", headers={"Accept-Language": "ja"}).text
+    assert Phrases().remedies("ja")["JOB-001"] in page and "Raise deadline_seconds" not in page
 
 
 def test_every_phrase_is_translated() -> None:

@@ -13,7 +13,7 @@ metadata = MetaData(
     }
 )
 
-REVISION = "0013"
+REVISION = "0014"
 """Migration these tables correspond to; ``ainode serve`` and ``ainode db upgrade`` bring a database to it."""
 
 Serial = BigInteger().with_variant(Integer, "sqlite")

@@ -27,6 +27,7 @@ from node.web.dicomweb.holdings import Holding, Holdings
 from node.web.dicomweb.media_types import DICOM, DICOM_JSON, JSON, MediaType, accepted, best
 from node.web.dicomweb.query import Level, parse
 from node.web.dicomweb.rendering import Wish
+from node.web.dicomweb.retrievals import Retrievals
 from node.web.dicomweb.retrieve import Metadata
 from node.web.dicomweb.search import Search
 
@@ -50,6 +51,7 @@ def dicomweb_router(
     router = APIRouter(prefix=ROOT)
     if settings.dicomweb.enabled:
         service = _Service(settings, store)
+        router.add_event_handler("shutdown", service.retrievals.close)
         router.include_router(_searches(service), dependencies=list(read))
         router.include_router(_retrievals(service), dependencies=list(read))
         router.include_router(_pictures(service), dependencies=list(read))
@@ -73,9 +75,18 @@ class _Service:
         self.holdings = Holdings(settings)
         self.headers = HeaderReader()
         self.metadata = Metadata.new()
+        self.retrievals = Retrievals(store)
 
-    def held(self, request: Request) -> list[Holding]:
-        """The instances a path names."""
+    def held(self, request: Request, *, objects: bool = True, middle: bool = False) -> list[Holding]:
+        """The instances a path names, for whoever retrieves them: that is on record before they are given out.
+
+        Parameters
+        ----------
+        objects : bool
+            They are given out themselves, whole or in part; not metadata or pictures of them.
+        middle : bool
+            Only the one in the middle of them is wanted.
+        """
         uids = {
             name: required_uid(value, _NAMES[name]) for name, value in request.path_params.items() if name in _NAMES
         }
@@ -83,6 +94,8 @@ class _Service:
             found = self.holdings.find(connection, uids["study"], uids.get("series"), uids.get("instance"))
         if not found:
             refuse(NOT_FOUND, "there is nothing of this name here")
+        found = [_middle(found)] if middle else found
+        self.retrievals.note(request, found, objects=objects)
         return found
 
     def search(self, request: Request, level: Level) -> Response:
@@ -134,7 +147,7 @@ def _retrievals(service: _Service) -> APIRouter:
         return retrieve.instances(service.held(request), _wanted(request))
 
     def metadata(request: Request) -> Response:
-        return service.metadata.answer(service.held(request), _wanted(request), _base(request))
+        return service.metadata.answer(service.held(request, objects=False), _wanted(request), _base(request))
 
     for path in (_STUDY, _SERIES, _INSTANCE):
         router.add_api_route(path, instances, methods=["GET"])
@@ -155,14 +168,14 @@ def _pictures(service: _Service) -> APIRouter:
     router = APIRouter()
 
     def rendered(request: Request) -> Response:
-        held = service.held(request)
+        (held,) = service.held(request, objects=False, middle=True)
         numbers = request.path_params.get("numbers")
-        return rendering.rendered(_middle(held).path, numbers, Wish.of(request.query_params), _wanted(request))
+        return rendering.rendered(held.path, numbers, Wish.of(request.query_params), _wanted(request))
 
     def thumbnail(request: Request) -> Response:
-        held = service.held(request)
+        (held,) = service.held(request, objects=False, middle=True)
         numbers = request.path_params.get("numbers")
-        return rendering.thumbnail(_middle(held).path, numbers, Wish.of(request.query_params), _wanted(request))
+        return rendering.thumbnail(held.path, numbers, Wish.of(request.query_params), _wanted(request))
 
     for path in (_STUDY, _SERIES, _INSTANCE, _INSTANCE + "/frames/{numbers}"):
         router.add_api_route(path + "/rendered", rendered, methods=["GET"])
