@@ -187,8 +187,8 @@ def absence_group(result: StudyResult, source: SeriesVolume, context: RenderCont
 def measurement(quantity: Quantity, model: ModelReference, additions: Mapping[str, str] | None = None) -> Measurement:
     """NUM of TID 300 with its own algorithm identification: a number must not lose its author when it is copied.
 
-    The range in which the value lies becomes the upper and lower measurement uncertainty of TID 310: distances from the
-    value, in its unit.
+    The range in which the value lies stands in words among the algorithm's parameters; where it is the measurement's
+    uncertainty, it becomes the upper and lower one of TID 310 besides: distances from the value, in its unit.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def measurement(quantity: Quantity, model: ModelReference, additions: Mapping[st
     how = codes.from_term(quantity.method) if quantity.method else None
     is_statistic = how is not None and how.value in codes.DERIVATIONS
     value, unit = _rounded(quantity.value, quantity), codes.from_term(quantity.unit)
-    notes = {**(additions or {}), **_interval_notes(quantity)}
+    notes = {**(additions or {}), **_words(quantity)}
     made = Measurement(
         name=codes.from_term(quantity.name),
         value=value,
@@ -211,6 +211,8 @@ def measurement(quantity: Quantity, model: ModelReference, additions: Mapping[st
         lower, upper = (_rounded(bound, quantity) for bound in quantity.interval)
         if not lower <= value <= upper:
             raise ObjectInvalid(f"{quantity.name.meaning} lies outside its own interval", concept=quantity.name.value)
+        if not quantity.is_uncertainty:
+            return made
         for name, distance in ((codes.UPPER_UNCERTAINTY, upper - value), (codes.LOWER_UNCERTAINTY, value - lower)):
             # highdicom writes both without a unit; TID 310 means the measurement's own.
             item = NumContentItem(name, _seven_digits(distance), unit, None, RelationshipTypeValues.HAS_PROPERTIES)
@@ -234,12 +236,14 @@ def _probability(finding: Finding | None, model: ModelReference) -> list[Measure
     return [measurement(quantity, model, additions)]
 
 
-def _interval_notes(quantity: Quantity) -> dict[str, str]:
+def _words(quantity: Quantity) -> dict[str, str]:
+    """What codes do not say of a number, among the parameters of its algorithm."""
+    remark = {"measures": quantity.remark} if quantity.remark else {}
     if quantity.interval is None:
-        return {}
+        return remark
     lower, upper = quantity.interval
     meaning = f" ({quantity.interval_meaning})" if quantity.interval_meaning else ""
-    return {"interval": f"{_number(lower)} to {_number(upper)} {quantity.unit.value}{meaning}"}
+    return {**remark, "interval": f"{_number(lower)} to {_number(upper)} {quantity.unit.value}{meaning}"}
 
 
 def _image_region(mark: Mark, frame: SourceFrame, source: SeriesVolume) -> ImageRegion:

@@ -69,7 +69,6 @@ class English:
             "The images carry an earlier identity of this patient. This result carries the one that holds now."
         ),
         "after_signing": "LATE: the report of this study had been signed before this result was there.",
-        "flair_absent": "No FLAIR series that could be used was there: the FLAIR signal ratio was not measured.",
         "flair_not_registered": (
             "FLAIR could not be brought into agreement with the diffusion images: the FLAIR signal ratio was not measured."
         ),

@@ -99,7 +99,6 @@ class Japanese:
             "画像には本患者の訂正前の識別情報が記録されている。本結果には現在有効な識別情報を記載した。"
         ),
         "after_signing": "遅延：本結果が得られる前に、本検査の読影レポートは確定済みであった。",
-        "flair_absent": "使用できるFLAIR像がないため、FLAIR信号比は計測していない。",
         "flair_not_registered": "FLAIR像と拡散強調像との位置合わせができないため、FLAIR信号比は計測していない。",
         "flair_no_reference": (
             "鏡像位置に健常組織が十分にない、またはFLAIR像の範囲外であるため、FLAIR信号比は計測していない。"

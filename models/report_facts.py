@@ -139,7 +139,7 @@ class ReportFacts:
             findings=() if result.outcome is Outcome.NOT_ASSESSED else result.findings,
             total_range_ml=total_range,
             swept=_swept(result) if total_range is not None else (),
-            flair_ratio=next((q.value for q in result.totals if q.name == FLAIR_RATIO), None) if found else None,
+            flair_ratio=next((q.value for q in result.totals if q.remark == FLAIR_RATIO), None) if found else None,
         )
 
     @property

@@ -52,7 +52,9 @@ class Quantity:
     """A measured number: concept, value, UCUM unit, and how it was measured.
 
     ``interval`` is the range in which the value lies, in the same unit, lower bound first; ``interval_meaning`` says how it
-    was made (``"threshold sweep"``, ``"ensemble"``).
+    was made (``"volume over decision thresholds …"``, ``"ensemble"``). ``is_uncertainty`` is whether it is a measurement's
+    uncertainty, which SR has codes for; what other thresholds would have given is none. ``remark`` says in words what codes
+    do not say of the measurement.
     """
 
     name: CodedTerm
@@ -61,6 +63,8 @@ class Quantity:
     method: CodedTerm | None = None
     interval: tuple[float, float] | None = None
     interval_meaning: str = ""
+    is_uncertainty: bool = True
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

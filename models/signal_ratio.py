@@ -19,17 +19,20 @@ from models.symmetry import sampled, voxel_positions
 from models.volume import Volume
 from models.workspace import Workspace
 
-FLAIR_RATIO = CodedTerm("FLAIR-SIR", "99AINODE", "FLAIR signal intensity ratio, region to mirrored tissue")
-MIRRORED_MEAN = CodedTerm("SIR-MIRROR", "99AINODE", "Mean in region over mean of mirrored tissue, baseline")
+RATIO = CodedTerm("118586006", "SCT", "Ratio")
+"""No standard code says of what; a private one would be read by nobody."""
+FLAIR_RATIO = (
+    "FLAIR signal intensity: mean in the region over mean of the mirrored tissue; baseline, no validated cut-off"
+)
+"""Remark of the quantity, by which it is known."""
 RATIO_UNIT = CodedTerm("1", "UCUM", "no units")
-ABSENT, NOT_REGISTERED, NO_REFERENCE, BASELINE = (
-    "flair_absent",
+NOT_REGISTERED, NO_REFERENCE, BASELINE = (
     "flair_not_registered",
     "flair_no_reference",
     "flair_ratio_baseline",
 )
-LIMITATIONS = (ABSENT, NOT_REGISTERED, NO_REFERENCE, BASELINE)
-"""Keys of the sentences that go with it: one of them stands in every result with a region."""
+LIMITATIONS = (NOT_REGISTERED, NO_REFERENCE, BASELINE)
+"""Keys of the sentences that go with it: one of them stands in every result with a region and a series to measure on."""
 _LARGEST_ADC = 3000.0
 """10⁻⁶ mm²/s, of CSF; above it there is noise."""
 _LEAST_VOXELS, _LEAST_SHARE, _LEAST_COVERED = 5, 0.5, 0.9
@@ -49,7 +52,7 @@ def flair_ratio(workspace: Workspace, *, role: str, dwi: str, adc: str) -> None:
         return
     volume = workspace.beside.get(role)
     if volume is None:
-        workspace.limitations.append(ABSENT)
+        workspace.evidence["flair"] = "no series, or more than one, that could be used"
         return
     try:
         values = _on_grid(volume, _unweighted(workspace, dwi, adc))
@@ -107,4 +110,4 @@ def _ratio(workspace: Workspace, values: npt.NDArray[np.float32], region: Mask, 
 
 
 def _quantity(ratio: float) -> Quantity:
-    return Quantity(FLAIR_RATIO, round(ratio, 3), RATIO_UNIT, MIRRORED_MEAN)
+    return Quantity(RATIO, round(ratio, 3), RATIO_UNIT, remark=FLAIR_RATIO)

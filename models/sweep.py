@@ -150,4 +150,4 @@ def _ranged(quantity: Quantity, others: Sequence[float], meaning: str) -> Quanti
     if quantity.name.value != VOLUME_CODE:
         return quantity
     volumes = (quantity.value, *others)
-    return replace(quantity, interval=(min(volumes), max(volumes)), interval_meaning=meaning)
+    return replace(quantity, interval=(min(volumes), max(volumes)), interval_meaning=meaning, is_uncertainty=False)

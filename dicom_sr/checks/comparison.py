@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
 
+from dicom_sr.checks.numbers import Numbers, Stated
 from dicom_sr.checks.subject import Subject, concept
 from models.results import Change, LesionChange, Region, StudyResult
 
@@ -28,15 +29,15 @@ def is_prior(group: Dataset, subject: Subject) -> bool:
     return comparison is not None and _segment(group)[0] == comparison.prior_segmentation_uid != ""
 
 
-def change_numbers(region: Region, result: StudyResult) -> dict[tuple[str, str, str], tuple[float, float, float]]:
+def change_numbers(region: Region, result: StudyResult) -> Numbers:
     """Numbers that the comparison adds to a region's group."""
     change = _change_of(region.number, result)
     if change is None or change.current_ml is None or not change.prior_ml:
         return {}
     difference = change.current_ml - change.prior_ml
     return {
-        _CHANGE: (difference, math.nan, math.nan),
-        _RELATIVE: (100.0 * difference / change.prior_ml, math.nan, math.nan),
+        _CHANGE: Stated(difference),
+        _RELATIVE: Stated(100.0 * difference / change.prior_ml),
     }
 
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_sr.checks.comparison import change_numbers, comparison_problems, is_prior
+from dicom_sr.checks.numbers import Numbers, Stated, child, given_numbers, same, stated_numbers
 from dicom_sr.checks.places import place_problems, points_of
 from dicom_sr.checks.subject import Subject, concept, walk
 from dicom_sr.rendering import kind_of
-from models.results import Finding, Outcome, Quantity, Region
+from models.results import Finding, Outcome, Region
 
 MEASUREMENT_CLASSES = frozenset({Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage})
 
 _GROUP, _TRACKING_ID, _TRACKING_UID, _ALGORITHM = "125007", "112039", "112040", "111001"
 _SEGMENT, _SEGMENT_SOURCE, _IMAGE_REGION, _SOURCE = "121191", "121233", "111030", "121112"
 _FINDING, _PRESENCE, _PRESENT, _ABSENT = "121071", "121052", "52101004", "272519000"
-_PROBABILITY, _VOLUME, _UPPER, _LOWER = "122157", "118565006", "371886008", "371885007"
-_HOW = ("370129005", "121401")  # Measurement Method, Derivation
+_PROBABILITY, _VOLUME = "122157", "118565006"
 _SUM_OF_VOXELS = "126030"
-_TOLERANCE = 1e-5
 _MARKS, _FINDINGS = "measurements-marks", "measurements-findings"
-
-Numbers = dict[tuple[str, str, str], tuple[float, float, float]]
-"""Value, and how far the truth may lie above and below it, by concept, unit, and method or derivation."""
 
 
 def check_measurements(subject: Subject) -> Iterator[str]:
@@ -85,10 +80,6 @@ def _group_problems(role: str, group: Dataset) -> Iterator[str]:
         yield f"{role}: a measurement group names no algorithm (TID 4019)"
 
 
-def _child(group: Dataset, name: str) -> Dataset:
-    return next((entry for entry in group.get("ContentSequence", []) if concept(entry) == name), Dataset())
-
-
 def _verdict(group: Dataset) -> list[str]:
     return [
         concept(entry, "ConceptCodeSequence")
@@ -102,56 +93,8 @@ def _absence_problems(role: str, groups: list[Dataset]) -> Iterator[str]:
         yield f"{role}: does not state exactly once that the finding is absent"
 
 
-# Numbers
-
-
-def _value(number: Dataset) -> float:
-    measured = number.get("MeasuredValueSequence")
-    return float(measured[0].NumericValue) if measured else math.nan
-
-
-def _unit(number: Dataset) -> str:
-    measured = number.get("MeasuredValueSequence")
-    return concept(measured[0], "MeasurementUnitsCodeSequence") if measured else ""
-
-
-def _stated_numbers(group: Dataset) -> Numbers:
-    stated: Numbers = {}
-    for number in group.get("ContentSequence", []):
-        if number.get("ValueType") == "NUM":
-            around = [_value(_child(number, name)) for name in (_UPPER, _LOWER)]
-            units = {_unit(entry) for entry in number.get("ContentSequence", []) if concept(entry) in (_UPPER, _LOWER)}
-            if units - {_unit(number)}:
-                around = [math.inf, math.inf]
-            how = next((c for name in _HOW if (c := concept(_child(number, name), "ConceptCodeSequence"))), "")
-            stated[concept(number), _unit(number), how] = (_value(number), around[0], around[1])
-    return stated
-
-
-def _given_numbers(quantities: Sequence[Quantity]) -> Numbers:
-    given: Numbers = {}
-    for quantity in quantities:
-        lower, upper = quantity.interval or (math.nan, math.nan)
-        entry = (quantity.value, upper - quantity.value, quantity.value - lower)
-        how = quantity.method.value if quantity.method is not None else ""
-        given[quantity.name.value, quantity.unit.value, how] = entry
-    return given
-
-
-def _same(ours: Numbers, theirs: Numbers) -> bool:
-    if set(ours) != set(theirs):
-        return False
-    pairs = [
-        (a, b, max(abs(theirs[key][0]), 1e-9)) for key in ours for a, b in zip(ours[key], theirs[key], strict=True)
-    ]
-    return all(
-        (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE * scale)
-        for a, b, scale in pairs
-    )
-
-
 def _finding_numbers(finding: Finding | None) -> Numbers:
-    return {} if finding is None else {(_PROBABILITY, "1", ""): (finding.probability, math.nan, math.nan)}
+    return {} if finding is None else {(_PROBABILITY, "1", ""): Stated(finding.probability)}
 
 
 # Regions
@@ -164,10 +107,10 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
     segments = _segments(subject)
     measured: list[int] = []
     for role, group in groups:
-        if not _child(group, _SEGMENT) or not _child(group, _SEGMENT_SOURCE):
+        if not child(group, _SEGMENT) or not child(group, _SEGMENT_SOURCE):
             yield f"{role}: a TID 1411 group does not refer to its segment and source images"
             continue
-        reference = _child(group, _SEGMENT).ReferencedSOPSequence[0]
+        reference = child(group, _SEGMENT).ReferencedSOPSequence[0]
         if is_prior(group, subject):
             continue
         named = (str(reference.ReferencedSOPInstanceUID), int(reference.get("ReferencedSegmentNumber", 0)))
@@ -176,18 +119,18 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
             yield f"{role}: a group refers to a segment that is no region of the result"
             continue
         measured.append(region.number)
-        if _child(group, _TRACKING_UID).get("UID") != tracking_uid:
+        if child(group, _TRACKING_UID).get("UID") != tracking_uid:
             yield f"{role}: tracking UID of region {region.number} differs from the segmentation's"
-        if not _same(_stated_numbers(group), _region_numbers(region) | change_numbers(region, subject.result)):
+        if not same(stated_numbers(group), _region_numbers(region) | change_numbers(region, subject.result)):
             yield f"{role}: numbers of region {region.number} differ from the result"
     if sorted(measured) != sorted(region.number for region in mask.regions):
         yield "measurements: not exactly one group for each region"
 
 
 def _region_numbers(region: Region) -> Numbers:
-    given = _given_numbers(region.quantities)
+    given = given_numbers(region.quantities)
     if not any(name == _VOLUME for name, _, _ in given):
-        given[_VOLUME, "mL", _SUM_OF_VOXELS] = (region.volume_ml, math.nan, math.nan)
+        given[_VOLUME, "mL", _SUM_OF_VOXELS] = Stated(region.volume_ml)
     return given
 
 
@@ -220,7 +163,7 @@ def _mark_problems(role: str, groups: list[Dataset], subject: Subject) -> Iterat
     if len(groups) != len(marks) or source is None:
         yield f"{role}: not exactly one group for each mark"
         return
-    if len({str(_child(group, _TRACKING_UID).get("UID")) for group in groups}) != len(groups):
+    if len({str(child(group, _TRACKING_UID).get("UID")) for group in groups}) != len(groups):
         yield f"{role}: two marks have one tracking UID"
     _, rows, columns = source.volume.array_zyx.shape
     for n, (group, mark) in enumerate(zip(groups, marks, strict=True), start=1):
@@ -228,17 +171,17 @@ def _mark_problems(role: str, groups: list[Dataset], subject: Subject) -> Iterat
         if _image(group) != (frame.sop_instance_uid, frame.frame_number):
             yield f"{role}: mark {n} is not on its image"
         if _template(group) == "1410":
-            region = _child(group, _IMAGE_REGION)
+            region = child(group, _IMAGE_REGION)
             graphic = str(region.get("GraphicType")), points_of(region.get("GraphicData", []))
             yield from (f"{role}: mark {n} {words}" for words in place_problems(*graphic, mark, rows, columns))
-        if not _same(_stated_numbers(group), _given_numbers(mark.quantities) | _finding_numbers(mark.finding)):
+        if not same(stated_numbers(group), given_numbers(mark.quantities) | _finding_numbers(mark.finding)):
             yield f"{role}: numbers of mark {n} differ from the result"
         yield from _verdict_problems(f"{role}: mark {n}", group, mark.finding)
 
 
 def _image(group: Dataset) -> tuple[str, int | None]:
     """The one image a group refers to, by itself or through its region."""
-    holder = _child(group, _IMAGE_REGION) or group
+    holder = child(group, _IMAGE_REGION) or group
     for entry in holder.get("ContentSequence", []):
         if entry.get("ValueType") == "IMAGE":
             reference = entry.ReferencedSOPSequence[0]
@@ -256,9 +199,9 @@ def _finding_problems(role: str, groups: list[Dataset], subject: Subject) -> Ite
         yield f"{role}: not exactly one group for each finding"
         return
     for n, (group, finding) in enumerate(zip(groups, findings, strict=True), start=1):
-        if not _same(_stated_numbers(group), _finding_numbers(finding)):
+        if not same(stated_numbers(group), _finding_numbers(finding)):
             yield f"{role}: the probability of finding {n} differs from the result"
-        if not _child(group, _SOURCE):
+        if not child(group, _SOURCE):
             yield f"{role}: finding {n} names no image it was looked for in"
         yield from _verdict_problems(f"{role}: finding {n}", group, finding)
 
@@ -266,7 +209,7 @@ def _finding_problems(role: str, groups: list[Dataset], subject: Subject) -> Ite
 def _verdict_problems(what: str, group: Dataset, finding: Finding | None) -> Iterator[str]:
     if finding is None:
         return
-    if concept(_child(group, _FINDING), "ConceptCodeSequence") != finding.concept.value:
+    if concept(child(group, _FINDING), "ConceptCodeSequence") != finding.concept.value:
         yield f"{what} is another finding than the result's"
     if _verdict(group) != [_PRESENT if finding.present else _ABSENT]:
         yield f"{what} is called present or absent against the result"

@@ -17,7 +17,6 @@ from node.archive.part10 import dataset_offset
 from node.dicom.association import Peer
 from node.dicom.pacs import TestPacs
 from node.dicom.storage_scu import send_paths
-from tests.conformance.test_report_objects import UNCERTAINTY
 from tests.node_process import NodeProcess
 from tests.peers import free_port, require
 
@@ -95,9 +94,7 @@ def _judged(sources: Path, results: list[Path], shared: Path) -> None:
     )
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     of_sources = _faults_of(sources)
-    unexplained = [
-        line for line in failures if not _is_fault_of_sources(line, of_sources) and not UNCERTAINTY.search(line)
-    ]
+    unexplained = [line for line in failures if not _is_fault_of_sources(line, of_sources)]
     assert not unexplained, "\n".join(unexplained)
     assert failures or done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 

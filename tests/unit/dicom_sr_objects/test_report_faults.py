@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_sr.check import check
+from dicom_sr.checks.subject import walk
 from dicom_sr.codes import item
 from dicom_sr.errors import ObjectInvalid
 from dicom_sr.profile import Profile
@@ -108,6 +109,13 @@ def findings_exchanged(objects: Objects) -> None:
 def interval_dropped(objects: Objects) -> None:
     number = child(groups(objects["measurements"])[0], "118565006")
     without(number, "371886008", "371885007")
+
+
+@fault
+def interval_s_words_wrong(objects: Objects) -> None:
+    number = child(groups(objects["measurements"])[0], "118565006")
+    (words,) = [each for each in walk(number) if str(each.get("TextValue", "")).startswith("interval=")]
+    words.TextValue = words.TextValue.replace(" to ", "1 to ")
 
 
 @fault

@@ -12,7 +12,7 @@ from models.consistency import contradictions
 from models.model import Model
 from models.phantom import LesionSpec, Phantom, make_phantom
 from models.results import Outcome, StudyResult
-from models.signal_ratio import ABSENT, BASELINE, FLAIR_RATIO, LIMITATIONS, MIRRORED_MEAN, NO_REFERENCE, NOT_REGISTERED
+from models.signal_ratio import BASELINE, FLAIR_RATIO, LIMITATIONS, NO_REFERENCE, NOT_REGISTERED, RATIO
 from models.volume import Volume
 
 SHIFT_MM = (3.0, -2.0, 4.0)
@@ -38,8 +38,8 @@ def run(model: Model, phantom: Phantom, flair: Volume | None = None) -> StudyRes
 
 
 def measured(result: StudyResult) -> list[float]:
-    assert all(q.method == MIRRORED_MEAN and q.unit.value == "1" for q in result.totals if q.name == FLAIR_RATIO)
-    return [q.value for q in result.totals if q.name == FLAIR_RATIO]
+    assert all(q.name == RATIO and q.unit.value == "1" for q in result.totals if q.remark == FLAIR_RATIO)
+    return [q.value for q in result.totals if q.remark == FLAIR_RATIO]
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.6])
@@ -49,7 +49,7 @@ def test_the_ratio_is_the_one_drawn(ratio: float, baseline: Model, phantom: Phan
     assert found == pytest.approx(ratio, rel=0.1)
     assert result.segmentation is not None
     (region,) = result.segmentation.regions
-    assert [q.value for q in region.quantities if q.name == FLAIR_RATIO] == [found]
+    assert [q.value for q in region.quantities if q.remark == FLAIR_RATIO] == [found]
     assert set(result.limitations) & set(LIMITATIONS) == {BASELINE}
 
 
@@ -58,7 +58,8 @@ def test_the_result_is_otherwise_the_same(baseline: Model, phantom: Phantom) -> 
     assert alone.segmentation is not None and beside.segmentation is not None
     assert np.array_equal(alone.segmentation.mask_zyx, beside.segmentation.mask_zyx)
     assert alone.totals == beside.totals[:1] and measured(alone) == []
-    assert set(alone.limitations) & set(LIMITATIONS) == {ABSENT}
+    assert set(alone.limitations) & set(LIMITATIONS) == set()
+    assert "no series" in alone.evidence["flair"]
 
 
 @pytest.mark.parametrize("fault", ["elsewhere", "nan", "noise"])
