@@ -115,7 +115,7 @@ def interval_dropped(objects: Objects) -> None:
 def interval_s_words_wrong(objects: Objects) -> None:
     number = child(groups(objects["measurements"])[0], "118565006")
     (words,) = [each for each in walk(number) if str(each.get("TextValue", "")).startswith("interval=")]
-    words.TextValue = words.TextValue.replace(" to ", "1 to ")
+    words.TextValue = words.TextValue.replace("interval=", "interval=9")
 
 
 @fault
