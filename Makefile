@@ -20,7 +20,7 @@ RUN_PYTEST := PYTHONSAFEPATH= $(BIN)/python -m pytest
 VIEWERS := .viewers
 OHIF := $(shell sed -n 's/.*"viewer": "\(.*\)".*/\1/p' tests/browser/package.json)
 
-.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance chaos corrections scenarios fuzz soak bundle bundle-test deb sbom audit clean
+.PHONY: help setup setup-dev peers viewers demo test test-fast lint docs bench conformance product chaos corrections scenarios fuzz soak bundle bundle-test deb sbom audit clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -95,6 +95,10 @@ docs: setup
 ## make conformance  result objects before the external judges
 conformance: setup-dev peers viewers
 	$(RUN_PYTEST) -q tests/conformance tests/browser
+
+## make product      every kind of object, of every real study, under five names, before the full judge (half an hour; needs ../shared)
+product: setup-dev peers
+	$(BIN)/python -m tests.conformance.product docs/conformance-product.md
 
 ## make chaos        kill -9, power cut, failing disk at every step; renews the tables of docs/durability.md
 chaos: setup-dev peers

@@ -13,8 +13,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from dicom_sr.check import check
 from dicom_sr.document import render
+from dicom_sr.frames import LABEL_MAP_SEGMENTATION
 from dicom_sr.write import write_objects
 from models.results import StudyResult
 from tests.conformance.judging import UNCERTAINTY, earned_by_sources, less_study_references, verdict
@@ -31,6 +34,7 @@ NAMES = {
     "Chinese": "chrX1.dcm",
     "Cyrillic": "chrRuss.dcm",
 }
+_TABLES = "<!-- tables: written by `make product` -->"
 _PICTURES = ("secondary_capture", "summary", "pdf")
 _REPORTS: dict[str, dict[str, object]] = {
     "measurements, 3D": {"objects": ("measurements", "text", "key_objects")},
@@ -94,7 +98,12 @@ def _write(case: Case, result: StudyResult, folder: Path, key: str, profile: dic
     place = folder / key.replace(" ", "-").replace(",", "")
     place.mkdir(parents=True)
     write_objects(objects, place)
-    return Counter(str(each.dataset.SOPClassUID.name).removesuffix(" Storage") for each in objects)
+    return Counter(_class_of(each.dataset.SOPClassUID) for each in objects)
+
+
+def _class_of(uid: UID) -> str:
+    # Its name is younger than pydicom's dictionary.
+    return "Label Map Segmentation" if uid == LABEL_MAP_SEGMENTATION else uid.name.removesuffix(" Storage")
 
 
 def table(all_judged: list[Judged]) -> str:
@@ -112,7 +121,7 @@ def table(all_judged: list[Judged]) -> str:
 
 
 def main() -> None:
-    """Judge the whole product, write the table, and end with the number of failures."""
+    """Judge the whole product, renew the tables at the end of the page, and fail where the judge did."""
     out, shared_data = Path(sys.argv[1]), SHARED / "data"
     done = []
     for study in IMAGES:
@@ -120,7 +129,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 done.append(judged(shared_data, study, name, Path(folder)))
             print(study, name, done[-1].kinds.total(), "objects", *done[-1].failures, sep="\n  ", flush=True)
-    out.write_text(table(done), encoding="utf-8")
+    page = out.read_text(encoding="utf-8")
+    out.write_text(page[: page.index(_TABLES)] + _TABLES + "\n\n" + table(done), encoding="utf-8")
     sys.exit(min(1, sum(len(each.failures) for each in done)))
 
 
