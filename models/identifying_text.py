@@ -27,7 +27,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("address", r"\b(?:https?|ftp|file|data)://?\S+|\bwww\.\S+|[\w.+-]+@[\w-]+\.[\w.]+", re.I),
         ("telephone number", r"(?<!\d)(?:\+\d{1,3}[\s-]?)?(?:\(?0\d{1,4}\)?[\s-]\d{1,4}[\s-]\d{3,4})(?!\d)", 0),
         ("date", rf"(?<!\d)(?:19|20)\d\d{_SEP}\d{{1,2}}{_SEP}\d{{1,2}}(?!\d)", 0),
-        ("date", rf"(?<!\d)\d{{1,2}}{_SEP}\d{{1,2}}{_SEP}(?:(?:19|20)\d\d|'?\d\d)(?!\d)", 0),
+        ("date", rf"(?<!\d)\d{{1,2}}{_SEP}\d{{1,2}}{_SEP}(?:19|20)\d\d(?!\d)", 0),
+        # One separator throughout: 11.9-14.2 mL is a range.
+        ("date", r"(?<!\d)\d{1,2}\s?([-/.])\s?\d{1,2}\s?\1\s?'?\d\d(?!\d)", 0),
         (
             "date",
             rf"(?<!\d)\d{{1,2}}(?:st|nd|rd|th)?[\s\-./]*(?:of\s+)?{_MONTH}(?:[\s,\-./]*(?:(?:19|20)\d\d|'\d\d))?\b",
@@ -37,7 +39,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("date", rf"(?:明治|大正|昭和|平成|令和|\d{{2,4}}|[〇一二三四五六七八九]{{4}})\s*{_KANJI_NUMBER}{{0,3}}年", 0),
         ("date", rf"{_KANJI_NUMBER}{{1,3}}\s*月\s*{_KANJI_NUMBER}{{1,3}}\s*日", 0),
         ("date", rf"(?<![A-Za-z0-9])[MTSHR]\s?\d{{1,2}}{_SEP}\d{{1,2}}{_SEP}\d{{1,2}}(?!\d)", 0),
-        ("number", r"(?<![\w.])[A-Za-z]{0,4}[-_#]?\d{2,}(?:[-_ ]\d{2,})+(?![\w%])", 0),
+        ("number", r"(?<![\w.])[A-Za-z]{0,4}[-_#]?\d{2,}(?:[-_ ]\d{2,})+(?![\w%]|\s?(?:m[lL]|cc|[mc]m|HU)\b)", 0),
         ("number", r"(?<![\w.,])(?=[A-Za-z0-9-]*\d{4})[A-Za-z0-9][A-Za-z0-9-]{4,}(?!\w)", 0),
         ("number", r"(?<!\d)\d+(?:\.\d+){4,}(?!\d)", 0),
         (

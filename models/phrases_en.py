@@ -39,7 +39,7 @@ THRESHOLDS = {
 
 def volume(volume_ml: float, range_ml: tuple[float, float] | None) -> str:
     """A volume with its unit and, in brackets, its range over the decision thresholds."""
-    spread = "" if range_ml is None else format_range(range_ml, "–")
+    spread = "" if range_ml is None else format_range(range_ml, " to ")
     return f"{format_ml(volume_ml)} mL" + (f" ({spread} mL over decision thresholds)" if spread else "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -44,9 +45,15 @@ def _guided(target: str, seconds: int, seed: int, scratch: Path) -> None:
     ready = context.__enter__()  # libFuzzer ends the process itself, so that nothing behind it would run
     for number, content in enumerate(ready.corpus):
         (corpus / str(number)).write_bytes(content)
-    options = [f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=4096", "-rss_limit_mb=2048", "-timeout=25"]
+    limits = ["-max_len=4096", f"-rss_limit_mb={_peak_mb() + 2048}", "-timeout=25"]
+    options = [f"-max_total_time={seconds}", f"-seed={seed}", *limits]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={FINDINGS}/{target}-", str(corpus)], ready.run)
     atheris.Fuzz()
+
+
+def _peak_mb() -> int:
+    """Memory that counts as used already: on Linux a process inherits the peak of the one that started it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _unguided(target: str, seconds: int, seed: int, scratch: Path) -> None:

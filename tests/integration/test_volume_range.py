@@ -73,7 +73,7 @@ def test_the_report_holds_each_lesions_range_and_the_text_the_whole(objects: Pat
         assert (low, volume, high) == pytest.approx((limits[0], volume_ml, limits[1]), rel=0.05, abs=0.1)
     text = "\n".join(str(each.TextValue) for each in _all(dcmread(objects / "text-en.dcm"), "121071"))
     for low, _, high in read:
-        assert f"({format_range((low, high), '–')} mL over decision thresholds)" in text
+        assert f"({format_range((low, high), ' to ')} mL over decision thresholds)" in text
 
 
 @pytest.mark.peer

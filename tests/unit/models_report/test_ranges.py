@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
+from models import phrases_en, phrases_ja
 from models.composer import compose
 from models.consistency import contradictions, omissions
+from models.folding import plain
+from models.identifying_text import identifiers
 from models.measurement import volume_quantity
 from models.report_facts import format_range
 from models.results import Quantity, StudyResult
 from models.sweep import EVIDENCE, MEANING
 from tests.unit.models_report.builders import found
 
+BOUNDS = (0.0, 0.31, 1.93, 9.14, 11.9, 14.2, 19.63, 28.05, 99.2, 119.6, 142.0, 2014.0)
 VOLUMES = ((12.4, 11.03, 14.12), (0.31, 0.0, 0.52))
 
 
@@ -44,9 +49,9 @@ def _quantity(volume: float, low: float, high: float) -> Quantity:
     [
         (
             "en",
-            "total volume 12.7 mL (11.0–14.6 mL over decision thresholds)",
-            "Lesion 1: left, 12.4 mL (11.0–14.1 mL over decision thresholds), mean ADC 520",
-            "0.31 mL (0–0.52 mL over decision thresholds)",
+            "total volume 12.7 mL (11.0 to 14.6 mL over decision thresholds)",
+            "Lesion 1: left, 12.4 mL (11.0 to 14.1 mL over decision thresholds), mean ADC 520",
+            "0.31 mL (0 to 0.52 mL over decision thresholds)",
             "(margin of every condition, ADC ratio among them 0.06 to -0.06; site_cut 0.7 to 0.3). They are no confidence",
         ),
         (
@@ -78,12 +83,12 @@ def test_without_a_sweep_nothing_is_said_of_ranges(language: str) -> None:
 @pytest.mark.parametrize(
     ("said", "instead"),
     [
-        ("11.0–14.6", "11.0–15.6"),  # the upper bound is another
-        ("11.0–14.6", "10.0–14.6"),
-        ("11.0–14.6", "11.0–14.1"),  # of the lesion, not of the total
-        ("11.0–14.1", "11.0–14.6"),  # of the total, not of the lesion
+        ("11.0 to 14.6", "11.0 to 15.6"),  # the upper bound is another
+        ("11.0 to 14.6", "10.0 to 14.6"),
+        ("11.0 to 14.6", "11.0 to 14.1"),  # of the lesion, not of the total
+        ("11.0 to 14.1", "11.0 to 14.6"),  # of the total, not of the lesion
         ("12.4 mL (", "11.4 mL ("),
-        ("(11.0–14.6 mL over decision thresholds)", "(95 % confidence interval 11.0–14.6 mL)"),
+        ("(11.0 to 14.6 mL over decision thresholds)", "(95 % confidence interval 11.0 to 14.6 mL)"),
     ],
 )
 def test_a_range_that_was_not_measured_is_named(said: str, instead: str) -> None:
@@ -106,10 +111,10 @@ def test_a_range_of_nothing_and_where_none_was_measured() -> None:
     bare = found([(12.4, "left", 520.0)])
     text = compose(bare, "en")
     spread = replace(
-        text, impression=text.impression.replace("12.4 mL", "12.4 mL (11.0–14.1 mL over decision thresholds)")
+        text, impression=text.impression.replace("12.4 mL", "12.4 mL (11.0 to 14.1 mL over decision thresholds)")
     )
     assert any("range" in each for each in contradictions(spread, bare))
-    loose = replace(text, impression=f"{text.impression} Seen (11.0–14.1 mL over decision thresholds).")
+    loose = replace(text, impression=f"{text.impression} Seen (11.0 to 14.1 mL over decision thresholds).")
     assert any("11.0-14.1" in each for each in contradictions(loose, bare))
 
 
@@ -117,3 +122,21 @@ def test_bounds_round_as_volumes_do() -> None:
     assert format_range((0.001, 0.52), "–") == "0–0.52"
     assert format_range((99.96, 104.4), "–") == "100–104"
     assert format_range((0.0, 0.003), "–") == ""
+
+
+def test_no_range_passes_for_a_date_or_a_number_of_somebody() -> None:
+    """A guard that took one for a date withheld every impression with it."""
+    for low, high in itertools.combinations(BOUNDS, 2):
+        for write in (phrases_en.volume, phrases_ja.volume):
+            text = plain(write((low + high) / 2, (low, high)))
+            assert identifiers(text) == [], text
+        if high < 1000:
+            text = f"{format_range((low, high), '-')} mL"
+            assert identifiers(text) == [], text
+
+
+@pytest.mark.parametrize(
+    "written", ["11.9.14", "11/9/14", "11-9-'14", "11.9-2014", "2014-9/11", "1.2 . 14", "12-3456-78"]
+)
+def test_dates_and_numbers_are_still_found(written: str) -> None:
+    assert identifiers(f"seen {written} at noon") != []
