@@ -29,6 +29,7 @@ _STRANGERS = 8
 _WARNING_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _END_SECONDS = 5.0
+_DECISION_SECONDS = 1.0
 
 
 class ListeningServer(ThreadedAssociationServer):
@@ -84,6 +85,7 @@ class ListeningServer(ThreadedAssociationServer):
         self._warned_at: dict[str, float] = {}
         # Open connections, of known addresses and of strangers.
         self._connections = {True: 0, False: 0}
+        self._open = 0
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self.turned_at = time.monotonic()
@@ -102,6 +104,17 @@ class ListeningServer(ThreadedAssociationServer):
         """Note that the loop that accepts has turned; see ``turned_at``, monotonic seconds."""
         self.turned_at = time.monotonic()
         super().service_actions()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count the connection before its thread begins, so that a stop cannot overlook it."""
+        with self._guard:
+            self._open += 1
+        super().process_request(request, client_address)
+
+    def connection_ended(self) -> None:
+        """Count a connection out."""
+        with self._guard:
+            self._open -= 1
 
     def server_bind(self) -> None:
         """Bind, or take over the inherited socket."""
@@ -136,11 +149,15 @@ class ListeningServer(ThreadedAssociationServer):
         self.finish(grace_seconds)
 
     def finish(self, grace_seconds: float) -> None:
-        """Give associations ``grace_seconds`` to end, then abort them."""
-        self._await_associations(grace_seconds)
+        """Give associations ``grace_seconds`` to end, then abort them.
+
+        A connection that was accepted a moment before has yet to ask for its association: it is waited for, too, but not as long.
+        """
+        self._await(self._undecided, min(grace_seconds, _DECISION_SECONDS))
+        self._await(self._established, grace_seconds)
         for association in self._established():
             association.abort(block=False)
-        self._await_associations(_END_SECONDS)
+        self._await(self._established, _END_SECONDS)
         for association in self.active_associations:
             hard_close(association)
 
@@ -181,10 +198,15 @@ class ListeningServer(ThreadedAssociationServer):
     def _established(self) -> list[Association]:
         return [association for association in self.active_associations if association.is_established]
 
-    def _await_associations(self, seconds: float) -> None:
+    def _undecided(self) -> bool:
+        """Whether a connection is open that has not become an association."""
+        with self._guard:
+            return self._open > len(self._established())
+
+    def _await(self, remaining: Callable[[], object], seconds: float) -> None:
         pause = threading.Event()
         until = time.monotonic() + seconds
-        while self._established() and time.monotonic() < until:
+        while remaining() and time.monotonic() < until:
             pause.wait(0.02)
 
 
@@ -199,6 +221,11 @@ class _Handler(RequestHandler):
                 self._serve()
                 return
         self.server.turn_away(self.request, self.client_address[0])
+
+    def finish(self) -> None:
+        """What the standard library calls last, whatever happened before."""
+        super().finish()
+        self.server.connection_ended()
 
     def _speaks(self) -> bool:
         """Wait for the first byte. Health checks and port scans connect and close: they get no association."""

@@ -26,6 +26,7 @@ from node.doorbell import SCHEDULER, Doorbell
 from node.errors import PeerBusy, PeerRejectedObject
 from node.why import tell
 from tests.network import LABEL_MAP_SEG, MR, Node, instance, node_settings, run_tool, running_node, uid, wait_for
+from tests.wire import associate_request
 
 pytestmark = pytest.mark.usefixtures("lane")
 
@@ -398,3 +399,27 @@ def test_a_requestor_without_a_usable_context_is_answered(tmp_path: Path) -> Non
         association = entity.associate(node.host, node.port, ae_title="AINODE")
         assert [str(context.abstract_syntax) for context in association.accepted_contexts] == [str(Verification)]
         association.release()
+
+
+def test_a_connection_taken_just_before_a_stop_still_gets_its_association(tmp_path: Path) -> None:
+    """A node that restarts behind a shared port refuses nobody: what it has accepted it serves to the end."""
+    with running_node(tmp_path) as node:
+        with socket.create_connection((node.host, node.port), 10) as connection:
+            time.sleep(0.3)  # accepted, and silent
+            stopping = threading.Thread(target=node.receiver.stop, args=(10.0,))
+            stopping.start()
+            time.sleep(0.3)
+            connection.sendall(associate_request())
+            assert connection.recv(1) == b"\x02"
+            assert stopping.is_alive()
+            connection.sendall(b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00")
+            stopping.join(10)
+        assert not stopping.is_alive()
+
+
+def test_a_silent_connection_holds_no_stop_up(tmp_path: Path) -> None:
+    with running_node(tmp_path) as node, socket.create_connection((node.host, node.port), 10):
+        time.sleep(0.3)
+        begun = time.monotonic()
+        node.receiver.stop(30.0)
+        assert time.monotonic() - begun < 15
