@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row
-
 from models.registry import Registry
 from node import earlier_images
 from node.archive.engine import Store
@@ -15,7 +13,7 @@ from node.debug_bundle import write_bundle
 from node.errors import NotStored, UsageError
 from node.identity import load_identity
 from node.jobs import queue
-from node.jobs.queue import JobKind, LeasedJob, Priority
+from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import JobSpec, Request
 from node.settings import Settings
 
@@ -32,7 +30,7 @@ def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> d
     """
     with store.read() as connection:
         row = queue.get(connection, job_id)
-        earlier = earlier_images.find(connection, _as_leased(row), settings) if row is not None else None
+        earlier = earlier_images.find(connection, LeasedJob.of(row), settings) if row is not None else None
     if row is None:
         raise NotStored(f"there is no job {job_id}")
     if row.kind != JobKind.RUN:
@@ -74,23 +72,3 @@ def _request(job_id: int, content: dict[str, Any], settings: Settings) -> Reques
     if not (path := settings.data_dir / "spool" / asked["path"]).is_file():
         raise NotStored(f"what the reader drew for job {job_id} is gone; have the object sent again")
     return Request(path=path, digest=asked["digest"], follow=asked["follow"])
-
-
-def _as_leased(row: Row[Any]) -> LeasedJob:
-    """A job's row as whoever looks things up for a job wants it."""
-    return LeasedJob(
-        id=row.id,
-        study_uid=row.study_uid,
-        rule=row.rule,
-        model_id=row.model_id,
-        input_key=row.input_key,
-        run=row.run,
-        priority=Priority(row.priority),
-        attempt=row.attempts,
-        maximum_attempts=row.maximum_attempts,
-        lease_until=0.0,
-        shadow=row.shadow,
-        specification=row.specification,
-        kind=JobKind(row.kind),
-        parent_id=row.parent_id,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from node.settings import ProfileSection
 if TYPE_CHECKING:
     from models.registry import Registry
 
+_LOG = logging.getLogger(__name__)
+
 OUTCOME = "combined"
 _FINDING = CodedTerm("404684003", "SCT", "Clinical finding")
 _SITE = CodedTerm("123037004", "SCT", "Body structure")
@@ -53,7 +56,12 @@ def combine(spec: JobSpec, told: Sequence[RunAccount], registry: Registry, timin
     for name, profile in sorted(spec.profiles.items()):
         languages = profile.languages or spec.languages
         accounts = [_account(each, result, languages) for each, result in zip(told, results, strict=True)]
-        key, made, parts = _written(spec, accounts, study, name, profile, languages, timings)
+        try:
+            key, made, parts = _written(spec, accounts, study, name, profile, timings)
+        except CharacterUnencodable:
+            # As with any status: better in Unicode than not at all.
+            unicode = profile.model_copy(update={"character_set": "utf-8"})
+            key, made, parts = _written(spec, accounts, study, name, unicode, timings)
         written += made
         verdicts[name] = {
             "passed": True,
@@ -80,29 +88,10 @@ def _written(
     study: LoadedStudy,
     name: str,
     profile: ProfileSection,
-    languages: Sequence[str],
     timings: Timings,
 ) -> tuple[str, list[WrittenObject], int]:
-    """Work key, objects of one profile, and how many parts of the check they passed.
-
-    In Unicode where the profile's character set lacks a character, as with any status.
-    """
-    try:
-        return _in_profile(spec, accounts, study, name, profile, languages, timings)
-    except CharacterUnencodable:
-        unicode = profile.model_copy(update={"character_set": "utf-8"})
-        return _in_profile(spec, accounts, study, name, unicode, languages, timings)
-
-
-def _in_profile(
-    spec: JobSpec,
-    accounts: Sequence[Account],
-    study: LoadedStudy,
-    name: str,
-    profile: ProfileSection,
-    languages: Sequence[str],
-    timings: Timings,
-) -> tuple[str, list[WrittenObject], int]:
+    """Work key, objects of one profile, and how many parts of the check they passed."""
+    languages = profile.languages or spec.languages
     lead = accounts[0].result
     earlier = spec.predecessor.objects.get(name, []) if spec.predecessor is not None else []
     key = work_key(
@@ -160,8 +149,9 @@ def _result(told: RunAccount, registry: Registry) -> StudyResult:
     if told.stored is not None:
         try:
             return read_stored(told.stored).result
-        except StoredResultDamaged:
-            pass  # its summary says enough
+        except StoredResultDamaged as error:
+            # Its summary says enough for a status.
+            _LOG.warning("a stored result cannot be read, the status speaks from its summary: %s", error)
     return _summarised(told)
 
 

@@ -187,22 +187,7 @@ class Dispatcher:
         with self._store.read() as connection:
             dead = connection.execute(select(jobs).where(unanswered).order_by(jobs.c.id).limit(10)).all()
         for row in [] if self._stat_only else dead:
-            job = LeasedJob(
-                id=row.id,
-                study_uid=row.study_uid,
-                rule=row.rule,
-                model_id=row.model_id,
-                input_key=row.input_key,
-                run=row.run,
-                priority=queue.Priority(row.priority),
-                attempt=row.attempts,
-                maximum_attempts=row.maximum_attempts,
-                lease_until=0.0,
-                shadow=row.shadow,
-                specification=row.specification,
-                kind=JobKind(row.kind),
-                parent_id=row.parent_id,
-            )
+            job = LeasedJob.of(row)
             failure = Failure(code=row.error_code or AttemptsExhausted.code, message=row.message or "", transient=True)
             folder = self._work / f"{job.id}-status-{uuid.uuid4().hex[:8]}"
             try:

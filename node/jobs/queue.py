@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, Row, exists, func, null, select, update
 
@@ -94,6 +94,26 @@ class LeasedJob:
     specification: dict[str, Any]
     kind: JobKind = JobKind.RUN
     parent_id: int | None = None
+
+    @classmethod
+    def of(cls, row: Row[Any], *, attempt: int | None = None, lease_until: float = 0.0) -> Self:
+        """A row of the table of jobs; without a lease for whoever looks things up, or answers, for a job that has ended."""
+        return cls(
+            id=row.id,
+            study_uid=row.study_uid,
+            rule=row.rule,
+            model_id=row.model_id,
+            input_key=row.input_key,
+            run=row.run,
+            priority=Priority(row.priority),
+            attempt=row.attempts if attempt is None else attempt,
+            maximum_attempts=row.maximum_attempts,
+            lease_until=lease_until,
+            shadow=row.shadow,
+            specification=row.specification,
+            kind=JobKind(row.kind),
+            parent_id=row.parent_id,
+        )
 
 
 def enqueue(
@@ -217,22 +237,7 @@ def lease(
         )
     )
     _record(connection, now, ledger.Kind.JOB_STARTED, row, attempt=attempt, owner=owner)
-    return LeasedJob(
-        id=row.id,
-        study_uid=row.study_uid,
-        rule=row.rule,
-        model_id=row.model_id,
-        input_key=row.input_key,
-        run=row.run,
-        priority=Priority(row.priority),
-        attempt=attempt,
-        maximum_attempts=row.maximum_attempts,
-        lease_until=until,
-        shadow=row.shadow,
-        specification=row.specification,
-        kind=JobKind(row.kind),
-        parent_id=row.parent_id,
-    )
+    return LeasedJob.of(row, attempt=attempt, lease_until=until)
 
 
 def _follows_a_running() -> ColumnElement[bool]:

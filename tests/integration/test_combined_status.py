@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import threading
 import time
@@ -19,14 +18,11 @@ from sqlalchemy import select, update
 from dicom_sr.checks.subject import concept, walk
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, make_phantom
-from node import correction, planning
-from node.archive import index
+from node import correction
 from node.archive.engine import Store, downgrade, open_store, upgrade
-from node.archive.headers import read_header
 from node.archive.tables import REVISION
 from node.archive.tables import deliveries as delivery_rows
 from node.archive.tables import jobs as job_rows
-from node.arrival import Instant
 from node.delivery import outbox
 from node.delivery.delivery_states import DeliveryState
 from node.identity import load_identity
@@ -36,6 +32,7 @@ from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import Failure, JobSpec, ResultBundle
 from node.settings import Settings
 from node.why import tell
+from tests.received_study import receive_complete
 
 pytest_plugins = ["tests.store_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -88,27 +85,24 @@ class Bench:
         self.store.close()
 
     def receive(self, files: tuple[Path, ...]) -> str:
-        for file in files:
-            header = read_header(file)
-            relative = f"aa/{header.study_uid}/{header.sop_instance_uid}.dcm"
-            target = self.settings.data_dir / "spool" / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            with self.store.write() as connection:
-                index.record_instance(
-                    connection,
-                    time.time(),
-                    header=header,
-                    path=relative,
-                    digest=hashlib.sha256(file.read_bytes()).hexdigest(),
-                    size=file.stat().st_size,
-                    association_id=None,
-                    calling_ae_title="MODALITY",
-                    called_ae_title="AINODE",
-                )
+        return receive_complete(self.settings, self.store, files)
+
+    def again(self, run: Any, number: int) -> None:
+        """File the same run once more, to supersede it."""
         with self.store.write() as connection:
-            planning.step(connection, time.time(), Instant("boot", time.monotonic()), header.study_uid, self.settings)
-        return header.study_uid
+            queue.enqueue(
+                connection,
+                time.time(),
+                study_uid=run.study_uid,
+                rule=run.rule,
+                model_id=run.model_id,
+                input_key=run.input_key,
+                priority=queue.Priority(run.priority),
+                maximum_attempts=2,
+                specification=run.specification,
+                shadow=False,
+                run=number,
+            )
 
     def run(self) -> None:
         """Run whatever may start, the waits of a status over."""
@@ -407,20 +401,7 @@ def test_a_kill_at_its_end_repeats_the_same_bytes_and_a_failure_lets_go_what_was
     (before,) = bench.standing()
     # As if the dispatcher had died before its last transaction, and once within it.
     run = bench.jobs("run")[0]
-    with bench.store.write() as connection:
-        queue.enqueue(
-            connection,
-            time.time(),
-            study_uid=run.study_uid,
-            rule=run.rule,
-            model_id=run.model_id,
-            input_key=run.input_key,
-            priority=queue.Priority(run.priority),
-            maximum_attempts=2,
-            specification=run.specification,
-            shadow=False,
-            run=2,
-        )
+    bench.again(run, 2)
     assert bench.dispatcher.run_once()
     for victim in ("node.jobs.queue.finish", "node.delivery.outbox.freeze"):
         with monkeypatch.context() as patched:
@@ -443,20 +424,7 @@ def test_a_kill_at_its_end_repeats_the_same_bytes_and_a_failure_lets_go_what_was
         return real(spec, **options)
 
     monkeypatch.setattr(bench.dispatcher._executor, "run", broken)
-    with bench.store.write() as connection:
-        queue.enqueue(
-            connection,
-            time.time(),
-            study_uid=run.study_uid,
-            rule=run.rule,
-            model_id=run.model_id,
-            input_key=run.input_key,
-            priority=queue.Priority(run.priority),
-            maximum_attempts=2,
-            specification=run.specification,
-            shadow=False,
-            run=3,
-        )
+    bench.again(run, 3)
     bench.run()
     failed = bench.jobs("status")[-1]
     assert (failed.state, failed.result["answered"]) == ("failed", True)

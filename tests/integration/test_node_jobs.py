@@ -18,13 +18,9 @@ from sqlalchemy import select, update
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import make_phantom
-from node import planning
-from node.archive import index
 from node.archive.engine import Store, open_store, upgrade
-from node.archive.headers import read_header
 from node.archive.tables import jobs as job_rows
 from node.archive.tables import ledger
-from node.arrival import Instant
 from node.cli import main
 from node.delivery import outbox
 from node.errors import SpoolFull
@@ -34,6 +30,7 @@ from node.jobs.dispatcher import Dispatcher
 from node.jobs.executors.local import LocalExecutor
 from node.settings import Settings, load
 from node.why import tell
+from tests.received_study import receive_complete
 from tests.unit.models_registry.conftest import write_spots
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,28 +77,7 @@ class Bench:
 
     def receive(self, files: tuple[Path, ...]) -> str:
         """Index files and let the study be complete; return its UID."""
-        for file in files:
-            header = read_header(file)
-            relative = f"aa/{header.study_uid}/{header.sop_instance_uid}.dcm"
-            target = self.settings.data_dir / "spool" / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-            with self.store.write() as connection:
-                index.record_instance(
-                    connection,
-                    time.time(),
-                    header=header,
-                    path=relative,
-                    digest=hashlib.sha256(file.read_bytes()).hexdigest(),
-                    size=file.stat().st_size,
-                    association_id=None,
-                    calling_ae_title="MODALITY",
-                    called_ae_title="AINODE",
-                )
-        with self.store.write() as connection:
-            at = Instant("boot", time.monotonic())
-            planning.step(connection, time.time(), at, header.study_uid, self.settings)
-        return header.study_uid
+        return receive_complete(self.settings, self.store, files)
 
     def job(self, job_id: int) -> Any:
         with self.store.read() as connection:
