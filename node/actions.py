@@ -17,7 +17,7 @@ from node.archive.engine import Store
 from node.archive.pauses import find
 from node.delivery import outbox
 from node.errors import NotStored, StudyHeld, UsageError
-from node.jobs import queue
+from node.jobs import queue, status_jobs
 from node.kill_switch import Backlog
 from node.scopes import scope_of
 from node.settings import Settings
@@ -56,6 +56,7 @@ def cancel(settings: Settings, store: Store, job: int, *, by: Actor) -> None:
         if before is not None and before.state not in (queue.JobState.QUEUED, queue.JobState.RUNNING):
             raise UsageError(f"job {job} is {before.state} and has nothing left to cancel")
         queue.cancel(connection, now, job)
+        status_jobs.release(connection, now, job, why="cancelled")
         _acted(connection, now, by, "cancel", **_of_job(connection, job))
 
 

@@ -16,7 +16,7 @@ from node.archive import ledger
 from node.archive.tables import deliveries, jobs, objects
 from node.delivery.delivery_rows import mark_outdated, may_be_there, rows_where, with_object, withdraw
 from node.delivery.delivery_states import SENT, WAITING, Outdated
-from node.jobs import queue
+from node.jobs import queue, status_jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ def take_back(connection: Connection, now: float, *, study_uid: str, path: str, 
         if path in job.specification.get("files", ()):
             _supersede(connection, now, job, changed)
             taken.append(int(job.id))
+    for job_id in taken:
+        # Held back for a status that does not come now, by runs that took none of the corrected images.
+        status_jobs.release(connection, now, job_id, why="superseded")
     return taken
 
 

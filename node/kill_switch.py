@@ -16,7 +16,7 @@ from node.archive.tables import deliveries, jobs, objects, pauses
 from node.delivery.delivery_rows import discard, rows_where
 from node.delivery.delivery_states import WAITING
 from node.errors import UsageError
-from node.jobs import queue
+from node.jobs import queue, status_jobs
 from node.notify import notification_rows
 
 
@@ -66,10 +66,14 @@ def resume(
     found = find(connection, scope, name)
     if found is None:
         raise UsageError(f"{f'{scope} {name}'.strip()} is not paused")
-    waiting_jobs, waiting_deliveries = _jobs(connection, scope, name), _deliveries(connection, scope, name)
+    waiting_jobs = _jobs(connection, scope, name)
     if not run_backlog:
         for job in waiting_jobs:
             queue.cancel(connection, now, job.id)
+            # What a run outside the scope has to say is not part of the backlog.
+            status_jobs.release(connection, now, job.id, why="cancelled")
+    waiting_deliveries = _deliveries(connection, scope, name)
+    if not run_backlog:
         for row in waiting_deliveries:
             discard(connection, now, row)
         if scope is not Scope.DESTINATION:

@@ -197,7 +197,7 @@ class Dispatcher:
                     told = [each.sop_instance_uid for each in objects]
                     if connection.execute(ours.values(result=_answer(told))).rowcount:
                         if job.kind is JobKind.STATUS:
-                            status_jobs.release(connection, time.time(), job.id)
+                            status_jobs.release(connection, time.time(), job.id, why="failed")
                         freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
                 self._ring()
             except RunAbandoned:
@@ -350,7 +350,7 @@ class Dispatcher:
             if final:
                 told = [each.sop_instance_uid for each in objects]
                 if job.kind is JobKind.STATUS:
-                    told = status_jobs.release(connection, now, job.id)
+                    told = status_jobs.release(connection, now, job.id, why="failed")
                 connection.execute(update(jobs).where(jobs.c.id == job.id).values(result=_answer(told)))
                 freeze(connection, job, objects, _facts_of_failure(job, failure), self._settings)
             if mixed:

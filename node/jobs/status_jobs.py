@@ -3,7 +3,7 @@
 The transaction that ends a run holds its own status objects back wherever another run answers the same destination, and
 files a job that tells there what all of them came to. That job reads the store when it starts, so whichever of several
 runs ends last is told of, however close together they end; and while some are still open it waits a little for them.
-Where it fails for good, the status objects that were held back go out as they are.
+Where it fails for good, is cancelled, or taken back by a correction, the status objects that were held back go out as they are.
 """
 
 from __future__ import annotations
@@ -143,15 +143,21 @@ def _hold_back(connection: Connection, now: float, uids: Sequence[str], destinat
         withdraw_replaced(connection, now, row, by=by)
 
 
-def release(connection: Connection, now: float, job_id: int) -> list[str]:
-    """Let go what was held back for a status job that failed for good; return the SOP Instance UIDs."""
+def release(connection: Connection, now: float, job_id: int, *, why: str) -> list[str]:
+    """Let go what was held back for a status job that tells nobody anything; return the SOP Instance UIDs.
+
+    Parameters
+    ----------
+    why : str
+        What became of the job, for the ledger: "failed", "cancelled", "superseded".
+    """
     held = rows_where(connection, deliveries.c.replaced_by == job_id, deliveries.c.state == DeliveryState.WITHDRAWN)
     released = []
     for row in held:
         if not superseded(connection, row.job_id):
             values = {"state": str(DeliveryState.QUEUED), "replaced_by": None, "message": None, "not_before": now}
             set_values(connection, row.id, **values)
-            record(connection, now, ledger.Kind.DELIVERY_RETURNED, row, message=f"status job {job_id} failed")
+            record(connection, now, ledger.Kind.DELIVERY_RETURNED, row, message=f"status job {job_id} {why}")
             released.append(row.sop_instance_uid)
     return released
 

@@ -18,7 +18,8 @@ from sqlalchemy import select, update
 from dicom_sr.checks.subject import concept, walk
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, make_phantom
-from node import correction
+from node import actions, correction
+from node.accounts.users import Actor
 from node.archive.engine import Store, downgrade, open_store, upgrade
 from node.archive.tables import REVISION
 from node.archive.tables import deliveries as delivery_rows
@@ -443,3 +444,36 @@ def test_a_rollback_lets_go_what_was_held_back(make: Make, phantom: tuple[Path, 
     bench.store = open_store(bench.settings)
     assert [row.role for row in bench.standing()] == ["status"]
     assert [row.state for row in bench.jobs("status")] == ["cancelled"]
+
+
+@on_sqlite
+def test_a_cancelled_status_lets_go_what_was_held_back(make: Make, phantom: tuple[Path, ...]) -> None:
+    bench = make(NEGATIVE_A, NEGATIVE_B)
+    bench.receive(phantom)
+    assert bench.dispatcher.run_once()
+    (status,) = bench.jobs("status")
+    assert status.state == "queued" and bench.standing() == []
+    actions.cancel(bench.settings, bench.store, status.id, by=Actor("operator", "console"))
+    assert [row.job_id for row in bench.standing()] == [bench.jobs("run")[0].id]
+    with bench.store.read() as connection:
+        assert f"status job {status.id} cancelled" in tell(connection, bench.jobs("run")[0].study_uid)
+
+
+@on_sqlite
+def test_a_status_that_a_correction_takes_back_lets_go_what_was_held_of_other_runs(
+    make: Make, phantom: tuple[Path, ...]
+) -> None:
+    bench = make(NEGATIVE_A, NEGATIVE_B)
+    study = bench.receive(phantom)
+    while bench.dispatcher.run_once():
+        pass
+    (status,) = bench.jobs("status")
+    first, second = bench.jobs("run")
+    only = "of-the-second-run.dcm"
+    with bench.store.write() as connection:
+        for job in (second, status):
+            files = {**job.specification, "files": [*job.specification["files"], only]}
+            connection.execute(update(job_rows).where(job_rows.c.id == job.id).values(specification=files))
+        taken = correction.take_back(connection, time.time(), study_uid=study, path=only, changed=["SeriesNumber"])
+    assert set(taken) == {second.id, status.id}
+    assert {row.job_id for row in bench.standing()} == {first.id}
