@@ -24,8 +24,9 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
     if spec.rule == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
     if spec.rule == "fork-and-hang":
-        if os.fork() == 0:
-            os.execvp("sleep", ["sleep", "61.25"])
+        if (child := os.fork()) == 0:
+            time.sleep(61.25)
+        (spec.output_dir / "forked").write_text(str(child))
         time.sleep(60)
     if spec.rule == "connect":
         import socket
