@@ -8,6 +8,7 @@ import os
 import pwd
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from node.confinement.libc import LIBC, checked, prctl
 
@@ -47,6 +48,11 @@ def account(name: str) -> Account:
     except KeyError as error:
         raise LookupError(f"there is no user {name}") from error
     return Account(name, found.pw_uid, found.pw_gid)
+
+
+def popen_words(user: Account) -> dict[str, Any]:
+    """Words for `subprocess.Popen` that make a process a user's; its files are its group's, too, and nobody else's."""
+    return {"user": user.uid, "group": user.gid, "extra_groups": [], "umask": 0o007}
 
 
 def why_not_as(user: Account) -> str:

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.program_errors import NotIsolated, OutputTooLarge, ProgramFailed, ProgramLate
-from node.confinement.privileges import Account
+from node.confinement.privileges import Account, popen_words
 
 _CONFINE = Path(__file__).with_name("confine.py")
 _POLL_SECONDS = 0.1
@@ -118,7 +117,7 @@ def run_confined(
                 pass_fds=[writer],
                 env={},
                 start_new_session=True,
-                **_as_user(user),
+                **({} if user is None else popen_words(user)),
             )
         os.close(writer)
         try:
@@ -174,11 +173,6 @@ def watch(
     if _too_much(output, limits):
         raise OutputTooLarge(f"the program wrote more than {limits.output_mb} MiB or {_MAXIMUM_FILES} files")
     return process.wait()
-
-
-def _as_user(user: Account | None) -> dict[str, Any]:
-    """Words for `subprocess.Popen` that make a process somebody's."""
-    return {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": [], "umask": 0o007}
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from node.confinement import landlock
-from node.confinement.privileges import Account, account, why_not_as
+from node.confinement.privileges import Account, account, popen_words, why_not_as
 from node.confinement.shut_in import Confinement, Plan
 from node.dicom.files import secret_files
 from node.jobs.room import Room
 from node.settings import Settings
 
+_ROOMS = "rooms"
+_TRY_SECONDS = 60.0
 NOT_CONFINED = Confinement(gaps={"files": "model_host.confine is false", "network": "only Python refuses connections"})
 """What a host says that was not asked to shut itself in."""
 
@@ -44,25 +48,25 @@ class HostPlan:
         except LookupError as error:
             self._no_user = str(error)
             return
-        self._no_user = why_not_as(wanted)
+        self._no_user = why_not_as(wanted) or _why_not_run_by(wanted)
         if not self._no_user:
             self.user = wanted
 
     def room(self) -> Room:
-        """A new room, beside the runs in progress."""
+        """A new room, on the file system of spool and outbox."""
         if self.user is not None:
             self._open_way()
         # Before version 3 Landlock does not keep a file from being emptied, and a link is the spool's own file.
         unsafe = self._settings.model_host.confine and landlock.version() < landlock.GUARDS_TRUNCATION
-        return Room(self._settings.data_dir / "work", user=self.user, copies=unsafe)
+        return Room(self._settings.data_dir / _ROOMS, user=self.user, copies=unsafe)
 
     def _open_way(self) -> None:
         """Let the hosts' user through to its room, and through only: whatever else is there is closed to others first."""
-        data, work = self._settings.data_dir, self._settings.data_dir / "work"
-        work.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (data, work):
+        data, rooms = self._settings.data_dir, self._settings.data_dir / _ROOMS
+        rooms.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (data, rooms):
             for each in folder.iterdir():
-                if each != work and not each.is_symlink() and (mode := each.stat().st_mode) & stat.S_IRWXO:
+                if each != rooms and not each.is_symlink() and (mode := each.stat().st_mode) & stat.S_IRWXO:
                     each.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
             folder.chmod(0o711)
 
@@ -93,6 +97,14 @@ class HostPlan:
 
     def as_user(self) -> dict[str, Any]:
         """Words for `subprocess.Popen`."""
-        if self.user is None:
-            return {}
-        return {"user": self.user.uid, "group": self.user.gid, "extra_groups": [], "umask": 0o007}
+        return {} if self.user is None else popen_words(self.user)
+
+
+def _why_not_run_by(user: Account) -> str:
+    """Why a user cannot run this program; empty where it can."""
+    words = [sys.executable, "-P", "-c", "import node.jobs.model_host"]
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=_TRY_SECONDS, **popen_words(user))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{user.name} cannot run {sys.executable} ({getattr(error, 'strerror', None) or 'it hangs'})"
+    return f"{user.name} cannot read this program's files" if done.returncode else ""

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from node import log
 from node.confinement.shut_in import Confinement
 from node.errors import ChildDied, DeadlineExceeded, HostUntrusted
@@ -159,12 +161,12 @@ class LocalExecutor:
                 self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
         self._models = reply.get("models", self._models)
         try:
-            return room.collect(ResultBundle.model_validate(reply["bundle"]), spec.output_dir)
+            bundle = room.collect(_bundle(reply), spec.output_dir)
         except HostUntrusted:
             self.discard()
             raise
-        finally:
-            room.clear()
+        room.clear()
+        return bundle
 
     def _ask(self, call: Wished, until: float, abandoned: Callable[[], bool], *, what: str) -> None:
         """Wait for what the child wants done, while watching deadline and dispatcher; tell the child."""
@@ -281,6 +283,13 @@ class LocalExecutor:
         self.discard()
         log.say(_LOG, 40, "model host died", ending=ending)
         return ChildDied(f"the model host ended {ending}", ending=ending)
+
+
+def _bundle(reply: dict[str, Any]) -> ResultBundle:
+    try:
+        return ResultBundle.model_validate(reply.get("bundle"))
+    except ValidationError as error:
+        raise HostUntrusted("the model host's answer has another form than an answer") from error
 
 
 def _environment(room: Room) -> dict[str, str]:

@@ -91,7 +91,7 @@ def test_deadline_kills_child_and_descendants(executor: LocalExecutor, tmp_path:
     started, forked = time.monotonic(), []
 
     def look() -> bool:
-        forked.extend(int(each.read_text() or 0) for each in (tmp_path / "node" / "work").glob("host-*/out/forked"))
+        forked.extend(int(each.read_text() or 0) for each in (tmp_path / "node" / "rooms").glob("host-*/out/forked"))
         return False
 
     with pytest.raises(DeadlineExceeded):
