@@ -57,7 +57,7 @@ def popen_words(user: Account) -> dict[str, Any]:
 
 def why_not_as(user: Account) -> str:
     """Why this process cannot start another as that user; empty where it can, and can end it, too."""
-    held = _effective()
+    held = _capabilities("CapEff")
     missing = [name for bit, name in ((_SETUID, "SETUID"), (_SETGID, "SETGID"), (_KILL, "KILL")) if not held >> bit & 1]
     if missing:
         return f"this process lacks the capabilities {', '.join(f'CAP_{each}' for each in missing)}"
@@ -69,6 +69,8 @@ def why_not_as(user: Account) -> str:
 def lay_down() -> None:
     """Give up every capability, and never get one again, not by any program either. Raises OSError."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1, what="no_new_privs")
+    if not _capabilities("CapPrm"):
+        return  # a unit of systemd that has none may not ask for fewer either
     checked(LIBC.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0), "ambient capabilities")
     header = _Header(_CAPABILITY_VERSION, 0)
     checked(LIBC.capset(ctypes.byref(header), ctypes.byref(_Sets())), "capset")
@@ -91,10 +93,10 @@ def leave_network() -> None:
         Path("/proc/self", name).write_text(text, encoding="ascii")
 
 
-def _effective() -> int:
-    """Bits of the capabilities this process can use; 0 where they are not known."""
+def _capabilities(kind: str) -> int:
+    """Bits of a set of this process (``CapEff``, ``CapPrm``); 0 where they are not known."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+    return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{kind}:")), 0)

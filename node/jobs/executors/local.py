@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from models.errors import NodeError
 from node import log
+from node.archive.placing import as_spool_error
 from node.confinement.shut_in import Confinement
-from node.errors import ChildDied, DeadlineExceeded, HostUntrusted
+from node.errors import ChildDied, DeadlineExceeded, HostUntrusted, SpoolFull, UnexpectedFailure
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
 from node.jobs.host_plan import NOT_CONFINED, HostPlan
@@ -119,7 +121,10 @@ class LocalExecutor:
         if self._child is not None and self._child.poll() is None and not self._host.outdated():
             return
         self.discard()
-        self._room = self._host.room()
+        try:
+            self._room = self._host.room()
+        except OSError as error:
+            raise _as_node_error(error) from error
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             words = [str(theirs.fileno()), str(os.getpid()), self._settings.log.level]
@@ -148,7 +153,10 @@ class LocalExecutor:
             self._await_ready(abandoned)
         assert self._room is not None
         room = self._room
-        admitted = room.admit(spec)
+        try:
+            admitted = room.admit(spec)
+        except OSError as error:
+            raise _as_node_error(error) from error
         self._send({"kind": "run", "spec": admitted.model_dump(mode="json")})
         until = time.monotonic() + spec.deadline_seconds
         while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
@@ -165,6 +173,8 @@ class LocalExecutor:
         except HostUntrusted:
             self.discard()
             raise
+        except OSError as error:
+            raise _as_node_error(error) from error
         room.clear()
         return bundle
 
@@ -283,6 +293,14 @@ class LocalExecutor:
         self.discard()
         log.say(_LOG, 40, "model host died", ending=ending)
         return ChildDied(f"the model host ended {ending}", ending=ending)
+
+
+def _as_node_error(error: OSError) -> NodeError:
+    """What the dispatcher is told when a room cannot be filled or emptied."""
+    full = as_spool_error(error)
+    if isinstance(full, SpoolFull):
+        return full
+    return UnexpectedFailure(f"the model host's room cannot be used: {error.strerror or type(error).__name__}")
 
 
 def _bundle(reply: dict[str, Any]) -> ResultBundle:

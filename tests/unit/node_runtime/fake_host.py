@@ -35,7 +35,7 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
             socket.create_connection(("127.0.0.1", 9))
         except PermissionError as error:
             return ResultBundle(outcome="found", summary={"refused": str(error)})
-    if spec.rule == "full" and (spec.output_dir.parents[1] / "full").exists():
+    if spec.rule == "full" and (spec.output_dir.parent / "tmp" / "full").exists():
 
         def no_room() -> Any:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
