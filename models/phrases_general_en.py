@@ -20,6 +20,8 @@ class GeneralEnglish(English):
         "earlier_image_seen": "The model saw this image beside an earlier one of the same patient.",
         "prompted": "The regions are what somebody or something pointed at; nothing else was looked for.",
         "scores_are_no_diagnosis": "Scores are not probabilities of disease.",
+        "codes_of_patients": "Scores are of codes that patients with such images were given, not of what the images show.",
+        "later_diagnoses": "Scores are of diagnoses in the years after an image; they describe nothing on it.",
         "language_model": "Language models state what is not there and miss what is; every sentence has to be checked.",
         "always_a_box": "The model marks one place for each finding, whether the finding is there or not.",
         "boxes_without_probability": "Boxes come from a language model without a probability.",

@@ -51,6 +51,8 @@ class GeneralJapanese(Japanese):
         "earlier_image_seen": "本モデルは同一患者の過去画像と併せて本画像を評価した。",
         "prompted": "領域は指示された部位のみを示す。その他の部位は評価していない。",
         "scores_are_no_diagnosis": "スコアは疾患の確率ではない。",
+        "codes_of_patients": "スコアは類似の画像の患者に付けられた病名コードに対するものであり、画像所見ではない。",
+        "later_diagnoses": "スコアは撮影後数年間の診断に対するものであり、画像上の所見を示すものではない。",
         "language_model": "言語モデルは存在しない所見を記載し、存在する所見を見落とすことがある。各文の確認が必要である。",
         "always_a_box": "本モデルは所見の有無にかかわらず、所見ごとに必ず一か所を示す。",
         "boxes_without_probability": "枠は言語モデルによるもので、確率を伴わない。",

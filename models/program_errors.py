@@ -58,3 +58,11 @@ class InputWithheld(ProgramError):
         "Nothing was run. If this program may see the patient's name, set deidentified_input = false in its card and have it "
         "approved again."
     )
+
+
+def by_code(code: str, message: str) -> ProgramError:
+    """The error that has a code, as it came from another process; an unknown one means the program failed."""
+    for kind in ProgramError.__subclasses__():
+        if kind.code == code:
+            return kind(message)
+    return ProgramFailed(message)

@@ -306,6 +306,14 @@ class NodeNotRunning(JobError):
     remedy = "Start it with `ainode serve`, or name its configuration with --config."
 
 
+class HostUntrusted(JobError):
+    code = "JOB-007"
+    summary = "A model host answered with something it may not."
+    remedy = (
+        "Nothing of its answer was used. Find out which model or image makes it do so (`ainode why`), and report it."
+    )
+
+
 class UnexpectedFailure(JobError):
     code = "JOB-999"
     summary = "The run failed in a way nobody foresaw."

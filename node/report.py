@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from node.jobs.host_report import model_hosts
 from node.monitor.alarms import standing_alarms
 from node.settings import Settings
 from node.status import published
@@ -47,6 +48,7 @@ class NodeReport:
             "mode": receive.mode,
             "survives_power_cut": receive.mode == "instance",
             "processes": self._processes(),
+            "model_hosts": model_hosts(self._settings.data_dir),
             "disk": {"free_bytes": _free_bytes(self._settings.data_dir), "reserve_bytes": receive.disk_reserve_bytes},
             "alarms": [
                 {"alarm": str(each.alarm), "subject": each.subject, "words": each.words, "since": each.raised_at}

@@ -191,6 +191,22 @@ do_rollback() {
   say "$back is current; $old is kept"
 }
 
+# Where model hosts have a user of their own: what that needs of the units, or nothing of it.
+apply_model_user() {
+  user=$(ainode_of "$opt/current" check-config --model-user "$etc/node.toml")
+  for unit in ainode-.service ainode-dispatcher@.service ainode-dispatcher-stat.service; do
+    folder=$root/etc/systemd/system/$unit.d
+    if [ -z "$user" ]; then
+      rm -f "$folder/60-model-user.conf"
+      continue
+    fi
+    part=dispatcher
+    [ $unit != ainode-.service ] || part=common
+    mkdir -p "$folder"
+    sed "s/ainode-model/$user/" "$opt/current/share/systemd/model-user/$part.conf" > "$folder/60-model-user.conf"
+  done
+}
+
 do_apply() {
   wanted=$(ainode_of "$opt/current" check-config --units "$etc/node.toml")
   mkdir -p "$root/etc/systemd/system"
@@ -208,6 +224,7 @@ do_apply() {
       fi
     fi
   done
+  apply_model_user
   with_systemd || { say "no systemd is running here; $(echo "$wanted" | wc -l) units are asked for"; return; }
   systemctl daemon-reload
   for each in $(systemctl list-unit-files --no-legend --state=enabled 'ainode-*' | cut -d' ' -f1); do
@@ -245,6 +262,7 @@ do_remove() {
   fi
   rm -rf "$opt" "$units"/ainode.target "$units"/ainode-* "$root/usr/bin/ainode" "$root/usr/sbin/ainode-setup"
   rm -rf "$root/usr/lib/sysusers.d/ainode.conf" "$root/usr/lib/tmpfiles.d/ainode.conf" "$root"/etc/systemd/system/ainode-receiver*.socket.d
+  rm -f "$root"/etc/systemd/system/ainode-*.service.d/60-model-user.conf
   ! with_systemd || systemctl daemon-reload
   say "removed. Data, configuration and backups are kept: $root/var/lib/ainode, $etc, $root/var/backups/ainode"
 }

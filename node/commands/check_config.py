@@ -26,9 +26,13 @@ def check_config(
     units: Annotated[
         bool, typer.Option("--units", help="Print the systemd units it asks for, each with the address it listens on.")
     ] = False,
+    model_user: Annotated[bool, typer.Option("--model-user", help="Print the user that model hosts run as.")] = False,
 ) -> None:
     """Check node.toml, routing.toml beside it, and that the models named there are installed; starts nothing."""
     settings = load(file)
+    if model_user:
+        typer.echo(settings.model_host.user)
+        return
     if units:
         from node.units import wanted_units
 

@@ -24,6 +24,7 @@ PAGES = {
     "files": "installation",
     "work": "dead-letters",
     "models": "model-self-test",
+    "model hosts": "installation",
     "node": "process-silent",
     "alarms": "installation",
     "peers": "breaker-open",
@@ -61,7 +62,7 @@ def doctor(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", h
 
 def examinations() -> dict[str, Callable[[Settings], str]]:
     """Name → examination: gives a finding, or raises with a remedy."""
-    from node.doctor import contents, installation, surroundings
+    from node.doctor import confinement, contents, installation, surroundings
 
     return {
         "names": installation.names,
@@ -73,6 +74,7 @@ def examinations() -> dict[str, Callable[[Settings], str]]:
         "work": contents.work,
         "certificates": installation.certificates,
         "models": contents.models,
+        "model hosts": confinement.model_hosts,
         "node": surroundings.node,
         "alarms": surroundings.alarms,
         "peers": surroundings.peers,

@@ -41,6 +41,13 @@ def tell_status(config: Path | None, *, as_json: bool) -> None:
         typer.echo(line)
 
 
+def _host_lines(report: dict[str, Any]) -> list[str]:
+    """How model hosts are shut in, each way once; nothing while a node of an older version still runs."""
+    return [
+        f"model hosts are {words}" for words in dict.fromkeys(each["words"] for each in report.get("model_hosts", []))
+    ]
+
+
 def _lines(report: dict[str, Any]) -> list[str]:
     listen, summary = report["listen"], report["summary"]
     guarantee = "survives a power cut" if report["survives_power_cut"] else "survives process death, NOT a power cut"
@@ -56,6 +63,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         state = f"pid {process['pid']}" if process["running"] else "DOWN"
         again = f", {process['restarts']} restart(s), last by {process['last_ending']}" if process["restarts"] else ""
         lines.append(f"  {process['name']:<16} {state}{again}")
+    lines += _host_lines(report)
     disk = report.get("disk") or {}  # absent while a node of an older version still runs
     if disk.get("free_bytes") is not None and disk["free_bytes"] < disk["reserve_bytes"]:
         lines.append(

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -87,8 +87,9 @@ def run_container(
     output: Path,
     environment: Mapping[str, str],
     limits: Limits,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run an image to its end.
+    """Run an image to its end, or until ``stopped`` says so.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def run_container(
         subprocess.run(words, env=_surroundings(), capture_output=True, timeout=_ASKING_SECONDS, check=False)
 
     try:
-        code = watch(process, output, limits, kill=kill)
+        code = watch(process, output, limits, kill=kill, stopped=stopped)
     finally:
         end(process)
     if code:

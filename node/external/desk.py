@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.card import file_digest
-from models.program_errors import InputWithheld, ProgramFailed
+from models.program_errors import InputWithheld
 from models.programs import ProgramAnswer, ProgramRequest
-from node.external import container
 from node.external.handing_over import hand_over
-from node.external.layouts import INSIDE, Places, environment, write_task
+from node.external.layouts import write_task
 from node.external.outputs import mask_of, report_of, written_files
-from node.external.sandbox import Limits, Mount, run_confined
+from node.external.running import INPUT, MODEL, OUTPUT, OWN, ProgramRun, Runner, run_program
 from node.settings.external import ExternalSection
+
+# What the umask leaves of it: nobody else's, but where a host has a user of its own its group is the node's as well.
+_FOLDER_MODE = 0o770
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class ProgramDesk:
-    """Runs the programs of one model host."""
+    """Runs the programs of one model host.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    runner : callable
+        Starts them; one that asks somebody else where this process may start nothing.
+    """
+
+    def __init__(self, runner: Runner = run_program) -> None:
+        self._runner = runner
         self._site = ExternalSection()
         self._files: Mapping[str, Sequence[Path]] = {}
         self._work: Path | None = None
@@ -42,34 +53,36 @@ class ProgramDesk:
         files = list(dict.fromkeys(path for role in request.roles for path in self._files.get(role, ())))
         if not files:
             raise InputWithheld("the files of the images are not known here")
-        with tempfile.TemporaryDirectory(prefix=".program-", dir=self._work) as folder:
-            return _Run(request, self._site, Path(folder)).answer(files)
+        folder = Path(self._work or tempfile.gettempdir()) / f".program-{uuid.uuid4().hex}"
+        folder.mkdir(mode=_FOLDER_MODE)
+        try:
+            return _Run(request, self._site, folder, self._runner).answer(files)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Run:
     """One run, in a folder of its own."""
 
-    def __init__(self, request: ProgramRequest, site: ExternalSection, folder: Path) -> None:
-        self._request, self._site = request, site
-        self._input, self._output, self._model, self._own = (
-            folder / name for name in ("input", "output", "model", "own")
-        )
-        for each in (self._input, self._output, self._model, self._own):
-            each.mkdir(mode=0o700)
+    def __init__(self, request: ProgramRequest, site: ExternalSection, folder: Path, runner: Runner) -> None:
+        self._request, self._site, self._folder, self._runner = request, site, folder, runner
+        self._input, self._output, self._model = (folder / name for name in (INPUT, OUTPUT, MODEL))
+        for each in (self._input, self._output, self._model, folder / OWN):
+            each.mkdir(mode=_FOLDER_MODE)
 
     def answer(self, files: Sequence[Path]) -> ProgramAnswer:
         request, started = self._request, time.monotonic()
         handed = hand_over(files, self._input, deidentified=request.deidentified, model_digest=request.digest)
         write_task(request, self._input)
         self._copy_model()
-        provenance, how = self._contained() if request.image else self._confined()
+        ran = self._runner(self._start(), self._site)
         written = written_files(self._output)
         return ProgramAnswer(
             labels_zyx=mask_of(request, written, handed.frames_of_reference),
             report=report_of(request.report, written, self._output),
-            provenance=provenance,
+            provenance=ran.provenance,
             facts={
-                "isolation": how,
+                "isolation": ran.isolation,
                 "images": handed.count,
                 "deidentified": request.deidentified,
                 "files_written": len(written),
@@ -77,65 +90,25 @@ class _Run:
             },
         )
 
+    def _start(self) -> ProgramRun:
+        request = self._request
+        return ProgramRun(
+            model_id=request.model_id,
+            folder=self._folder,
+            image=request.image,
+            command=list(request.command),
+            layout=request.layout,
+            seconds=request.deadline_seconds,
+            memory_mb=request.memory_mb,
+            output_mb=request.output_mb,
+            tell=request.deidentified,
+        )
+
     def _copy_model(self) -> None:
         """The pinned files and no other; looked at again, because what is verified and what is run must be one thing."""
         for name, path in self._request.files.items():
             target = self._model / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            target.chmod(0o500)
-
-    def _confined(self) -> tuple[dict[str, str], str]:
-        request = self._request
-        isolate = request.model_id not in self._site.unisolated
-        places = INSIDE[request.layout] if isolate else Places(str(self._input), str(self._output), str(self._model))
-        command = [word.replace("{model}", places.model) for word in request.command]
-        provenance = self._executable(request.command[0])
-        run_confined(
-            command,
-            mounts=self._mounts(places),
-            output=self._output,
-            work=self._own,
-            environment=environment(places, request.layout),
-            limits=self._limits,
-            readable=self._site.folders,
-            isolate=isolate,
-            tell=request.deidentified,
-        )
-        return provenance, "namespaces" if isolate else "none, allowed by the site"
-
-    def _contained(self) -> tuple[dict[str, str], str]:
-        request, places = self._request, INSIDE[self._request.layout]
-        runtime = container.find_runtime(self._site.runtime)
-        identity = container.image_id(runtime, request.image)
-        container.run_container(
-            runtime,
-            request.image,
-            [word.replace("{model}", places.model) for word in request.command],
-            mounts=self._mounts(places),
-            output=self._output,
-            environment=environment(places, request.layout),
-            limits=self._limits,
-        )
-        return {"image": identity}, f"container by {Path(runtime).name}"
-
-    def _mounts(self, places: Places) -> list[Mount]:
-        return [
-            Mount(self._input, places.input),
-            Mount(self._model, places.model),
-            Mount(self._output, places.output, writable=True),
-        ]
-
-    @property
-    def _limits(self) -> Limits:
-        request = self._request
-        return Limits(request.deadline_seconds, request.memory_mb, request.output_mb, self._site.maximum_processes)
-
-    def _executable(self, word: str) -> dict[str, str]:
-        """Digest of an executable of the machine; the model's own files are pinned by the card."""
-        if word.startswith("{model}/"):
-            return {}
-        try:
-            return {"executable": file_digest(Path(word).resolve(strict=True))}
-        except OSError as error:
-            raise ProgramFailed(f"{word} cannot be read: {error.strerror}") from error
+            # Executable from the start: a host that is shut in may not change a file's mode.
+            with path.open("rb") as source, os.fdopen(os.open(target, _NEW_FILE, 0o550), "wb") as copy:
+                shutil.copyfileobj(source, copy)

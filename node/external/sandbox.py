@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.program_errors import NotIsolated, OutputTooLarge, ProgramFailed, ProgramLate
+from node.confinement.privileges import Account, popen_words
 
 _CONFINE = Path(__file__).with_name("confine.py")
 _POLL_SECONDS = 0.1
@@ -63,6 +64,8 @@ def run_confined(
     readable: Sequence[Path] = (),
     isolate: bool = True,
     tell: bool = True,
+    user: Account | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run a program shut in by :mod:`node.external.confine`.
 
@@ -80,6 +83,10 @@ def run_confined(
         False runs it without namespaces: with limits and deadline, but it sees machine and network.
     tell : bool
         Whether its last words may stand in an error: not where it has seen a patient's name.
+    user : Account or None
+        Whom it runs as; None for our own user.
+    stopped : callable
+        Asked several times a second; True kills it.
 
     Raises
     ------
@@ -110,10 +117,11 @@ def run_confined(
                 pass_fds=[writer],
                 env={},
                 start_new_session=True,
+                **({} if user is None else popen_words(user)),
             )
         os.close(writer)
         try:
-            code = watch(process, output, limits)
+            code = watch(process, output, limits, stopped=stopped)
         finally:
             end(process)
         said = _line(reader)
@@ -128,7 +136,12 @@ def run_confined(
 
 
 def watch(
-    process: subprocess.Popen[bytes], output: Path, limits: Limits, *, kill: Callable[[], None] | None = None
+    process: subprocess.Popen[bytes],
+    output: Path,
+    limits: Limits,
+    *,
+    kill: Callable[[], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Wait for a program's end while watching clock and output; its exit status.
 
@@ -142,17 +155,18 @@ def watch(
     ProgramLate, OutputTooLarge
         It was killed, with everything it started.
     """
-    until = time.monotonic() + limits.seconds
+    started = time.monotonic()
+    until = started + limits.seconds
     descriptor = os.pidfd_open(process.pid)
     try:
         while not select.select([descriptor], [], [], min(_POLL_SECONDS, max(0.0, until - time.monotonic())))[0]:
-            late = time.monotonic() >= until
+            late = time.monotonic() >= until or stopped()
             if late or _too_much(output, limits):
                 if kill is not None:
                     kill()
                 end(process)
                 if late:
-                    raise ProgramLate(f"the program was killed after {limits.seconds:g} s")
+                    raise ProgramLate(f"the program was killed after {time.monotonic() - started:.0f} s")
                 raise OutputTooLarge(f"the program wrote more than {limits.output_mb} MiB or {_MAXIMUM_FILES} files")
     finally:
         os.close(descriptor)

@@ -120,7 +120,7 @@ class Dispatcher:
                 self._liveness.beat()
                 try:
                     self._executor.start()
-                    self._liveness.beat(models=self._executor.models)
+                    self._liveness.beat(**self._facts())
                     if self.run_once():
                         continue
                     self.answer_the_dead()
@@ -131,6 +131,11 @@ class Dispatcher:
                     self._liveness.beat()
                     if bell.wait(min(0.5, POLL_SECONDS)):
                         break
+
+    def _facts(self) -> dict[str, Any]:
+        """What others may know of this dispatcher."""
+        confinement = self._executor.confinement
+        return {"models": self._executor.models, "confinement": confinement and confinement.model_dump()}
 
     def run_once(self) -> bool:
         """Take one job and bring it to an end; False when there was none.

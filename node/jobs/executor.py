@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from node.confinement.shut_in import Confinement
 from node.jobs.specification import JobSpec, ResultBundle
 from node.settings import Settings
 
@@ -25,6 +26,10 @@ class Executor(Protocol):
         ChildDied
             The child ended while it warmed up.
         """
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """How the child is shut in; None where it has not said so yet."""
 
     def start(self) -> None:
         """Make sure a child is there and warming up. Returns at once."""

@@ -1,8 +1,9 @@
 """The model-host child: holds warm models, runs one job at a time, answers over its socket.
 
-It is spawned, never forked, gets no database settings and opens no network connection; what it wants to ask a remote model
-goes over the socket, and the other side decides. Killing it is the dispatcher's
-only means against a run that hangs, so it keeps nothing that matters.
+It is spawned, never forked, gets no database settings, and shuts itself in (:mod:`node.confinement`) before it reads
+anything: it has no network and sees the models, the study of its job and its own room. What it wants to ask a remote model,
+or what program it wants started, goes over the socket, and the other side decides. Killing it is the dispatcher's only means
+against a run that hangs, so it keeps nothing that matters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import NodeError
 from node import log
+from node.confinement.shut_in import Plan, shut_in
 from node.jobs import wire
 from node.jobs.chat_pipe import ChatPipe
 from node.jobs.corpus_pipe import CorpusPipe
@@ -32,14 +34,23 @@ _NETWORK_EVENTS = frozenset({"socket.connect", "socket.bind", "socket.getaddrinf
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve the socket inherited as file descriptor ``arguments[0]`` until the other side closes it."""
+    """Serve the socket inherited as file descriptor ``arguments[0]`` until the other side closes it.
+
+    ``arguments`` go on with the parent's process id, the log level and, where the host is to shut itself in, the plan as JSON.
+    """
     descriptor, parent_pid, level = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with_parent(parent_pid)
     forbid_core_dumps()
     log.set_up("model-host", level)
     with socket.socket(fileno=descriptor) as connection:
+        confinement = None
+        if len(arguments) > 3:
+            confinement = shut_in(Plan.model_validate_json(arguments[3]))
+            # A new namespace makes the kernel forget it.
+            die_with_parent(parent_pid)
         forbid_network()
         try:
+            wire.send(connection, {"kind": "hello", "confinement": confinement and confinement.model_dump()})
             _serve(connection)
         except (wire.WireBroken, BrokenPipeError):
             return 0  # the dispatcher has gone or wants a fresh child; nobody is left to answer
@@ -73,11 +84,16 @@ def _registry(
 ) -> Registry:
     from models.registry import Registry as Models
     from node.external.desk import ProgramDesk
+    from node.jobs.program_pipe import ProgramPipe
 
     key = (tuple(folders), threads)
     if key not in registries:
         registries[key] = Models(
-            folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection), programs=ProgramDesk()
+            folders,
+            threads=threads,
+            chat=chat,
+            corpus=CorpusPipe(chat.connection),
+            programs=ProgramDesk(ProgramPipe(chat.connection)),
         )
     return registries[key]
 

@@ -17,6 +17,7 @@ from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, RequestorSection, WorklistSection
 from node.settings.external import ExternalSection
 from node.settings.hl7 import Hl7InboundSection
+from node.settings.model_host import ModelHostSection
 from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import (
     EmailSection,
@@ -72,6 +73,7 @@ __all__ = [
     "ImageMatch",
     "JobsSection",
     "LogSection",
+    "ModelHostSection",
     "ModelsSection",
     "MonitorSection",
     "NodeSection",

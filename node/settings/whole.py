@@ -16,6 +16,7 @@ from node.settings.dicomweb import DicomWebSection
 from node.settings.evidence import EvidenceSection, PriorsSection, WorklistSection
 from node.settings.external import ExternalSection
 from node.settings.hl7 import Hl7InboundSection
+from node.settings.model_host import ModelHostSection
 from node.settings.monitor import CANARY, AuditSection, CanarySection, MonitorSection
 from node.settings.notify import ChannelSection, NotificationsSection, NotifySection
 from node.settings.prompts import PromptSection
@@ -55,6 +56,7 @@ class Settings(Section):
     hl7: Hl7InboundSection = Field(default_factory=Hl7InboundSection)
     jobs: JobsSection = Field(default_factory=JobsSection)
     models: ModelsSection = Field(default_factory=ModelsSection)
+    model_host: ModelHostSection = Field(default_factory=ModelHostSection)
     external: ExternalSection = Field(default_factory=ExternalSection)
     similar: SimilarSection = Field(default_factory=SimilarSection)
     remote: RemoteSection = Field(default_factory=RemoteSection)

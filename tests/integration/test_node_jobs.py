@@ -188,7 +188,9 @@ def test_full_disk_costs_no_attempt_and_the_run_comes_when_there_is_room(
 ) -> None:
     """More often than a job may be tried; then the disk has room again and nobody has to do anything."""
     bench.receive(phantoms[0])
-    full = bench.settings.data_dir / "full"
+    bench.executor.start()
+    (room,) = (bench.settings.data_dir / "rooms").iterdir()
+    full = room / "tmp" / "full"  # of all the machine the child sees its room
     full.touch()
     for _ in range(3):
         with pytest.raises(SpoolFull):

@@ -112,3 +112,24 @@ def test_model_workers_have_no_network_and_nobody_has_a_capability() -> None:
         assert (
             "\nPrivateNetwork=yes\n" in text and "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX\n" in text
         )
+
+
+def test_a_user_of_model_hosts_costs_the_dispatcher_three_capabilities_and_nobody_else_any(tree: Path) -> None:
+    place = tree / "etc/systemd/system"
+    for unit, part in (("ainode-.service", "common"), ("ainode-dispatcher@.service", "dispatcher")):
+        (place / f"{unit}.d").mkdir(parents=True)
+        shutil.copy(SYSTEMD / "model-user" / f"{part}.conf", place / f"{unit}.d" / "60-model-user.conf")
+    try:
+        test_units_are_well_formed(tree)
+        words = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--root={tree}"]
+        told = {
+            name: subprocess.run([*words, name], capture_output=True, text=True, timeout=60, check=False).stdout
+            for name in ("ainode-dispatcher@1.service", "ainode-receiver.service")
+        }
+    finally:
+        shutil.rmtree(place)
+    found = {name: re.search(r"exposure level for \S+: ([\d.]+)", text) for name, text in told.items()}
+    print({name: each and each[1] for name, each in found.items()})
+    assert all(each and float(each[1]) <= LIMIT for each in found.values()), told
+    assert "✗ AmbientCapabilities=" in told["ainode-dispatcher@1.service"]
+    assert "✓ AmbientCapabilities=" in told["ainode-receiver.service"]

@@ -8,14 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from pydantic import ValidationError
+
+from models.errors import NodeError
 from node import log
-from node.errors import ChildDied, DeadlineExceeded
+from node.archive.placing import as_spool_error
+from node.confinement.shut_in import Confinement
+from node.errors import ChildDied, DeadlineExceeded, HostUntrusted, SpoolFull, UnexpectedFailure
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
+from node.jobs.host_plan import NOT_CONFINED, HostPlan
+from node.jobs.program_starts import ProgramStart
+from node.jobs.room import Room
 from node.jobs.specification import JobSpec, ResultBundle
 from node.remote.desk import RemoteDesk
 from node.settings import Settings
@@ -24,8 +33,19 @@ _LOG = log.logger("executor")
 _POLL_SECONDS = 0.2
 _WARM_UP_SECONDS = 300.0
 # What a child may know of its surroundings: no database, no proxy, no credentials.
-_PASSED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT"})
+_PASSED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT"})
 _PASSED_PREFIXES = ("LC_", "OMP_", "CUDA_", "NVIDIA_", "ORT_", "PYTHON")
+
+
+class Wished(Protocol):
+    """Something that goes on on this side because the child asked for it."""
+
+    done: threading.Event
+    reply: dict[str, Any]
+
+    def cut(self) -> None:
+        """Stop it; what it started is gone when this returns."""
+        ...
 
 
 class LocalExecutor:
@@ -36,14 +56,16 @@ class LocalExecutor:
     Parameters
     ----------
     settings : Settings
-        Where models lie, which ones rules name, threads, log level.
+        Where models lie, which ones rules name, threads, log level, how children are shut in.
     command : sequence of str or None
-        The child's command line; its socket's file descriptor, our process id and the log level are appended.
+        The child's command line; its socket's file descriptor, our process id, the log level and the plan of its
+        confinement are appended.
 
     Notes
     -----
-    The child has no network. Where a run wants to ask a remote model, it says so over its socket, and
-    :class:`node.remote.desk.RemoteDesk` decides and calls on this side; the run's deadline goes on counting.
+    The child has no network and sees no file but those of its room (:mod:`node.jobs.room`). Where a run wants to ask a
+    remote model or to have a program started, it says so over its socket, and :class:`node.remote.desk.RemoteDesk` or
+    :class:`node.jobs.program_starts.ProgramStart` decide and act on this side; the run's deadline goes on counting.
     """
 
     def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
@@ -52,6 +74,9 @@ class LocalExecutor:
         self._command = list(command or [sys.executable, "-P", "-m", "node.jobs.model_host"])
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._room: Room | None = None
+        self._host = HostPlan(settings)
+        self._confinement: Confinement | None = None
         self._cold = True
         self._warming = False
         self._models: dict[str, dict[str, bool]] = {}
@@ -59,9 +84,16 @@ class LocalExecutor:
     @property
     def models(self) -> dict[str, dict[str, bool]]:
         """See `Executor.models`."""
-        if self._warming and self._connection is not None and select.select([self._connection], [], [], 0)[0]:
-            self._await_ready(abandoned=lambda: False)
+        while self._warming and self._connection is not None and select.select([self._connection], [], [], 0)[0]:
+            message = self._take(time.monotonic() + _WARM_UP_SECONDS, what="loading models")
+            if message["kind"] != "hello":
+                self._ready(message)
         return self._models
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """See `Executor.confinement`."""
+        return self._confinement
 
     @property
     def child_pid(self) -> int | None:
@@ -75,20 +107,36 @@ class LocalExecutor:
             self._send(self._warm_up_message())
             self._cold, self._warming = False, True
 
+    def greeted(self, seconds: float) -> Confinement | None:
+        """Start a child, if there is none, that loads nothing, and wait for it to say how it is shut in."""
+        self._spawn()
+        until = time.monotonic() + seconds
+        while self._confinement is None and (left := until - time.monotonic()) > 0:
+            assert self._connection is not None
+            if select.select([self._connection], [], [], left)[0]:
+                self._take(until, what="the start of a model host")
+        return self._confinement
+
     def _spawn(self) -> None:
-        if self._child is not None and self._child.poll() is None:
+        if self._child is not None and self._child.poll() is None and not self._host.outdated():
             return
         self.discard()
+        try:
+            self._room = self._host.room()
+        except OSError as error:
+            raise _as_node_error(error) from error
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
+            words = [str(theirs.fileno()), str(os.getpid()), self._settings.log.level]
             self._child = subprocess.Popen(
-                [*self._command, str(theirs.fileno()), str(os.getpid()), self._settings.log.level],
+                [*self._command, *words, *self._host.words(self._room)],
                 stdin=subprocess.DEVNULL,
                 # Whatever a library prints must not disturb a terminal or a pipe.
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env=_environment(self._room),
                 start_new_session=True,
+                **self._host.as_user(),
             )
         self._connection = ours
         self._cold = True
@@ -103,31 +151,49 @@ class LocalExecutor:
         if self._warming:
             # Time spent on loading models is not the study's: the deadline starts when the child is ready.
             self._await_ready(abandoned)
-        self._send({"kind": "run", "spec": spec.model_dump(mode="json")})
+        assert self._room is not None
+        room = self._room
+        try:
+            admitted = room.admit(spec)
+        except OSError as error:
+            raise _as_node_error(error) from error
+        self._send({"kind": "run", "spec": admitted.model_dump(mode="json")})
         until = time.monotonic() + spec.deadline_seconds
         while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
             if reply["kind"] == "similar":
                 self._send(self._desk.similar(reply))
+            elif reply["kind"] == "program":
+                start = ProgramStart(spec, reply, self._settings.external, room, self._host.user)
+                self._ask(start, until, abandoned, what="a program ran")
             else:
-                self._ask(spec, reply, until, abandoned)
+                self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
         self._models = reply.get("models", self._models)
-        return ResultBundle.model_validate(reply["bundle"])
+        try:
+            bundle = room.collect(_bundle(reply), spec.output_dir)
+        except HostUntrusted:
+            self.discard()
+            raise
+        except OSError as error:
+            raise _as_node_error(error) from error
+        room.clear()
+        return bundle
 
-    def _ask(self, spec: JobSpec, wish: dict[str, Any], until: float, abandoned: Callable[[], bool]) -> None:
-        """Have a remote model asked, or not, while watching deadline and dispatcher; tell the child."""
-        call = self._desk.begin(spec, wish)
+    def _ask(self, call: Wished, until: float, abandoned: Callable[[], bool], *, what: str) -> None:
+        """Wait for what the child wants done, while watching deadline and dispatcher; tell the child."""
         while not call.done.wait(min(_POLL_SECONDS, max(0.0, until - time.monotonic()))):
             late = time.monotonic() >= until
             if late or abandoned():
                 call.cut()
                 self.discard()
                 if late:
-                    raise DeadlineExceeded("the run was stopped while a remote model was asked")
+                    raise DeadlineExceeded(f"the run was stopped while {what}")
                 raise RunAbandoned("the run")
         self._send(call.reply)
 
     def _await_ready(self, abandoned: Callable[[], bool]) -> None:
-        ready = self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models")
+        self._ready(self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models"))
+
+    def _ready(self, ready: dict[str, Any]) -> None:
         self._warming = False
         self._models = ready.get("models", {})
         log.say(_LOG, 20, "model host is ready", pid=self.child_pid, seconds=f"{ready['seconds']:.2f}")
@@ -144,6 +210,9 @@ class LocalExecutor:
                 pass  # the whole group is gone already
             self._child.wait()
             self._child = None
+        if self._room is not None:
+            self._room.remove()
+            self._room = None
         self._warming = False
 
     def close(self) -> None:
@@ -169,19 +238,26 @@ class LocalExecutor:
 
     def _await(self, until: float, abandoned: Callable[[], bool], *, what: str) -> dict[str, Any]:
         """Wait for the child's answer while watching deadline and dispatcher; ``until`` is monotonic seconds."""
-        assert self._connection is not None
         started = time.monotonic()
         while True:
+            assert self._connection is not None
             remaining = until - time.monotonic()
             if remaining <= 0:
                 self.discard()
                 raise DeadlineExceeded(f"{what} was stopped after {time.monotonic() - started:.1f} s")
             readable, _, _ = select.select([self._connection], [], [], min(remaining, _POLL_SECONDS))
             if readable:
-                break
-            if abandoned():
+                message = self._take(until, what=what)
+                if message["kind"] != "hello":
+                    return message
+            elif abandoned():
                 self.discard()
                 raise RunAbandoned(what)
+
+    def _take(self, until: float, *, what: str) -> dict[str, Any]:
+        """The next message of the child, of which something has come; how the child is shut in is noted on the way."""
+        assert self._connection is not None
+        started = time.monotonic()
         try:
             # A child that stalls within a message is the deadline's business as well.
             self._connection.settimeout(max(0.001, until - time.monotonic()))
@@ -194,7 +270,16 @@ class LocalExecutor:
             raise self._died() from error
         if message is None:
             raise self._died()
+        if message["kind"] == "hello":
+            self._note(message.get("confinement"))
         return message
+
+    def _note(self, told: dict[str, Any] | None) -> None:
+        """Remember how the child is shut in; say it once."""
+        found = Confinement.model_validate(told) if told else NOT_CONFINED
+        if found != self._confinement:
+            log.say(_LOG, 30 if found.gaps else 20, f"model host is {found.words}")
+        self._confinement = found
 
     def _died(self) -> ChildDied:
         """Clean up after a child that ended by itself, and say how it ended."""
@@ -210,9 +295,27 @@ class LocalExecutor:
         return ChildDied(f"the model host ended {ending}", ending=ending)
 
 
-def _environment() -> dict[str, str]:
+def _as_node_error(error: OSError) -> NodeError:
+    """What the dispatcher is told when a room cannot be filled or emptied."""
+    full = as_spool_error(error)
+    if isinstance(full, SpoolFull):
+        return full
+    return UnexpectedFailure(f"the model host's room cannot be used: {error.strerror or type(error).__name__}")
+
+
+def _bundle(reply: dict[str, Any]) -> ResultBundle:
+    try:
+        return ResultBundle.model_validate(reply.get("bundle"))
+    except ValidationError as error:
+        raise HostUntrusted("the model host's answer has another form than an answer") from error
+
+
+def _environment(room: Room) -> dict[str, str]:
     passed = {key: value for key, value in os.environ.items() if key in _PASSED or key.startswith(_PASSED_PREFIXES)}
-    return {**passed, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    own = str(room.temporary)
+    # Libraries write caches where these point.
+    places = {"TMPDIR": own, "HOME": own, "XDG_CACHE_HOME": own, "CUDA_CACHE_PATH": own}
+    return {**passed, **places, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _has_descriptor(stream: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from models.errors import NodeError, Transient
 from node import log
+from node.confinement.shut_in import Confinement
 from node.errors import ChildDied, ConfigError, DeadlineExceeded
 from node.jobs.executor import RunAbandoned
 from node.jobs.executors.local import LocalExecutor
@@ -77,6 +78,11 @@ class RayExecutor:
     def models(self) -> dict[str, dict[str, bool]]:
         """Not told across machines."""
         return {}
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """Not told across machines."""
+        return None
 
     def start(self) -> None:
         """See `Executor.start`."""

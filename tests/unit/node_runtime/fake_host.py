@@ -24,8 +24,9 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
     if spec.rule == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
     if spec.rule == "fork-and-hang":
-        if os.fork() == 0:
-            os.execvp("sleep", ["sleep", "61.25"])
+        if (child := os.fork()) == 0:
+            time.sleep(61.25)
+        (spec.output_dir / "forked").write_text(str(child))
         time.sleep(60)
     if spec.rule == "connect":
         import socket
@@ -34,7 +35,7 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
             socket.create_connection(("127.0.0.1", 9))
         except PermissionError as error:
             return ResultBundle(outcome="found", summary={"refused": str(error)})
-    if spec.rule == "full" and (spec.output_dir.parents[1] / "full").exists():
+    if spec.rule == "full" and (spec.output_dir.parent / "tmp" / "full").exists():
 
         def no_room() -> Any:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,110 @@
+"""How this site's model hosts are started: as whom, in which room, and what they keep of this machine."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from node.confinement import landlock
+from node.confinement.privileges import Account, account, popen_words, why_not_as
+from node.confinement.shut_in import Confinement, Plan
+from node.dicom.files import secret_files
+from node.jobs.room import Room
+from node.settings import Settings
+
+_ROOMS = "rooms"
+_TRY_SECONDS = 60.0
+NOT_CONFINED = Confinement(gaps={"files": "model_host.confine is false", "network": "only Python refuses connections"})
+"""What a host says that was not asked to shut itself in."""
+
+
+class HostPlan:
+    """What the hosts of one executor are to be.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Attributes
+    ----------
+    user : Account or None
+        Whom hosts run as; None for our own user.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._missing: list[Path] = []
+        self.user: Account | None = None
+        self._no_user = ""
+        if settings.model_host.user:
+            self._find_user(settings.model_host.user)
+
+    def _find_user(self, name: str) -> None:
+        try:
+            wanted = account(name)
+        except LookupError as error:
+            self._no_user = str(error)
+            return
+        self._no_user = why_not_as(wanted) or _why_not_run_by(wanted)
+        if not self._no_user:
+            self.user = wanted
+
+    def room(self) -> Room:
+        """A new room, on the file system of spool and outbox."""
+        if self.user is not None:
+            self._open_way()
+        # Before version 3 Landlock does not keep a file from being emptied, and a link is the spool's own file.
+        unsafe = self._settings.model_host.confine and landlock.version() < landlock.GUARDS_TRUNCATION
+        return Room(self._settings.data_dir / _ROOMS, user=self.user, copies=unsafe)
+
+    def _open_way(self) -> None:
+        """Let the hosts' user through to its room, and through only: whatever else is there is closed to others first."""
+        data, rooms = self._settings.data_dir, self._settings.data_dir / _ROOMS
+        rooms.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (data, rooms):
+            for each in folder.iterdir():
+                if each != rooms and not each.is_symlink() and (mode := each.stat().st_mode) & stat.S_IRWXO:
+                    each.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
+            folder.chmod(0o711)
+
+    def words(self, room: Room) -> list[str]:
+        """The plan as the last word of a host's command line; none where it is not to shut itself in."""
+        if not self._settings.model_host.confine:
+            return []
+        folders = [each.resolve() for each in self._settings.models.folders]
+        self._missing = [each for each in folders if not each.exists()]
+        plan = Plan(
+            readable=[room.inside, *folders],
+            writable=[room.outside, room.temporary],
+            private=self._private(),
+            user=self.user.name if self.user else "",
+            no_user=self._no_user,
+        )
+        return [plan.model_dump_json()]
+
+    def _private(self) -> list[Path]:
+        settings = self._settings
+        keys = [settings.receive.tls.key, *(each.tls.key for each in settings.destination.values() if each.tls)]
+        files = [settings.source, *secret_files(settings), *keys]
+        return [settings.data_dir.resolve(), *(each.resolve() for each in files if each is not None)]
+
+    def outdated(self) -> bool:
+        """Whether a model folder has come into being that a running host cannot see."""
+        return any(each.exists() for each in self._missing)
+
+    def as_user(self) -> dict[str, Any]:
+        """Words for `subprocess.Popen`."""
+        return {} if self.user is None else popen_words(self.user)
+
+
+def _why_not_run_by(user: Account) -> str:
+    """Why a user cannot run this program; empty where it can."""
+    words = [sys.executable, "-P", "-c", "import node.jobs.model_host"]
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=_TRY_SECONDS, **popen_words(user))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{user.name} cannot run {sys.executable} ({getattr(error, 'strerror', None) or 'it hangs'})"
+    return f"{user.name} cannot read this program's files" if done.returncode else ""
