@@ -76,21 +76,27 @@ def predecessor(connection: Connection, job: LeasedJob, identity: NodeIdentity) 
     ).one_or_none()
     if earlier is None:
         return None
-    result = earlier.result or {}
-    added, removed = _images(connection, job, earlier)
+    moment = wall_clock(earlier.ended_at or 0.0, identity.timezone_offset)
+    standing = {
+        profile: [reference(row) for row in _standing_objects(connection, job, names)]
+        for profile, names in sorted(job.specification["destinations"].items())
+    }
+    return _earlier(connection, job.specification, earlier, moment).model_copy(update={"objects": standing})
+
+
+def _earlier(connection: Connection, now: Mapping[str, Any], run: Row[Any], moment: str) -> Predecessor:
+    """What an earlier run came to, and which images a later one with the specification ``now`` took besides."""
+    result = run.result or {}
+    added, removed = _images(connection, now, run.specification)
     return Predecessor(
-        job_id=earlier.id,
-        run=earlier.run,
-        moment=wall_clock(earlier.ended_at or 0.0, identity.timezone_offset),
+        job_id=run.id,
+        run=run.run,
+        moment=moment,
         outcome=result.get("outcome"),
         total_ml=result.get("total_ml"),
         images_added=len(added),
         images_removed=len(removed),
         series_added=_series(added),
-        objects={
-            profile: [reference(row) for row in _standing_objects(connection, job, names)]
-            for profile, names in sorted(job.specification["destinations"].items())
-        },
     )
 
 
@@ -131,7 +137,8 @@ def file_retractions(
         how = section.get("superseded", "status")
         told = _told(connection, each, said) if how == "status" else set()
         destinations = [name for name in each.destinations if name not in told]
-        if how == "nothing" or not destinations:
+        # A note names the patient and the study: whoever gets anonymous copies gets none.
+        if how == "nothing" or not destinations or section.get("anonymous", False):
             continue
         named = f"retract {job.id} {each.job.id} {each.profile} {sorted(destinations)}"
         specification = {
@@ -142,6 +149,7 @@ def file_retractions(
                 "objects": [reference(row).model_dump() for row in each.objects],
                 "moment": wall_clock(each.job.ended_at or now, identity.timezone_offset),
                 "run": each.job.run,
+                "maker_id": each.job.id,
             },
         }
         number = queue.enqueue(
@@ -187,7 +195,30 @@ def still_to_retract(connection: Connection, job: LeasedJob) -> Retraction:
     rows = connection.execute(chosen).all()
     there = {row.sop_instance_uid for row in rows if _has_or_may_have(connection, row)}
     objects_there = [each for each in retraction.objects if each.sop_instance_uid in there]
-    return retraction.model_copy(update={"objects": objects_there})
+    return retraction.model_copy(update={"objects": objects_there, **_change(connection, job, retraction)})
+
+
+def _change(connection: Connection, job: LeasedJob, retraction: Retraction) -> dict[str, Any]:
+    """What a note says of the result that stands now, beside the earlier one."""
+    earlier, later = (_run_of(connection, number) for number in (retraction.maker_id, job.parent_id))
+    if earlier is None or later is None:
+        return {}
+    if earlier.id == later.id:
+        return {"is_same_run": True}
+    result = later.result or {}
+    return {
+        "earlier": _earlier(connection, later.specification, earlier, retraction.moment),
+        "outcome": result.get("outcome"),
+        "total_ml": result.get("total_ml"),
+    }
+
+
+def _run_of(connection: Connection, number: int | None) -> Row[Any] | None:
+    """The run whose result a job wrote; None where it wrote a status of several."""
+    row = connection.execute(select(jobs).where(jobs.c.id == number)).one_or_none() if number is not None else None
+    if row is None or row.kind == JobKind.RUN:
+        return row
+    return _run_of(connection, row.parent_id) if row.kind == JobKind.RENDER else None
 
 
 def _has_or_may_have(connection: Connection, row: Row[Any]) -> bool:
@@ -270,9 +301,11 @@ def _pending_renders(connection: Connection, job: LeasedJob) -> list[int]:
     return [int(number) for number in connection.execute(statement).scalars()] if job.kind is JobKind.RUN else []
 
 
-def _images(connection: Connection, job: LeasedJob, earlier: Row[Any]) -> tuple[list[Row[Any]], list[str]]:
-    """Instances the job takes and the earlier one did not, and paths of those it was the other way round with."""
-    now, before = set(job.specification["files"]), set(earlier.specification.get("files", ()))
+def _images(
+    connection: Connection, later: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> tuple[list[Row[Any]], list[str]]:
+    """Instances a later specification takes and the earlier one did not; paths of those it was the other way round with."""
+    now, before = set(later["files"]), set(earlier.get("files", ()))
     added = sorted(now - before)
     rows: list[Row[Any]] = []
     for start in range(0, len(added), 500):
