@@ -66,7 +66,7 @@ def test_what_is_different_is_told_where_no_text_of_the_result_goes(bench: Bench
     before = {row.sop_instance_uid for row in bench.deliveries("words")}
     bench.receive(tuple(late))
     bench.run()
-    first, second = bench.jobs("run")
+    _first, second = bench.jobs("run")
     notes = bench.jobs("retract")
     assert [note.state for note in notes] == ["done"] * len(notes) == ["done", "done"]
 

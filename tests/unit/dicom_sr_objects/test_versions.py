@@ -19,7 +19,11 @@ EARLIER = Replaced("2026-01-31 03:12", 1, Outcome.FOUND, 12.0, 20, 0, ("FLAIR",)
         ("AI: measurements, not reviewed", 14.04, "AI: measurements, not reviewed, 12.0 -> 14.0 mL, replaces 03:12"),
         ("AI: measurements, not reviewed", 12.01, "AI: measurements, not reviewed, still 12.0 mL, replaces 03:12"),
         ("AI: segmentation, infarct-adc-baseline 1.1.0", 14.0, "AI: segmentation, 12.0 -> 14.0 mL, replaces 03:12"),
-        ("AI: draft report, not reviewed, by request", 14.0, "AI: draft report, not reviewed, by request, replaces 03:12"),
+        (
+            "AI: draft report, not reviewed, by request",
+            14.0,
+            "AI: draft report, not reviewed, by request, replaces 03:12",
+        ),
         ("AI: did not run", None, "AI: did not run, replaces 03:12"),
     ],
 )
