@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
+from models.remedies import remedies
 from node.accounts.sessions import Person
 from node.archive.engine import Store
 from node.manual import product_errors
@@ -45,12 +46,12 @@ class Console:
         templates.env.filters["iso"] = iso
         templates.env.globals["zone"] = zone
         templates.env.trim_blocks = templates.env.lstrip_blocks = True
-        remedies = {error.code: error.remedy for error in product_errors()}
-        return cls(settings, store, templates, Phrases(), remedies)
+        english = {error.code: error.remedy for error in product_errors()}
+        return cls(settings, store, templates, Phrases(), english)
 
     def remedies_in(self, language: str) -> Mapping[str, str]:
         """What to do, by error code; English where there is no translation."""
-        return {**self.remedies, **self.phrases.remedies(language)}
+        return {**self.remedies, **remedies(language)}
 
     def language_of(self, request: Request) -> str:
         """Chosen before, else what the browser asks for, else what the site says."""
