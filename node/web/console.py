@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from models.remedies import remedies
+from models.report_facts import format_ml, format_range
 from node.accounts.sessions import Person
 from node.archive.engine import Store
 from node.manual import product_errors
@@ -44,6 +45,8 @@ class Console:
         templates = Jinja2Templates(directory=HERE / "templates")
         templates.env.filters["moment"] = stamp
         templates.env.filters["iso"] = iso
+        templates.env.filters["millilitres"] = format_ml
+        templates.env.filters["between"] = format_range
         templates.env.globals["zone"] = zone
         templates.env.trim_blocks = templates.env.lstrip_blocks = True
         english = {error.code: error.remedy for error in product_errors()}
