@@ -17,6 +17,7 @@ from dicom_sr.anonymous.export import IMAGE_ROLE, export_anonymous
 from dicom_sr.check import check
 from dicom_sr.document import render
 from dicom_sr.errors import CharacterUnencodable, NoAnonymisationKey, ResultError
+from dicom_sr.header_gaps import header_gaps
 from dicom_sr.rendering import EarlierObject, RenderContext, RenderedObject
 from dicom_sr.uids import work_key
 from dicom_sr.versions import header_of
@@ -108,6 +109,8 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         assessment = retell(spec, spec.stored, registry, timings)
     else:
         assessment = assess(spec, registry, timings)
+    if gaps := header_gaps(assessment.study):
+        log.say(_LOG, 30, "results have attributes empty", job=spec.job_id, study=spec.study_uid, attributes=list(gaps))
     sets: list[ObjectSet] = []
     left_out: dict[str, Any] = {}
     for name, profile in sorted(spec.profiles.items()):
@@ -236,7 +239,14 @@ def _rendered_set(
         folder = spec.output_dir / name
         folder.mkdir()
         written = _written(objects, folder, name)
-    verdict = {"passed": True, "objects": len(objects), "parts": parts, "release": spec.identity.software_version}
+    verdict: dict[str, Any] = {
+        "passed": True,
+        "objects": len(objects),
+        "parts": parts,
+        "release": spec.identity.software_version,
+    }
+    if gaps := header_gaps(assessment.study):
+        verdict["left_empty"] = list(gaps)
     return ObjectSet(name, key, result, written, verdict)
 
 

@@ -13,6 +13,7 @@ from dicom_sr.checks.subject import walk
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, make_phantom
 from node.settings import Settings
+from node.why import tell
 from tests.conftest import ROOT
 from tests.dispatch_bench import DESTINATION, Bench, rule
 
@@ -58,6 +59,7 @@ def test_what_is_different_is_told_where_no_text_of_the_result_goes(bench: Bench
     for file in study.files:
         image = dcmread(file)
         image.SpecificCharacterSet, image.PatientName = "ISO_IR 192", PATIENT
+        image.PatientID = ""
         image.save_as(file)
         late += [file] if image.SeriesInstanceUID == study.b0_series_uid else []
     bench.receive(tuple(file for file in study.files if file not in late))
@@ -92,3 +94,8 @@ def test_what_is_different_is_told_where_no_text_of_the_result_goes(bench: Bench
     sent = [(row.role, bench.dataset(row)) for row in bench.deliveries("research")]
     assert {role for role, _ in sent} == {"seg", "measurements"} and len(sent) == 4
     assert all(str(dataset.PatientName) != PATIENT for _, dataset in sent)
+
+    # An archive will ask whose these are: that the images have no Patient ID is on record, and nothing is made up.
+    assert all("PatientID" in dataset and not dataset.PatientID for dataset in (*said.values(), note))
+    with bench.store.read() as connection:
+        assert "empty, as in the images: PatientID (absent)" in tell(connection, second.study_uid)
