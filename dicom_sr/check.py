@@ -29,6 +29,7 @@ from dicom_sr.checks.contours import check_contours
 from dicom_sr.checks.key_objects import check_key_objects
 from dicom_sr.checks.maps import check_maps
 from dicom_sr.checks.measurements import MEASUREMENT_CLASSES, check_measurements
+from dicom_sr.checks.notes import check_notes
 from dicom_sr.checks.overlay import check_overlay
 from dicom_sr.checks.pdf import check_pdf
 from dicom_sr.checks.pictures import check_pictures
@@ -60,6 +61,7 @@ _PARTS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     check_pdf,
     check_measurements,
     check_key_objects,
+    check_notes,
     check_presentation,
 )
 _CLASSES: dict[ObjectKind, frozenset[str]] = {

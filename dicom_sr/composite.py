@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_sr.character_set import UTF_8
 from dicom_sr.moment import UNKNOWN
 from dicom_sr.provenance import add_equipment, contributing_equipment, shortened
-from dicom_sr.rendering import RenderContext
+from dicom_sr.rendering import NOTES, RenderContext, kind_of
 from dicom_sr.source_header import SourceHeader
 from dicom_sr.uids import result_uid
 from models.results import ModelReference
@@ -72,7 +72,7 @@ def compose(
     made.Modality = modality
     made.SeriesInstanceUID = result_uid(context.key, f"{place.series}/series")
     made.SeriesNumber = context.profile.series_number_base + place.offset
-    made.SeriesDescription = shortened(place.description)
+    made.SeriesDescription = shortened(_description(role, place, context))
     made.InstanceNumber = place.instance
     made.ContentQualification = QUALIFICATION
     moment = header.moment
@@ -88,3 +88,10 @@ def compose(
         acquisition=header.equipment, modality=header.modality, models=models, moment=moment
     )
     return made
+
+
+def _description(role: str, place: Place, context: RenderContext) -> str:
+    """Ours, or the destination's own for results of that kind; what takes something back keeps its words."""
+    if role in NOTES:
+        return place.description
+    return dict(context.profile.series_descriptions).get(kind_of(role), place.description)

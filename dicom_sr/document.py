@@ -94,7 +94,7 @@ def _rendered(
     else:
         _require_one_grid(result)
         made = _results(Scene(result, study, header, source, context))
-    name_predecessors(made, result.replaces, context.earlier)
+    name_predecessors(made, result.replaces, context.earlier, result.total_ml)
     say_late(made, result)
     return made
 

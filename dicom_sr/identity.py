@@ -6,18 +6,14 @@ from dataclasses import dataclass
 
 MANUFACTURER = "ainode project"
 MODEL_NAME = "ainode"
-IMPLEMENTATION_CLASS_UID = "2.25.262948993978650273665277700546011820506"
-"""PS3.7 D.3.3.2, in association negotiation and file meta. Never changes."""
-IMPLEMENTATION_VERSION_NAME = "AINODE_0"
-"""PS3.7 D.3.3.2.3, 1 to 16 characters. Not the release: files of the same work keep the same bytes."""
 ENCODER_VERSION = "1"
 """Part of every work key: raised whenever the same result would be encoded to other bytes."""
 
 IMPLEMENTATION_CLASS_UID = "2.25.182064170531706337530290462310984921307"
-"""Implementation Class UID (PS3.7 D.3.3.2) in files and associations of this product."""
+"""Implementation Class UID (PS3.7 D.3.3.2) in files and associations of this product. Never changes."""
 
 IMPLEMENTATION_VERSION_NAME = "AINODE_1"
-"""Implementation Version Name (PS3.7 D.3.3.2.3), at most 16 characters."""
+"""Implementation Version Name (PS3.7 D.3.3.2.3), at most 16 characters. Not the release: same work, same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class Profile:
         left without an answer.
     series_number_base : int
         Series Number of the first series; the others count up from it.
+    series_descriptions : tuple of (str, str)
+        Kind of object → Series Description of the destination's own, for hanging protocols and rules of archives. Statuses
+        say what became of the study there, and texts have :attr:`text_title`.
     segmentation : str
         ``binary``, ``fractional`` or ``labelmap`` (PS3.3 C.8.20.2). Without probabilities, or where its frames would take more
         than 256 MiB, ``fractional`` falls back to ``binary``.
@@ -69,7 +72,7 @@ class Profile:
     per_lesion : bool
         One SEG and one measurement report for each lesion, instead of combined ones.
     maximum_series : int
-        At most so many series go out for one study; what is over the budget is left out, the least important kind first.
+        At most so many series go out for one result; what is over the budget is left out, the least important kind first.
     text_documents : bool
         Whether text SR and PDF may go there at all: not where such a document could pass for the report.
     """
@@ -77,6 +80,7 @@ class Profile:
     name: str = "default"
     objects: tuple[ObjectKind, ...] = ("seg", "measurements", "text", "status")
     series_number_base: int = 9000
+    series_descriptions: tuple[tuple[str, str], ...] = ()
     segmentation: Literal["binary", "fractional", "labelmap"] = "binary"
     segmentation_syntax: Literal["explicit", "rle"] = "explicit"
     measurements: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
@@ -92,4 +96,7 @@ class Profile:
     @property
     def content(self) -> str:
         """Canonical text of everything here; part of the work key."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        told = asdict(self)
+        if not self.series_descriptions:
+            del told["series_descriptions"]  # younger than the others: without any the same work keeps its UIDs
+        return json.dumps(told, sort_keys=True, ensure_ascii=True, separators=(",", ":"))

@@ -28,6 +28,7 @@ from dicom_sr.source_header import SourceHeader
 from dicom_sr.structured_report import instance_reference
 from dicom_sr.subject_line import identifies, subject_line
 from dicom_sr.tables import tables
+from models.remedies import remedy_in
 from models.report_facts import format_ml
 from models.results import Draft, ModelReference, StudyResult
 
@@ -89,16 +90,16 @@ def render_status_picture(
     result: StudyResult, draft: Draft | None, header: SourceHeader, context: RenderContext
 ) -> Dataset:
     """That nothing was assessed, why, and what to do: for systems that show no reports."""
-    said, reason = words(draft.language if draft else "en"), result.refusal
+    language = draft.language if draft else "en"
+    said, reason = words(language), result.refusal
     lines = (
         []
         if reason is None
-        else [f"{said.reason} ({reason.code}): {reason.message}", f"{said.remedy}: {reason.remedy}"]
+        else [f"{said.reason} ({reason.code}): {reason.message}", f"{said.remedy}: {remedy_in(reason, language)}"]
     )
     model = result.model
     lines += [f"{said.model}: {model.name}, {model.version}, SHA-256 {model.digest[:12]}, {model.manufacturer}"]
     headline = draft.impression if draft else said.not_assessed
-    language = draft.language if draft else "en"
     made = render_notice([model], language, result.title, headline, lines, header, context)
     made.SeriesDescription = "AI: not assessed"
     return made

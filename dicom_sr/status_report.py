@@ -18,6 +18,7 @@ from dicom_sr.source_header import SourceHeader
 from dicom_sr.structured_report import add_document
 from dicom_sr.text_report import narrative, paragraphs
 from models.errors import InsufficientCoverage
+from models.remedies import remedy_in
 from models.results import Draft, ModelReference, Outcome, RefusalReason, StudyResult
 
 ROLE = "status"
@@ -181,8 +182,9 @@ def reason_lines(reason: RefusalReason, said: str, language: str) -> list[str]:
     code = f" ({reason.code})" if reason.code else ""
     if reason.message not in said or reason.code not in said:
         lines.append(f"{words.reason}{code}: {reason.message}")
-    if reason.remedy and reason.remedy not in said:
-        lines.append(f"{words.remedy}: {reason.remedy}")
+    remedy = remedy_in(reason, language)
+    if remedy and remedy not in said:
+        lines.append(f"{words.remedy}: {remedy}")
     return lines
 
 

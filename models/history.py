@@ -68,10 +68,31 @@ def not_compared(reason: NotCompared, language: str) -> str:
 
 def replaced(result: StudyResult, earlier: Replaced, language: str) -> str:
     """Which result this one replaces, and what is different."""
+    change = changed(result.outcome, result.total_ml, earlier, language)
     if language == "ja":
-        return _ja_replaced(result, earlier)
-    changes = [_en_outcomes(result, earlier), *_en_images(earlier)]
-    return f"This result replaces the one of {earlier.moment} (run {earlier.run}): {'; '.join(changes)}."
+        return f"本結果は{earlier.moment}の結果（実行{earlier.run}回目）に代わるものである：{change}。"
+    return f"This result replaces the one of {earlier.moment} (run {earlier.run}): {change}."
+
+
+def changed(outcome: Outcome | None, total_ml: float | None, earlier: Replaced, language: str) -> str:
+    """What is different from an earlier result: ``"12 → 14 mL; 20 images added (FLAIR)"``.
+
+    Parameters
+    ----------
+    outcome, total_ml
+        Of the result that stands now; None where it has none.
+    """
+    if language == "ja":
+        return "、".join([_ja_outcomes(outcome, total_ml, earlier), *_ja_images(earlier)])
+    return "; ".join([_en_outcomes(outcome, total_ml, earlier), *_en_images(earlier)])
+
+
+def changed_shortly(total_ml: float | None, earlier: Replaced) -> str:
+    """Both total volumes, in a few ASCII characters for a line in a list; empty where one of them is not known."""
+    if total_ml is None or earlier.total_ml is None:
+        return ""
+    before, now = format_ml(earlier.total_ml), format_ml(total_ml)
+    return f"{before} -> {now} mL" if before != now else f"still {now} mL"
 
 
 def _date(da: str) -> str:
@@ -144,8 +165,8 @@ def _en_state(outcome: Outcome | None, total_ml: float | None) -> str:
     return _EN_STATES.get(outcome, "no result")
 
 
-def _en_outcomes(result: StudyResult, earlier: Replaced) -> str:
-    before, now = _en_state(earlier.outcome, earlier.total_ml), _en_state(result.outcome, result.total_ml)
+def _en_outcomes(outcome: Outcome | None, total_ml: float | None, earlier: Replaced) -> str:
+    before, now = _en_state(earlier.outcome, earlier.total_ml), _en_state(outcome, total_ml)
     return f"{before} → {now}" if before != now else f"still {now}"
 
 
@@ -165,12 +186,16 @@ def _ja_state(outcome: Outcome | None, total_ml: float | None) -> str:
     return _JA_STATES.get(outcome, "結果なし")
 
 
-def _ja_replaced(result: StudyResult, earlier: Replaced) -> str:
-    before, now = _ja_state(earlier.outcome, earlier.total_ml), _ja_state(result.outcome, result.total_ml)
-    changes = [f"{before}→{now}" if before != now else f"変わらず{now}"]
+def _ja_outcomes(outcome: Outcome | None, total_ml: float | None, earlier: Replaced) -> str:
+    before, now = _ja_state(earlier.outcome, earlier.total_ml), _ja_state(outcome, total_ml)
+    return f"{before}→{now}" if before != now else f"変わらず{now}"
+
+
+def _ja_images(earlier: Replaced) -> list[str]:
+    said = []
     series = f"（{'、'.join(earlier.series_added)}）" if earlier.series_added else ""
     if earlier.images_added:
-        changes.append(f"画像{earlier.images_added}枚追加{series}")
+        said.append(f"画像{earlier.images_added}枚追加{series}")
     if earlier.images_removed:
-        changes.append(f"画像{earlier.images_removed}枚除外")
-    return f"本結果は{earlier.moment}の結果（実行{earlier.run}回目）に代わるものである：{'、'.join(changes)}。"
+        said.append(f"画像{earlier.images_removed}枚除外")
+    return said

@@ -134,10 +134,8 @@ class English:
         """Why the images were not analysed, and what to do."""
         if refusal is None:
             return "Not assessed: the AI did not analyse this study."
-        return (
-            f"Not assessed: the AI did not analyse this study. Reason ({refusal.code}): {sentence(refusal.message)} "
-            f"What to do: {refusal.remedy}"
-        )
+        remedy = f" What to do: {refusal.remedy}" if refusal.remedy else ""
+        return f"Not assessed: the AI did not analyse this study. Reason ({refusal.code}): {sentence(refusal.message)}{remedy}"
 
     def not_assessed_impression(self) -> str:
         """That nothing is stated."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from models.remedies import remedy_in
 from models.report_facts import Lesion, ReportFacts, format_adc, format_ml, format_range, sentence
 from models.results import Finding, Laterality, ModelReference, RefusalReason
 
@@ -154,10 +155,12 @@ class Japanese:
         """Why the images were not analysed, and what to do."""
         if refusal is None:
             return "評価不能。AIはこの検査を解析していない。"
-        reason = REASONS.get(refusal.code, "")
+        reason, remedy = REASONS.get(refusal.code, ""), remedy_in(refusal, "ja")
+        to_do = f" 対処：{sentence(remedy)}" if remedy else ""
+        read = "" if "AI なしで読影" in remedy else " 本検査はAIを用いずに読影する必要がある。"
         return (
             f"評価不能。AIはこの検査を解析していない。理由（{refusal.code}）：{reason}"
-            f"詳細（英語）：{sentence(refusal.message)} 本検査はAIを用いずに読影する必要がある。"
+            f"詳細（英語）：{sentence(refusal.message)}{to_do}{read}"
         )
 
     def not_assessed_impression(self) -> str:

@@ -300,7 +300,8 @@ def _checked(fact: Fact) -> list[str]:
     detail = fact.detail
     if detail.get("passed"):
         made = f"{detail.get('objects')} object(s), {detail.get('parts')} parts"
-        return [f"job {fact.job_id}: objects for profile {detail.get('profile')} passed their check ({made})"]
+        empty = [f"empty, as in the images: {', '.join(detail['left_empty'])}"] if detail.get("left_empty") else []
+        return [f"job {fact.job_id}: objects for profile {detail.get('profile')} passed their check ({made})", *empty]
     problems = detail.get("problems") or []
     return [f"job {fact.job_id}: objects for profile {detail.get('profile')} FAILED their check", *problems[:5]]
 

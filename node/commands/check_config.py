@@ -109,7 +109,12 @@ def _explain_profile(name: str, profile: ProfileSection) -> None:
             "become_the_report": "this PACS would take them for the report",
         }[profile.text_documents]
         typer.echo(f"    profile {name}: not sent: {' and '.join(held)}; {why}")
-    typer.echo(f"    profile {name}: at most {profile.maximum_series} series for each study")
+    typer.echo(f"    profile {name}: at most {profile.maximum_series} series for the result of each rule")
+    if profile.segmentation == "labelmap" and "measurements" in profile.objects:
+        typer.echo(
+            f"    profile {name}: measurements refer to label maps; readers older than the class (DCMTK 3.6.7) open no such "
+            'report, segmentation = "binary" is for them'
+        )
     if profile.series_number_base < _FIRST_IN_LIST:
         typer.echo(
             f"    profile {name}: series_number_base {profile.series_number_base} may put results first in the list"

@@ -39,6 +39,7 @@ def jobs(
             "attempts": f"{row.attempts}/{row.maximum_attempts}",
             "outcome": (row.result or {}).get("outcome"),
             "total_ml": (row.result or {}).get("total_ml"),
+            "total_range_ml": (row.result or {}).get("total_range_ml"),
             "error": f"{row.error_code}: {row.message}" if row.error_code else None,
             "shadow": row.shadow,
             "created_at": row.created_at,

@@ -85,6 +85,7 @@ def run(
     from dicom_sr.roles import fill_roles
     from dicom_sr.series import load_study
     from models.registry import Registry
+    from models.sweep import range_ml
     from node.external.desk import ProgramDesk
     from node.external.handing_over import series_files
     from node.offline import one_study
@@ -101,8 +102,12 @@ def run(
     facts = {
         "outcome": result.outcome.value,
         "total_ml": result.total_ml,
+        "total_range_ml": range_ml(result.totals),
         "detection_limit_ml": result.detection_limit_ml,
-        "regions": [{"label": each.label, "volume_ml": each.volume_ml} for each in regions],
+        "regions": [
+            {"label": each.label, "volume_ml": each.volume_ml, "range_ml": range_ml(each.quantities)}
+            for each in regions
+        ],
         "provider": result.model.provider,
         "evidence": result.evidence,
     }

@@ -39,13 +39,16 @@ def studies(
         counts = {uid: int(count) for uid, count in connection.execute(counted.group_by(instances.c.study_uid))}
         ran = connection.execute(select(jobs).where(jobs.c.study_uid.in_(uids)).order_by(jobs.c.id)).all()
         # The latest run of each rule, in the order of the rules' first runs.
-        runs = {(run.study_uid, run.rule): f"{run.rule} {_what_became_of(run)}" for run in ran}
+        latest = {(run.study_uid, run.rule): run for run in ran}
+        runs = {key: f"{run.rule} {_what_became_of(run)}" for key, run in latest.items()}
+        volumes = [(uid, volume) for (uid, _), run in latest.items() if (volume := _volume(run)) is not None]
     rows = [
         {
             "study_uid": row.study_uid,
             "state": row.state,
             "instances": counts.get(row.study_uid, 0),
             "runs": ", ".join(words for (uid, _), words in runs.items() if uid == row.study_uid) or None,
+            **({"volumes": [each for uid, each in volumes if uid == row.study_uid]} if as_json else {}),
             "accession_number": row.accession_number,
             "held": row.held_reason,
             "first_at": row.first_at,
@@ -61,3 +64,11 @@ def _what_became_of(run: Row[Any]) -> str:
     if outcome := (run.result or {}).get("outcome"):
         return str(outcome)
     return f"{run.state} {run.error_code}" if run.error_code else str(run.state)
+
+
+def _volume(run: Row[Any]) -> dict[str, Any] | None:
+    """Total volume of a run with its range over decision thresholds, mL; None where nothing was measured."""
+    result = run.result or {}
+    if result.get("total_ml") is None:
+        return None
+    return {"rule": run.rule, "total_ml": result["total_ml"], "total_range_ml": result.get("total_range_ml")}

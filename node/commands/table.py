@@ -44,6 +44,8 @@ def _cell(key: str, value: Any) -> str:
         return "-"
     if key.endswith("_at"):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    if key.endswith("_range_ml"):
+        return " to ".join(f"{bound:.2f}" for bound in value)
     if key.endswith("_ml"):
         return f"{value:.2f}"
     return " ".join(str(value).split())

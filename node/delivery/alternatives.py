@@ -13,7 +13,7 @@ from node.archive.tables import deliveries, jobs, objects
 from node.delivery import capabilities
 from node.delivery.delivery_rows import Delivery, rows_where, set_values, withdraw_replaced
 from node.delivery.delivery_states import WAITING, DeliveryState
-from node.delivery.variants import variant
+from node.delivery.variants import in_words, variant
 from node.jobs import queue
 from node.jobs.queue import JobKind
 from node.settings import ProfileSection
@@ -29,7 +29,8 @@ def file(connection: Connection, now: float, destination: str, refused: Sequence
 
     Notes
     -----
-    A set without a stored result, or of which the destination takes no other form, is left as it is.
+    A set without a stored result, or of which the destination takes no other form, is left as it is. A note about an earlier
+    result becomes a text where Key Object Selections are not taken.
     """
     keys = [_key(delivery) for delivery in refused]
     news = capabilities.refuse(connection, destination, keys)
@@ -58,15 +59,16 @@ def _file_one(
     job = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
     run = connection.execute(select(jobs).where(jobs.c.id == (job.parent_id or job.id))).one()
     is_status = job.kind == JobKind.STATUS
-    if job.kind == JobKind.RETRACT or not (is_status or (run.result or {}).get("stored")):
+    is_note = job.kind == JobKind.RETRACT
+    if not (is_note or is_status or (run.result or {}).get("stored")):
         return False
     profiles = job.specification["profiles"]
     names = [name for name, those in job.specification["destinations"].items() if destination in those]
     if not names:
         return False
     section = ProfileSection.model_validate(profiles[names[0]])
-    name, chosen = variant(names[0], section, known)
-    if name == names[0] or chosen == section:
+    name, chosen = (names[0], in_words(section, known)) if is_note else variant(names[0], section, known)
+    if chosen == section or (name == names[0] and not is_note):
         return False
     specification = {
         **job.specification,
@@ -79,13 +81,15 @@ def _file_one(
         study_uid=job.study_uid,
         rule=job.rule,
         model_id=job.model_id,
-        input_key=hashlib.sha256(f"render {job.id if is_status else run.id} {destination} {name}".encode()).hexdigest(),
+        input_key=hashlib.sha256(
+            f"render {job.id if is_status or is_note else run.id} {destination} {name}".encode()
+        ).hexdigest(),
         priority=queue.Priority(job.priority),
         maximum_attempts=job.maximum_attempts,
         specification=specification,
         shadow=False,
         run=run.run,
-        kind=JobKind.STATUS if is_status else JobKind.RENDER,
+        kind=JobKind(job.kind) if is_status or is_note else JobKind.RENDER,
         parent_id=run.id,
     )
     if render is None:

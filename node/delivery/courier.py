@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from node.archive.engine import Store
-from node.delivery import alternatives, outbox
 from node.delivery.destination_courier import NOT_ITS_TURN, POLL_SECONDS, STOPPING, DestinationCourier
 from node.delivery.gate import Gate
 from node.delivery.outbox import Delivery
@@ -15,7 +14,6 @@ from node.delivery.proof import Proof
 from node.delivery.proofs import Unproven
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.storage_scu import ObjectFile, StoreReply, batches, proposals_of, send_object
-from node.doorbell import DISPATCHER, ring
 from node.errors import (
     NoPresentationContext,
     NoResponse,
@@ -26,7 +24,6 @@ from node.errors import (
     TranscodingFailed,
 )
 from node.settings import Settings
-from node.status import run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +55,6 @@ class Courier(DestinationCourier):
     ) -> None:
         super().__init__(settings, store, name, gate=gate, clock=clock)
         self._peer = Peer.of(self._destination, settings.node.ae_title)
-        self._bells = run_folder(settings.data_dir)
         self._proof = proof
 
     def _deliver(self, claimed: Sequence[Delivery]) -> None:
@@ -130,18 +126,14 @@ class Courier(DestinationCourier):
                 for syntax in each.transfer_syntaxes
             )
         ]
-        if not refused:
-            return
-        with self._store.write() as connection:
-            withdrawn = alternatives.file(connection, self._clock(), self.name, refused)
-            for file, delivery in list(pending.items()):
-                if delivery.job_id in withdrawn:
-                    outbox.withdraw_claimed(connection, self._clock(), delivery.id)
-                    del pending[file]
-        if withdrawn:
-            classes = ", ".join(sorted({each.sop_class_uid for each in refused}))
-            logger.warning("%s: does not take %s; another set is made from the stored result", self.name, classes)
-            ring(self._bells, DISPATCHER)
+        if refused:
+            self._drop(pending, self._other_sets(refused, pending.values()))
+
+    @staticmethod
+    def _drop(pending: dict[ObjectFile, Delivery], withdrawn: set[int]) -> None:
+        for file, delivery in list(pending.items()):
+            if delivery.job_id in withdrawn:
+                del pending[file]
 
     def _send_all(
         self,
@@ -190,6 +182,8 @@ class Courier(DestinationCourier):
         for number, (file, delivery) in enumerate(list(pending.items()), start=1):
             if self._stop.is_set():
                 break
+            if file not in pending:
+                continue  # its set does not go any more
             if delivery.id in there or not self._still_wanted(delivery):
                 del pending[file]
                 continue
@@ -201,7 +195,10 @@ class Courier(DestinationCourier):
                 raise
             except (PeerRejectedObject, NoPresentationContext, TranscodingFailed, SpoolDamaged) as error:
                 del pending[file]
-                self._give_up(delivery, error)
+                withdrawn = self._takes_no_such(delivery, error, pending.values())
+                self._drop(pending, withdrawn)
+                if delivery.job_id not in withdrawn:
+                    self._give_up(delivery, error)
                 continue
             except PeerBusy as error:
                 del pending[file]

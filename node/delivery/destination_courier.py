@@ -10,21 +10,23 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from models.errors import NodeError
 from node.archive.engine import Store
-from node.delivery import outbox
+from node.delivery import alternatives, outbox
 from node.delivery.gate import Gate
 from node.delivery.outbox import Delivery, Verdict
 from node.delivery.outbox_files import file_digest
 from node.delivery.proofs import Unproven, next_question
 from node.dicom.storage_scu import ObjectFile, read_object_file
+from node.doorbell import DISPATCHER, ring
 from node.errors import SpoolDamaged, StoreUnavailable
 from node.settings import Settings
+from node.status import run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ BATCH = 16
 _STORE_RETRY_SECONDS = 2.0
 _PROOF_BATCH = 500
 
+NOT_TAKEN = frozenset({0x0122, 0xA770})
+"""SOP class not supported (PS3.7 C.5.20, PS3.18 table I.2-2); transfer syntax not supported (PS3.18 only)."""
 STOPPING = "not sent, the sender is stopping"
 NOT_ITS_TURN = "not sent, the association ended before its turn"
 
@@ -79,6 +83,7 @@ class DestinationCourier(ABC):
         self._store = store
         self._destination = settings.destination[name]
         self._folder = settings.data_dir / "outbox"
+        self._bells = run_folder(settings.data_dir)
         self._gate = gate
         self._clock = clock
         self._jitter = random.Random()
@@ -211,6 +216,36 @@ class DestinationCourier(ABC):
                 outbox.withdraw_claimed(connection, self._clock(), delivery.id)
             logger.warning("%s: %s is not sent, a correction came", self.name, delivery.sop_instance_uid)
         return verdict is Verdict.WANTED
+
+    def _other_sets(self, refused: Sequence[Delivery], claimed: Iterable[Delivery]) -> set[int]:
+        """Have another set made for each that the peer does not take an object of.
+
+        Parameters
+        ----------
+        claimed : iterable of Delivery
+            What else is claimed; the rest of these sets is withdrawn with them.
+
+        Returns
+        -------
+        set of int
+            Numbers of the jobs whose sets do not go any more.
+        """
+        with self._store.write() as connection:
+            withdrawn = alternatives.file(connection, self._clock(), self.name, refused)
+            for delivery in (*refused, *claimed):
+                if delivery.job_id in withdrawn:
+                    outbox.withdraw_claimed(connection, self._clock(), delivery.id)
+        if withdrawn:
+            classes = ", ".join(sorted({each.sop_class_uid for each in refused}))
+            logger.warning("%s: does not take %s; another set is made from the stored result", self.name, classes)
+            ring(self._bells, DISPATCHER)
+        return withdrawn
+
+    def _takes_no_such(self, delivery: Delivery, error: NodeError, claimed: Iterable[Delivery]) -> set[int]:
+        """As :meth:`_other_sets`, where an answer to one object says that such objects are not taken."""
+        if error.detail.get("status") not in NOT_TAKEN:
+            return set()
+        return self._other_sets([delivery], claimed)
 
     def _verified(self, delivery: Delivery) -> ObjectFile:
         """The file, if it still has the frozen bytes.

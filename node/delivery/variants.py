@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from pydicom.uid import KeyObjectSelectionDocumentStorage
+
 from dicom_sr.fallback import fitting
 from node.delivery.capabilities import Capabilities
 from node.settings import ProfileSection
@@ -32,3 +34,10 @@ def variant(name: str, section: ProfileSection, known: Capabilities) -> tuple[st
         }
     )
     return f"{base}{_SEPARATOR}{hashlib.sha256(fit.content.encode()).hexdigest()[:8]}", chosen
+
+
+def in_words(section: ProfileSection, known: Capabilities) -> ProfileSection:
+    """The profile as a note about an earlier result needs it: a text where Key Object Selections are not taken."""
+    if section.superseded != "rejection" or known.takes(str(KeyObjectSelectionDocumentStorage)):
+        return section
+    return section.model_copy(update={"superseded": "status"})

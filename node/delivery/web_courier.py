@@ -95,6 +95,8 @@ class WebCourier(DestinationCourier):
         for delivery in list(pending.values()):
             if self._stop.is_set():
                 break
+            if delivery.id not in pending:
+                continue  # its set does not go any more
             if not self._still_wanted(delivery):
                 del pending[delivery.id]
                 continue
@@ -115,7 +117,11 @@ class WebCourier(DestinationCourier):
                 continue
             except (PeerError, SpoolDamaged) as error:
                 del pending[delivery.id]
-                self._give_up(delivery, error)
+                withdrawn = self._takes_no_such(delivery, error, pending.values())
+                for each in [each for each in pending.values() if each.job_id in withdrawn]:
+                    del pending[each.id]
+                if delivery.job_id not in withdrawn:
+                    self._give_up(delivery, error)
                 continue
             busy = 0
             del pending[delivery.id]

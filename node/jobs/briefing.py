@@ -12,7 +12,7 @@ from node.archive import approvals
 from node.archive.engine import Store
 from node.archive.placing import as_spool_error
 from node.errors import SpoolDamaged
-from node.jobs import queue, status_jobs, versions
+from node.jobs import queue, retractions, status_jobs, versions
 from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import JobSpec, Request, StoredFile
 from node.settings import ProfileSection, Settings
@@ -98,7 +98,7 @@ class Briefing:
         """What the job has to know of earlier results."""
         with self._store.read() as connection:
             if job.kind is JobKind.RETRACT:
-                return {"retraction": versions.still_to_retract(connection, job)}
+                return {"retraction": retractions.still_to_retract(connection, job)}
             if job.kind is JobKind.STATUS:
                 return {
                     "accounts": status_jobs.accounts(connection, job, self._settings.data_dir / "outbox"),

@@ -32,7 +32,7 @@ from node.archive.tables import jobs
 from node.delivery.outbox_files import place, place_result
 from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolFull, StoreUnavailable
 from node.identity import load_identity
-from node.jobs import queue, status_jobs, versions
+from node.jobs import queue, retractions, status_jobs, versions
 from node.jobs.briefing import Briefing
 from node.jobs.executor import Executor, RunAbandoned, executor_for
 from node.jobs.freezing import freeze
@@ -327,7 +327,7 @@ class Dispatcher:
         if job.kind is JobKind.RETRACT or job.shadow or not objects:
             return
         taken = versions.replace(connection, now, job, objects)
-        versions.file_retractions(connection, now, job, taken, objects, self._identity)
+        retractions.file_retractions(connection, now, job, taken, objects, self._identity)
 
     def _failed(self, job: LeasedJob, failure: Failure, folder: Path, abandoned: Any) -> None:
         """End the attempt; where it was the last one, the destinations get a status object."""

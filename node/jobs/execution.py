@@ -17,7 +17,7 @@ from dicom_sr.anonymous.export import IMAGE_ROLE, export_anonymous
 from dicom_sr.check import check
 from dicom_sr.document import render
 from dicom_sr.errors import CharacterUnencodable, NoAnonymisationKey, ResultError
-from dicom_sr.moment import latest
+from dicom_sr.header_gaps import header_gaps
 from dicom_sr.rendering import EarlierObject, RenderContext, RenderedObject
 from dicom_sr.uids import work_key
 from dicom_sr.versions import header_of
@@ -33,6 +33,7 @@ from node.jobs.combining import combine
 from node.jobs.looking_back import EARLIER_IMAGES
 from node.jobs.retracting import retract
 from node.jobs.specification import Failure, JobSpec, ResultBundle, WrittenObject
+from node.jobs.summarising import summarise
 from node.jobs.timings import Timings
 from node.jobs.work_parameters import work_parameters
 from node.settings import ProfileSection
@@ -108,6 +109,8 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         assessment = retell(spec, spec.stored, registry, timings)
     else:
         assessment = assess(spec, registry, timings)
+    if gaps := header_gaps(assessment.study):
+        log.say(_LOG, 30, "results have attributes empty", job=spec.job_id, study=spec.study_uid, attributes=list(gaps))
     sets: list[ObjectSet] = []
     left_out: dict[str, Any] = {}
     for name, profile in sorted(spec.profiles.items()):
@@ -125,7 +128,7 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
     return ResultBundle(
         outcome=result.outcome.value,
         work_key=sets[-1].key if sets else "",
-        summary=_summary(result, assessment),
+        summary=summarise(result, assessment),
         evidence={**result.evidence, **left_out},
         objects=[written for each in sets for written in each.written],
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
@@ -236,7 +239,14 @@ def _rendered_set(
         folder = spec.output_dir / name
         folder.mkdir()
         written = _written(objects, folder, name)
-    verdict = {"passed": True, "objects": len(objects), "parts": parts, "release": spec.identity.software_version}
+    verdict: dict[str, Any] = {
+        "passed": True,
+        "objects": len(objects),
+        "parts": parts,
+        "release": spec.identity.software_version,
+    }
+    if gaps := header_gaps(assessment.study):
+        verdict["left_empty"] = list(gaps)
     return ObjectSet(name, key, result, written, verdict)
 
 
@@ -306,60 +316,6 @@ def _key(
 
 def _written(objects: Sequence[RenderedObject], folder: Path, profile: str) -> list[WrittenObject]:
     return [WrittenObject(profile=profile, **asdict(file)) for file in write_objects(objects, folder)]
-
-
-def _summary(result: StudyResult, assessment: Assessment) -> dict[str, Any]:
-    """What the job row keeps of the typed result."""
-    regions = result.segmentation.regions if result.segmentation else ()
-    return {
-        "title": result.title,
-        "finding": asdict(result.finding),
-        "site": asdict(result.site),
-        "total_ml": result.total_ml,
-        "detection_limit_ml": result.detection_limit_ml,
-        "regions": [
-            {"label": each.label, "volume_ml": each.volume_ml, "laterality": each.laterality.value} for each in regions
-        ],
-        "findings": [
-            {
-                "concept": asdict(each.concept),
-                "probability": each.probability,
-                "present": each.present,
-                "side": each.laterality.value,
-            }
-            for each in result.findings
-        ],
-        "texts": {each.language: each.impression for each in result.drafts},
-        "objections": {each.language: list(each.objections) for each in result.drafts if each.objections},
-        "model": result.model.model_id,
-        "model_version": result.model.version,
-        "model_digest": result.model.digest,
-        "provider": result.model.provider,
-        "report_model": assessment.report_model.model_id if assessment.report_model else None,
-        "refusal": {"code": result.refusal.code, "message": result.refusal.message} if result.refusal else None,
-        "limitations": list(result.limitations),
-        "acquired": latest(assessment.study.headers).date_time,
-        **_history(result),
-    }
-
-
-def _history(result: StudyResult) -> dict[str, Any]:
-    """What the result says of earlier ones; nothing where there is none."""
-    said: dict[str, Any] = {}
-    if (comparison := result.comparison) is not None:
-        said["comparison"] = {
-            "prior_study_uid": comparison.prior_study_uid,
-            "prior_segmentation_uid": comparison.prior_segmentation_uid,
-            "prior_ml": comparison.prior_ml,
-            "current_ml": comparison.current_ml,
-            "change": comparison.change.value,
-            "lesions": [{"label": each.label, "change": each.change.value} for each in comparison.lesions],
-        }
-    if result.not_compared is not None:
-        said["not_compared"] = result.not_compared.value
-    if result.replaces is not None:
-        said["replaces"] = {"run": result.replaces.run, "moment": result.replaces.moment}
-    return said
 
 
 def _where(error: BaseException) -> str:

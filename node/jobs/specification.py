@@ -115,11 +115,28 @@ class EarlierImages(_Message):
 
 
 class Retraction(_Message):
-    """Objects that were replaced, and the result they belonged to."""
+    """Objects that were replaced, and the result they belonged to.
+
+    Attributes
+    ----------
+    maker_id : int or None
+        Job that made them.
+    earlier : Predecessor or None
+        Their result, and the images that are new since; None where they are of the same run, or nothing is known.
+    outcome, total_ml
+        Of the result that stands now.
+    is_same_run : bool
+        The same result was written anew, as what the destination takes.
+    """
 
     objects: list[ObjectReference]
     moment: str
     run: int
+    maker_id: int | None = None
+    earlier: Predecessor | None = None
+    outcome: str | None = None
+    total_ml: float | None = None
+    is_same_run: bool = False
 
 
 class RunAccount(_Message):

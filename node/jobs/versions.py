@@ -8,7 +8,6 @@ is still the best there is.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +19,12 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 from dicom_sr.identity import NodeIdentity
 from node.archive import ledger
 from node.archive.tables import deliveries, instances, jobs, objects
-from node.delivery.delivery_rows import may_be_there, record, rows_where, set_values, with_object, withdraw_replaced
+from node.delivery.delivery_rows import may_be_there, record, rows_where, set_values, withdraw_replaced
 from node.delivery.delivery_states import SENT, WAITING, DeliveryState
 from node.jobs import company, queue
 from node.jobs.queue import JobKind, JobState, LeasedJob
-from node.jobs.specification import ObjectReference, Predecessor, Retraction, WrittenObject
+from node.jobs.specification import ObjectReference, Predecessor, WrittenObject
 
-_SETTLING_SECONDS = 1.0
-"""Until a note is written, so that what was on the wire has arrived or not."""
-_TELLING = ("text", "status")
 _OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
 
 
@@ -76,21 +72,27 @@ def predecessor(connection: Connection, job: LeasedJob, identity: NodeIdentity) 
     ).one_or_none()
     if earlier is None:
         return None
-    result = earlier.result or {}
-    added, removed = _images(connection, job, earlier)
+    moment = wall_clock(earlier.ended_at or 0.0, identity.timezone_offset)
+    standing = {
+        profile: [reference(row) for row in _standing_objects(connection, job, names)]
+        for profile, names in sorted(job.specification["destinations"].items())
+    }
+    return earlier_result(connection, job.specification, earlier, moment).model_copy(update={"objects": standing})
+
+
+def earlier_result(connection: Connection, now: Mapping[str, Any], run: Row[Any], moment: str) -> Predecessor:
+    """What an earlier run came to, and which images a later one with the specification ``now`` took besides."""
+    result = run.result or {}
+    added, removed = _images(connection, now, run.specification)
     return Predecessor(
-        job_id=earlier.id,
-        run=earlier.run,
-        moment=wall_clock(earlier.ended_at or 0.0, identity.timezone_offset),
+        job_id=run.id,
+        run=run.run,
+        moment=moment,
         outcome=result.get("outcome"),
         total_ml=result.get("total_ml"),
         images_added=len(added),
         images_removed=len(removed),
         series_added=_series(added),
-        objects={
-            profile: [reference(row) for row in _standing_objects(connection, job, names)]
-            for profile, names in sorted(job.specification["destinations"].items())
-        },
     )
 
 
@@ -110,87 +112,8 @@ def replace(connection: Connection, now: float, job: LeasedJob, written: Sequenc
     return taken
 
 
-def file_retractions(
-    connection: Connection,
-    now: float,
-    job: LeasedJob,
-    taken: Sequence[Taken],
-    written: Sequence[WrittenObject],
-    identity: NodeIdentity,
-) -> list[int]:
-    """File the notes about objects that were replaced; return the jobs.
-
-    A destination that wants it in words gets no note of its own where the new set has a text or a status object: that says
-    already what it replaces.
-    """
-    filed = []
-    # An alternative set is of the same run, and says nothing of another.
-    said = () if job.kind is JobKind.RENDER else written
-    for each in taken:
-        section = job.specification["profiles"][each.profile]
-        how = section.get("superseded", "status")
-        told = _told(connection, each, said) if how == "status" else set()
-        destinations = [name for name in each.destinations if name not in told]
-        if how == "nothing" or not destinations:
-            continue
-        named = f"retract {job.id} {each.job.id} {each.profile} {sorted(destinations)}"
-        specification = {
-            **job.specification,
-            "profiles": {each.profile: section},
-            "destinations": {each.profile: destinations},
-            "retraction": {
-                "objects": [reference(row).model_dump() for row in each.objects],
-                "moment": wall_clock(each.job.ended_at or now, identity.timezone_offset),
-                "run": each.job.run,
-            },
-        }
-        number = queue.enqueue(
-            connection,
-            now,
-            study_uid=job.study_uid,
-            rule=job.rule,
-            model_id=job.model_id,
-            input_key=hashlib.sha256(named.encode()).hexdigest(),
-            priority=job.priority,
-            maximum_attempts=job.maximum_attempts,
-            specification=specification,
-            shadow=False,
-            run=job.run,
-            kind=JobKind.RETRACT,
-            parent_id=job.id,
-            not_before=now + _SETTLING_SECONDS,
-        )
-        filed += [number] if number is not None else []
-    return filed
-
-
-def _told(connection: Connection, taken: Taken, said: Sequence[WrittenObject]) -> set[str]:
-    """Destinations that get a text or a status of the new set: not where that was held back for a combined status."""
-    uids = [
-        each.sop_instance_uid
-        for each in said
-        if each.profile == taken.profile and each.role.partition("-")[0] in _TELLING
-    ]
-    statement = select(deliveries.c.destination).where(
-        deliveries.c.sop_instance_uid.in_(uids), deliveries.c.replaced_by.is_(None)
-    )
-    return set(connection.execute(statement).scalars())
-
-
-def still_to_retract(connection: Connection, job: LeasedJob) -> Retraction:
-    """What a note is about: of the objects it was filed for, those that its destinations have, or may have."""
-    retraction = Retraction.model_validate(job.specification["retraction"])
-    names = [name for those in job.specification["destinations"].values() for name in those]
-    uids = [each.sop_instance_uid for each in retraction.objects]
-    # Nothing is locked: this only looks.
-    chosen = with_object().where(deliveries.c.destination.in_(names), deliveries.c.sop_instance_uid.in_(uids))
-    rows = connection.execute(chosen).all()
-    there = {row.sop_instance_uid for row in rows if _has_or_may_have(connection, row)}
-    objects_there = [each for each in retraction.objects if each.sop_instance_uid in there]
-    return retraction.model_copy(update={"objects": objects_there})
-
-
-def _has_or_may_have(connection: Connection, row: Row[Any]) -> bool:
+def has_or_may_have(connection: Connection, row: Row[Any]) -> bool:
+    """Whether a destination has the object of a delivery, or may have it."""
     return row.state == DeliveryState.SENDING or row.state in SENT or may_be_there(connection, row)
 
 
@@ -238,7 +161,7 @@ def _standing_objects(connection: Connection, job: LeasedJob, destinations: Sequ
 
 def _replace_one(connection: Connection, now: float, row: Row[Any], *, by: int) -> bool:
     """Mark a delivery as replaced, withdraw it where it waits, and say whether the destination may have the object."""
-    reached = _has_or_may_have(connection, row)
+    reached = has_or_may_have(connection, row)
     set_values(connection, row.id, replaced_by=by)
     if row.state in WAITING:
         withdraw_replaced(connection, now, row, by=by)
@@ -270,9 +193,11 @@ def _pending_renders(connection: Connection, job: LeasedJob) -> list[int]:
     return [int(number) for number in connection.execute(statement).scalars()] if job.kind is JobKind.RUN else []
 
 
-def _images(connection: Connection, job: LeasedJob, earlier: Row[Any]) -> tuple[list[Row[Any]], list[str]]:
-    """Instances the job takes and the earlier one did not, and paths of those it was the other way round with."""
-    now, before = set(job.specification["files"]), set(earlier.specification.get("files", ()))
+def _images(
+    connection: Connection, later: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> tuple[list[Row[Any]], list[str]]:
+    """Instances a later specification takes and the earlier one did not; paths of those it was the other way round with."""
+    now, before = set(later["files"]), set(earlier.get("files", ()))
     added = sorted(now - before)
     rows: list[Row[Any]] = []
     for start in range(0, len(added), 500):

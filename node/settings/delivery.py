@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,10 @@ from node.settings.window import Window
 
 # Kinds without free text and without pixels that may show a name.
 _ANONYMISABLE: tuple[ObjectKind, ...] = ("seg", "measurements", "parametric_map")
+# What says by its description what became of a study, and what is named by text_title.
+_OWN_WORDS: tuple[ObjectKind, ...] = ("status", "text", "pdf")
+SeriesDescription = Annotated[str, Field(min_length=2, max_length=47, pattern=r"(?:^|[^A-Za-z])AI(?:$|[^A-Za-z])")]
+"""An LO with room for ``, replaces 03:12``, that says whose result it is."""
 
 
 class ProfileSection(Section):
@@ -21,6 +25,7 @@ class ProfileSection(Section):
     objects: list[ObjectKind] = Field(default_factory=lambda: list(Profile().objects))
     languages: list[Literal["en", "ja"]] = Field(default_factory=list)
     series_number_base: int = Field(default=9000, ge=1, le=2147480000)
+    series_descriptions: dict[ObjectKind, SeriesDescription] = Field(default_factory=dict)
     segmentation: Literal["binary", "fractional", "labelmap"] = "binary"
     segmentation_syntax: Literal["explicit", "rle"] = "explicit"
     measurements: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
@@ -52,12 +57,23 @@ class ProfileSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _described(self) -> Self:
+        if wrong := sorted(set(self.series_descriptions).intersection(_OWN_WORDS)):
+            raise ValueError(
+                f"series_descriptions: {', '.join(wrong)}: a status has its own, text and PDF have text_title"
+            )
+        if bad := sorted(kind for kind, text in self.series_descriptions.items() if "\\" in text):
+            raise ValueError(f"series_descriptions: {', '.join(bad)}: a backslash divides values")
+        return self
+
     def as_profile(self, name: str) -> Profile:
         """The same as the object writers take it."""
         return Profile(
             name=name,
             objects=tuple(self.objects),
             series_number_base=self.series_number_base,
+            series_descriptions=tuple(sorted(self.series_descriptions.items())),
             segmentation=self.segmentation,
             segmentation_syntax=self.segmentation_syntax,
             measurements=self.measurements,

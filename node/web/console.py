@@ -14,6 +14,8 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
+from models.remedies import remedies
+from models.report_facts import format_ml, format_range
 from node.accounts.sessions import Person
 from node.archive.engine import Store
 from node.manual import product_errors
@@ -43,14 +45,16 @@ class Console:
         templates = Jinja2Templates(directory=HERE / "templates")
         templates.env.filters["moment"] = stamp
         templates.env.filters["iso"] = iso
+        templates.env.filters["millilitres"] = format_ml
+        templates.env.filters["between"] = format_range
         templates.env.globals["zone"] = zone
         templates.env.trim_blocks = templates.env.lstrip_blocks = True
-        remedies = {error.code: error.remedy for error in product_errors()}
-        return cls(settings, store, templates, Phrases(), remedies)
+        english = {error.code: error.remedy for error in product_errors()}
+        return cls(settings, store, templates, Phrases(), english)
 
     def remedies_in(self, language: str) -> Mapping[str, str]:
         """What to do, by error code; English where there is no translation."""
-        return {**self.remedies, **self.phrases.remedies(language)}
+        return {**self.remedies, **remedies(language)}
 
     def language_of(self, request: Request) -> str:
         """Chosen before, else what the browser asks for, else what the site says."""

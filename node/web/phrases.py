@@ -15,20 +15,13 @@ class Phrases:
 
     def __init__(self) -> None:
         self._catalogues: dict[str, Mapping[str, str]] = {}
-        self._remedies: dict[str, Mapping[str, str]] = {}
         for file in sorted(_FOLDER.glob("*.toml")):
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
-            self._catalogues[file.stem] = content["phrases"]
-            self._remedies[file.stem] = content.get("remedies", {})
+            self._catalogues[file.stem] = tomllib.loads(file.read_text(encoding="utf-8"))["phrases"]
 
     def say(self, language: str, phrase: str, **values: object) -> str:
         """A phrase in a language, with values in the places of ``{name}``; English where there is no translation."""
         text = self._catalogues[language].get(phrase, phrase)
         return text.format(**values) if values else text
-
-    def remedies(self, language: str) -> Mapping[str, str]:
-        """What to do, by error code, in a language; empty for English, which stands with the errors themselves."""
-        return self._remedies[language]
 
     def knows(self, language: str, phrase: str) -> bool:
         """Whether a phrase is translated."""

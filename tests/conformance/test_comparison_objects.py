@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom import dcmread
@@ -18,7 +17,7 @@ from dicom_sr.checks.subject import concept, walk
 from dicom_sr.document import RenderedObject, render
 from dicom_sr.errors import ObjectInvalid
 from dicom_sr.rendering import EarlierObject, RenderContext
-from dicom_sr.retraction import render_retraction
+from dicom_sr.retraction import Taken, render_retractions
 from dicom_sr.series import load_study
 from dicom_sr.source_header import normalise
 from dicom_sr.versions import header_of
@@ -216,19 +215,20 @@ def test_a_fault_in_the_comparison_is_caught(sets: Sets, mutation: Mutation) -> 
 @pytest.mark.peer
 def test_full_judge_finds_nothing_in_a_comparison(sets: Sets, tmp_path: Path) -> None:
     sets.written("second", sets.second())
-    note: Any = render_retraction(
-        sets.earlier,
-        normalise(sets.now.study, None),
-        context(key="4" * 64),
-        sets.result,
-        as_rejection=True,
-        moment="2026-01-31 03:12",
-        run=1,
-        language="en",
-    )
-    sets.written("note", [note])
+    taken = Taken(sets.earlier, "2026-01-31 03:12", 1, sets.result.replaces, Outcome.FOUND, sets.result.total_ml)
+    names = ("note", "words")
+    for n, name in enumerate(names):
+        notes = render_retractions(
+            taken,
+            normalise(sets.now.study, None),
+            context(key=str(n + 4) * 64),
+            sets.result,
+            as_rejection=name == "note",
+            languages=["en", "ja"],
+        )
+        sets.written(name, notes)
     sources = ",".join(str(sets.folder / name) for name in ("now", "prior", "prior-results", "first"))
-    outputs = [str(sets.folder / name) for name in ("second", "note")]
+    outputs = [str(sets.folder / name) for name in ("second", *names)]
     done = subprocess.run(
         [sys.executable, str(judge()), "--src", sources, *outputs], capture_output=True, text=True, check=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,15 @@ from dicom_sr.check import check
 from dicom_sr.document import render
 from dicom_sr.series import load_study
 from dicom_sr.write import WrittenFile, write_objects
-from tests.conformance.judging import KNOWN, complaints, earned_by_sources, less_study_references, run, verdict
+from tests.conformance.judging import (
+    KNOWN,
+    complaints,
+    earned_by_sources,
+    less_label_maps,
+    less_study_references,
+    run,
+    verdict,
+)
 from tests.generators.results import found
 from tests.peers import require
 from tests.unit.dicom_sr_objects.cases import Case, blocks, context, phantom_case, trace_of
@@ -91,6 +100,39 @@ def test_judge_finds_nothing_in_a_chest(shared_data: Path, tmp_path: Path) -> No
     (tmp_path / "out" / "contours").mkdir()
     write_objects(contours, tmp_path / "out" / "contours")
     assert less_study_references(verdict(tmp_path / "study", tmp_path / "out", java=False), case.study.study_uid) == []
+
+
+def test_reports_on_label_maps_are_clean_but_for_a_class_that_programs_do_not_know(tmp_path: Path) -> None:
+    """dicom3tools 20260927 and DCMTK 3.6.7: what they say is let pass only where nothing else is wrong with the report."""
+    case = phantom_case(tmp_path / "study")
+    wanted = context(objects=("seg", "measurements"), segmentation="labelmap")
+    objects = render(case.result, case.study, wanted, case.source)
+    check(objects, case.study, case.result, case.source, profile=wanted.profile)
+    (report,) = [file for file in write_objects(objects, tmp_path) if file.role == "measurements"]
+    told = _told(report.path)
+    assert len(told) == 2, "both programs know the class now: the tolerance can go"
+    assert less_label_maps(told, tmp_path) == []
+    damaged = dcmread(report.path)
+    del damaged.CompletionFlag
+    damaged.save_as(tmp_path / "flag.dcm")
+    assert [line.split(" ")[1] for line in less_label_maps(_told(tmp_path / "flag.dcm"), tmp_path)] == ["dciodvfy"]
+    damaged = dcmread(report.path)
+    del damaged.ContentSequence[-1].ContentSequence[0].ContentSequence[-1].RelationshipType
+    damaged.save_as(tmp_path / "tree.dcm")
+    assert {line.split(" ")[1] for line in less_label_maps(_told(tmp_path / "tree.dcm"), tmp_path)} == {
+        "dciodvfy",
+        "dsrdump",
+    }
+
+
+def _told(path: Path) -> list[str]:
+    """Complaints of both programs in the judge's form."""
+    _, of_tools = run(require("dciodvfy"), "-filename", path)
+    _, of_dcmtk = run(require("dsrdump"), "+Pn", path)
+    bad = complaints(of_tools, "Error|Warning", KNOWN)
+    errors = [line for line in of_dcmtk.splitlines() if re.match("[EF]:", line) or "invalid" in line.lower()]
+    lines = [("dciodvfy", bad), ("dsrdump", errors)]
+    return [f"FAIL {tool} {path} {'; '.join(each)}" for tool, each in lines if each]
 
 
 def chest(folder: Path, out: Path) -> Case:

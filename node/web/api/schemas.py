@@ -88,6 +88,10 @@ class Job(Answer):
     maximum_attempts: int
     outcome: str | None
     total_ml: float | None
+    total_range_ml: tuple[float, float] | None = Field(
+        default=None,
+        description="Smallest and largest total that other decision thresholds would have given; no confidence interval",
+    )
     error_code: str | None
     message: str | None
     remedy: str | None

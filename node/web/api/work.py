@@ -98,6 +98,7 @@ def job_of(row: Row[Any], console: Console) -> Job:
         maximum_attempts=row.maximum_attempts,
         outcome=result.get("outcome"),
         total_ml=result.get("total_ml"),
+        total_range_ml=result.get("total_range_ml"),
         error_code=row.error_code,
         message=row.message,
         remedy=console.remedies.get(row.error_code or ""),

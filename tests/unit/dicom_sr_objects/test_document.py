@@ -19,6 +19,7 @@ from dicom_sr.errors import ObjectInvalid
 from dicom_sr.requested import RequestedCode, RequestedProcedure
 from dicom_sr.write import write_objects
 from models.phantom import LesionSpec, make_phantom
+from models.remedies import remedies
 from models.results import Draft, ModelReference, Outcome, Quantity, StudyResult
 from tests.generators.results import ADC, ADC_UNIT, MODEL, found, not_assessed, nothing_found
 from tests.unit.dicom_sr_objects.cases import Case, blocks, context, trace_of
@@ -74,13 +75,16 @@ def test_status_names_reason_words_and_remedy_in_each_language(code: str, descri
     assert result.refusal is not None
     objects = objects_of(case, result)
     assert [o.InstanceNumber for o in objects.values()] == [1, 2]
-    for dataset in objects.values():
+    remedy = {"status": result.refusal.remedy, "status-ja": remedies("ja")[code]}
+    for role, dataset in objects.items():
         findings, impression = texts(dataset)
         assert dataset.SeriesDescription == description
         assert findings.startswith("AI STATUS - NOT A REPORT")
         assert impression.startswith("AI STATUS - NOT A REPORT")
-        for words in (code, result.refusal.message, result.refusal.remedy):
+        for words in (code, result.refusal.message, remedy[role]):
             assert words in findings
+    # Whoever reads Japanese is told what to do in Japanese, and only there.
+    assert result.refusal.remedy not in texts(objects["status-ja"])[0]
     assert "評価" in texts(objects["status-ja"])[1]
 
 

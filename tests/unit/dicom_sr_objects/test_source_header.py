@@ -17,6 +17,7 @@ from pydicom.tag import Tag
 from dicom_sr.check import check
 from dicom_sr.document import render
 from dicom_sr.errors import SourceUnusable
+from dicom_sr.header_gaps import header_gaps
 from dicom_sr.moment import UNKNOWN, Moment, latest, valid_date, valid_time
 from dicom_sr.source_header import normalise
 from tests.generators.results import not_assessed
@@ -214,3 +215,17 @@ def test_japanese_name_read_from_files_is_unicode_in_every_object(tmp_path: Path
 
     for dataset in checked(phantom_case(tmp_path, patient=JAPANESE_PATIENT)).values():
         assert str(dataset.PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+def test_what_is_empty_and_should_not_be_is_told_without_a_value(case: Case) -> None:
+    assert header_gaps(case.study) == ()
+    headers = []
+    for header in case.study.headers:
+        other = deepcopy(header)
+        del other.PatientID
+        other.add(DataElement(0x00100030, "DA", "19xx0101", validation_mode=config.IGNORE))
+        other.PatientSex = ""
+        headers.append(other)
+    study = replace(case.study, headers=tuple(headers))
+    assert header_gaps(study) == ("PatientID (absent)", "PatientBirthDate (unreadable)")
+    assert str(normalise(study, None).attributes.PatientID) == ""

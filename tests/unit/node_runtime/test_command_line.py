@@ -182,6 +182,19 @@ def test_models_are_looked_for_before_the_start(
     assert words in capsys.readouterr().err
 
 
+def test_readers_that_are_older_than_label_maps_are_thought_of(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written, said = config.read_text(), "measurements refer to label maps"
+    for extra, warned in (('segmentation = "labelmap"', True), ('segmentation = "binary"', False)):
+        place = (
+            f'\n[destination.d]\nae_title = "D"\nhost = "127.0.0.1"\nport = 1\nprofile = "p"\n[profile.p]\n{extra}\n'
+        )
+        config.write_text(written + place)
+        assert main(["check-config", str(config)]) == 0
+        assert (said in capsys.readouterr().out) is warned
+
+
 def test_one_supervisor_per_folder(tmp_path: Path) -> None:
     with only_supervisor(tmp_path), pytest.raises(ConfigError, match="is running"), only_supervisor(tmp_path):
         pass
