@@ -119,6 +119,7 @@ class ReadingAdapter:
             seconds=decoding.seconds,
             stop_strings=decoding.stop_strings,
             decode=lambda tokens: self._text(tokens),
+            progress=self._model.on_token(decoding.maximum_tokens),
         )
         return write(
             self.reader(picture, question, language), decoding.strategy, limits, decoding.constraints(self._tokenizer)

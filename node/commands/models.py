@@ -85,18 +85,21 @@ def run(
     from dicom_sr.roles import fill_roles
     from dicom_sr.series import load_study
     from models.registry import Registry
+    from node.commands.text_bar import text_bar
     from node.external.desk import ProgramDesk
     from node.external.handing_over import series_files
     from node.offline import one_study
 
     settings = ctx.obj.settings()
     desk = ProgramDesk()
-    found = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk).get(model)
     files = one_study(paths).files
-    sources = fill_roles(load_study(files), found.card.inputs)
     by_series = series_files(files)
-    desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
-    result = found.run({role: source.volume for role, source in sources.items()}, {})
+    with text_bar() as bar:
+        registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk, progress=bar)
+        found = registry.get(model)
+        sources = fill_roles(load_study(files), found.card.inputs)
+        desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
+        result = found.run({role: source.volume for role, source in sources.items()}, {})
     regions = result.segmentation.regions if result.segmentation else ()
     facts = {
         "outcome": result.outcome.value,

@@ -20,6 +20,7 @@ from node import log
 from node.jobs import wire
 from node.jobs.chat_pipe import ChatPipe
 from node.jobs.corpus_pipe import CorpusPipe
+from node.jobs.progress_pipe import ProgressPipe
 from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
 from node.process import die_with_parent, forbid_core_dumps
@@ -77,7 +78,12 @@ def _registry(
     key = (tuple(folders), threads)
     if key not in registries:
         registries[key] = Models(
-            folders, threads=threads, chat=chat, corpus=CorpusPipe(chat.connection), programs=ProgramDesk()
+            folders,
+            threads=threads,
+            chat=chat,
+            corpus=CorpusPipe(chat.connection),
+            programs=ProgramDesk(),
+            progress=ProgressPipe(chat.connection),
         )
     return registries[key]
 

@@ -16,6 +16,7 @@ from node import log
 from node.errors import ChildDied, DeadlineExceeded
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
+from node.jobs.progress import ProgressBoard
 from node.jobs.specification import JobSpec, ResultBundle
 from node.remote.desk import RemoteDesk
 from node.settings import Settings
@@ -43,12 +44,14 @@ class LocalExecutor:
     Notes
     -----
     The child has no network. Where a run wants to ask a remote model, it says so over its socket, and
-    :class:`node.remote.desk.RemoteDesk` decides and calls on this side; the run's deadline goes on counting.
+    :class:`node.remote.desk.RemoteDesk` decides and calls on this side; the run's deadline goes on counting. How far a text
+    is goes to the :class:`node.jobs.progress.ProgressBoard`.
     """
 
     def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
         self._settings = settings
         self._desk = RemoteDesk(settings)
+        self._board = ProgressBoard(settings.data_dir)
         self._command = list(command or [sys.executable, "-P", "-m", "node.jobs.model_host"])
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -105,13 +108,23 @@ class LocalExecutor:
             self._await_ready(abandoned)
         self._send({"kind": "run", "spec": spec.model_dump(mode="json")})
         until = time.monotonic() + spec.deadline_seconds
+        try:
+            reply = self._served(spec, until, abandoned)
+        finally:
+            self._board.clear(spec.job_id)
+        self._models = reply.get("models", self._models)
+        return ResultBundle.model_validate(reply["bundle"])
+
+    def _served(self, spec: JobSpec, until: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
+        """Give the child what it asks for until it has a result."""
         while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
             if reply["kind"] == "similar":
                 self._send(self._desk.similar(reply))
+            elif reply["kind"] == "progress":
+                self._board.note(spec.job_id, reply)
             else:
                 self._ask(spec, reply, until, abandoned)
-        self._models = reply.get("models", self._models)
-        return ResultBundle.model_validate(reply["bundle"])
+        return reply
 
     def _ask(self, spec: JobSpec, wish: dict[str, Any], until: float, abandoned: Callable[[], bool]) -> None:
         """Have a remote model asked, or not, while watching deadline and dispatcher; tell the child."""

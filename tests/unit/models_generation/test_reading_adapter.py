@@ -178,3 +178,16 @@ def test_a_question_is_data_and_never_an_instruction() -> None:
     assert {tokenizer.token_to_id(each) for each in ("<|im_end|>", "<|im_start|>", "</s>")}.isdisjoint(
         tokenizer.encode(words, add_special_tokens=False).ids
     )
+
+
+def test_whoever_shows_how_far_a_text_is_hears_numbers_alone(pair: tuple[Reference, Path]) -> None:
+    class Ear:
+        said: list[tuple[Any, ...]] = []
+
+        def made(self, *told: Any) -> None:
+            self.said.append(told)
+
+    ear = Ear()
+    model = Model(pair[1], threads=1, progress=ear)
+    model.run({"image": radiograph()}, {})
+    assert ear.said == [(model.card.id, n, TOKENS) for n in range(1, len(ear.said) + 1)] and len(ear.said) >= 2
