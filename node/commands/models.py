@@ -198,11 +198,12 @@ def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
     weights: Annotated[
-        str, typer.Option("--weights", help="float; or int8 (of a model that writes text; its drift is measured).")
+        str, typer.Option("--weights", help="float; int8 or fp16 of a model that writes text: its drift is measured.")
     ] = "float",
     most_changed: Annotated[
-        float, typer.Option("--most-changed", help="Share of words, 0 to 1, that int8 may change before it is refused.")
-    ] = 0.05,
+        float | None,
+        typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
+    ] = None,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original."""
     from node.model_import import import_model
@@ -214,8 +215,8 @@ def import_checkpoint(
     if "drift" in report["weights"]:
         drift, size = report["weights"]["drift"], report["weights"]
         typer.echo(
-            f"8-bit weights: {drift['changed']:.1%} of {drift['places']} words changed; {size['bytes'] / 2**20:.1f} MiB in "
-            f"place of {size['bytes_float'] / 2**20:.1f}"
+            f"{size['kind']} weights: {drift['changed']:.1%} of {drift['places']} words changed; "
+            f"{size['bytes'] / 2**20:.1f} MiB in place of {size['bytes_float'] / 2**20:.1f}"
         )
     rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
     typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")

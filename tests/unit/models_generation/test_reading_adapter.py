@@ -181,13 +181,12 @@ def test_a_question_is_data_and_never_an_instruction() -> None:
 
 
 def test_whoever_shows_how_far_a_text_is_hears_numbers_alone(pair: tuple[Reference, Path]) -> None:
+    said: list[tuple[Any, ...]] = []
+
     class Ear:
-        said: list[tuple[Any, ...]] = []
-
         def made(self, *told: Any) -> None:
-            self.said.append(told)
+            said.append(told)
 
-    ear = Ear()
-    model = Model(pair[1], threads=1, progress=ear)
+    model = Model(pair[1], threads=1, progress=Ear())
     model.run({"image": radiograph()}, {})
-    assert ear.said == [(model.card.id, n, TOKENS) for n in range(1, len(ear.said) + 1)] and len(ear.said) >= 2
+    assert said == [(model.card.id, n, TOKENS) for n in range(1, len(said) + 1)] and len(said) >= 2
