@@ -1,4 +1,4 @@
-"""Graphic annotations of a result: outlines of regions, marks, and what they are called (PS3.3 C.10.5, C.10.7)."""
+"""Graphic annotations of a result: outlines of regions and heat maps, marks, and what they are called (PS3.3 C.10.5, C.10.7)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
 
 from dicom_sr.colours import colour_of
 from dicom_sr.contours import outlines
+from dicom_sr.errors import ObjectInvalid
 from dicom_sr.graphics import Points, closed, mark_points, to_graphic
+from dicom_sr.map_areas import areas_of
 from dicom_sr.provenance import shortened
 from models.results import Mark, MarkShape, Region, StudyResult
 
@@ -64,9 +67,9 @@ def annotations_of(result: StudyResult, rows: int, columns: int) -> list[Annotat
     Raises
     ------
     ObjectInvalid
-        A mark does not lie in its image.
+        A mark does not lie in its image, or a map has another grid.
     """
-    found = [*_of_regions(result), *_of_marks(result, rows, columns)]
+    found = [*_of_regions(result), *_of_marks(result, rows, columns), *_of_maps(result, rows, columns)]
     return sorted(found, key=lambda annotation: annotation.slice_index)
 
 
@@ -83,9 +86,21 @@ def _of_regions(result: StudyResult) -> Iterator[Annotation]:
         layer = Layer(f"AI_{region.number}", shortened(f"AI, not reviewed: {region.label}"), region.number)
         inside = mask.mask_zyx == region.number
         for k in np.flatnonzero(inside.any(axis=(1, 2))):
-            rings = [ring for part in outlines(inside[k]) for ring in (part.outer, *part.holes)]
-            lines = tuple(piece for ring in rings for piece in _pieces(closed(to_graphic(ring))))
-            yield Annotation(int(k), layer, lines, _region_text(region, int(k)))
+            yield Annotation(int(k), layer, _outline(inside[k]), _region_text(region, int(k)))
+
+
+def _of_maps(result: StudyResult, rows: int, columns: int) -> Iterator[Annotation]:
+    for area in areas_of(result):
+        if area.inside.shape != (rows, columns):
+            raise ObjectInvalid("a map has another grid than the images", map=area.label)
+        layer = Layer(f"AI_MAP_{area.number}", shortened(f"AI, not reviewed: {area.label}"), area.number + 1)
+        text = f"AI: {area.label}, upper half of the map (not reviewed)"
+        yield Annotation(area.slice_index, layer, _outline(area.inside), text)
+
+
+def _outline(inside: npt.NDArray[np.bool_]) -> tuple[Points, ...]:
+    rings = [ring for part in outlines(inside) for ring in (part.outer, *part.holes)]
+    return tuple(piece for ring in rings for piece in _pieces(closed(to_graphic(ring))))
 
 
 def _of_marks(result: StudyResult, rows: int, columns: int) -> Iterator[Annotation]:

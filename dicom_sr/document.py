@@ -10,6 +10,7 @@ from dicom_sr import (
     encapsulated_pdf,
     key_images,
     key_objects,
+    map_areas,
     measurement_report,
     parametric_map,
     presentation,
@@ -252,6 +253,10 @@ def _has_places(result: StudyResult) -> bool:
     return result.outcome is Outcome.FOUND and bool(key_images.key_slices(result))
 
 
+def _has_outlines(result: StudyResult) -> bool:
+    return _has_places(result) or bool(map_areas.areas_of(result))
+
+
 def _key_objects(scene: Scene) -> list[RenderedObject]:
     made = key_images.render_key_images(scene.result, scene.header, scene.source, scene.context)
     return [RenderedObject(key_objects.ROLE, made)]
@@ -287,7 +292,7 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind("summary", lambda result: True, _summaries, needs_place=True),
     _Kind("pdf", lambda result: bool(result.drafts), _pdfs, needs_place=True),
     _Kind("status", lambda result: result.outcome is Outcome.NOTHING_FOUND, _statuses),
-    _Kind("presentation", _has_places, presentation.render_presentations),
+    _Kind("presentation", _has_outlines, presentation.render_presentations),
     _Kind("key_objects", _has_places, _key_objects),
     _Kind("parametric_map", lambda result: bool(parametric_map.maps_of(result)), _maps, needs_place=True),
     _Kind("rtstruct", _has_regions, _structure_sets, needs_place=True),

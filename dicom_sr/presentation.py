@@ -38,7 +38,7 @@ def render_presentations(scene: Scene) -> list[RenderedObject]:
     Raises
     ------
     ObjectInvalid
-        A mark does not lie in its image.
+        A mark does not lie in its image, or a map has another grid.
     """
     _, rows, columns = scene.source.volume.array_zyx.shape
     headers = {str(header.SOPInstanceUID): header for header in scene.known}

@@ -185,7 +185,7 @@ class ExportFailed(ModelError):
 
 class QuantisationRefused(ModelError):
     code = "MOD-031"
-    summary = "A model's weights are not made 8-bit integers: it would say other things."
+    summary = "A model's weights are not made smaller: it would say other things."
     remedy = "Import it with float weights, or allow more changed words with --most-changed if that is acceptable."
 
 

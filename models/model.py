@@ -31,6 +31,7 @@ from models.external_data import external_files
 from models.golden import deviation
 from models.limits import require_within
 from models.programs import Programs
+from models.progress import TextProgress
 from models.prompts import BoxPrompt
 from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
@@ -55,6 +56,8 @@ class Model:
         The site's de-identified reports; None where there are none.
     programs : Programs or None
         Who runs the programs of external models; None where nobody does.
+    progress : TextProgress or None
+        Who hears how far a text is; None where nobody does.
 
     Raises
     ------
@@ -71,8 +74,10 @@ class Model:
         chat: Chat | None = None,
         corpus: Corpus | None = None,
         programs: Programs | None = None,
+        progress: TextProgress | None = None,
     ) -> None:
         self.folder = folder
+        self._progress = progress
         self.programs = programs
         self.chat = chat
         self.corpus = corpus
@@ -152,6 +157,11 @@ class Model:
                     )
             self._sessions[name] = session
         return self._sessions[name]
+
+    def on_token(self, limit: int) -> Callable[[Sequence[int]], None] | None:
+        """What a text of at most ``limit`` tokens is to call with its tokens so far; only their number is passed on."""
+        hears = self._progress
+        return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
 
     def warm(self) -> None:
         """Load every graph, so that the first study does not wait for it. Raises as :meth:`session`."""

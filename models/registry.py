@@ -14,6 +14,7 @@ from models.errors import (
 )
 from models.model import Model
 from models.programs import Programs
+from models.progress import TextProgress
 
 
 class Registry:
@@ -34,6 +35,8 @@ class Registry:
         The site's de-identified reports; None where there are none.
     programs : Programs or None
         Who runs the programs of external models; None where nobody does.
+    progress : TextProgress or None
+        Who hears how far a text is.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class Registry:
         chat: Chat | None = None,
         corpus: Corpus | None = None,
         programs: Programs | None = None,
+        progress: TextProgress | None = None,
     ) -> None:
         self.programs = programs
+        self.progress = progress
         self.chat = chat
         self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
@@ -56,7 +61,13 @@ class Registry:
     def _add(self, folder: Path, threads: int) -> None:
         try:
             model = Model(
-                folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus, programs=self.programs
+                folder,
+                threads=threads,
+                find=self.get,
+                chat=self.chat,
+                corpus=self.corpus,
+                programs=self.programs,
+                progress=self.progress,
             )
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.

@@ -20,7 +20,7 @@ _SECONDS = 3600.0
 
 
 def import_model(
-    system: str, checkpoint: Path, folder: Path, *, weights: str = "float", most_changed: float = 0.05
+    system: str, checkpoint: Path, folder: Path, *, weights: str = "float", most_changed: float | None = None
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
@@ -29,9 +29,9 @@ def import_model(
     system : str
         One of :data:`models.export.systems.SYSTEMS`.
     weights : str
-        ``float`` as published, or ``int8``: those of a model that writes text, with the drift measured.
-    most_changed : float
-        Share of words, 0 to 1, that 8-bit weights may change.
+        ``float`` as published; ``int8`` or ``fp16``: those of a model that writes text, with the drift measured.
+    most_changed : float or None
+        Share of words, 0 to 1, that smaller weights may change; None: 0.05 for ``int8``, 0.01 for ``fp16``.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def import_model(
     """
     if system not in SYSTEMS:
         raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
-    if weights not in ("float", "int8") or not 0 <= most_changed <= 1:
-        raise UsageError("weights are float or int8, and the share of words that may change lies between 0 and 1")
+    if weights not in ("float", "int8", "fp16") or not 0 <= (most_changed or 0) <= 1:
+        raise UsageError("weights are float, int8 or fp16, and the share of words that may change lies between 0 and 1")
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
     if importlib.util.find_spec("torch") is None:
@@ -58,7 +58,8 @@ def import_model(
     with tempfile.TemporaryDirectory(prefix=".import-", dir=folder.parent) as work:
         made = Path(work, "model")
         made.mkdir()
-        options = ["--weights", weights, "--most-changed", str(most_changed)]
+        options = ["--weights", weights]
+        options += [] if most_changed is None else ["--most-changed", str(most_changed)]
         report = _converted(system, checkpoint.resolve(), made.resolve(), options)
         made.rename(folder)
     return report

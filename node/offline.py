@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from node import routing
 from node.archive.headers import InstanceHeader, read_header
@@ -16,6 +16,9 @@ from node.identity import load_identity, offline_identity
 from node.jobs.specification import JobSpec
 from node.settings import ProfileSection, RuleSection, Settings
 from node.site_secret import anonymisation_key
+
+if TYPE_CHECKING:
+    from models.progress import TextProgress
 
 DEFAULT_MODEL = "infarct-adc-baseline"
 DEFAULT_REPORT_MODEL = "stroke-impression-demo"
@@ -86,7 +89,13 @@ def one_study(paths: Sequence[Path]) -> StudyFiles:
 
 
 def process_study(
-    settings: Settings, paths: Sequence[Path], out: Path, *, model_id: str | None, profile: str | None
+    settings: Settings,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    model_id: str | None,
+    profile: str | None,
+    progress: TextProgress | None = None,
 ) -> dict[str, Any]:
     """Run a model over one study and write the objects.
 
@@ -101,6 +110,8 @@ def process_study(
         None takes the first rule that fires, and without rules the embedded default.
     profile : str or None
         None takes that of the rule's first destination.
+    progress : TextProgress or None
+        Who hears how far a text is.
 
     Returns
     -------
@@ -124,7 +135,9 @@ def process_study(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as folder:
         spec = _specification(settings, study, rule, {name: section}, Path(folder))
-        registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=ProgramDesk())
+        registry = Registry(
+            settings.models.folders, threads=settings.jobs.threads, programs=ProgramDesk(), progress=progress
+        )
         bundle = execute(spec, registry)
         objects = []
         for each in bundle.objects:

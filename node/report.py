@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from node.jobs.host_report import model_hosts
+from node.jobs.progress import ProgressBoard
 from node.monitor.alarms import standing_alarms
 from node.settings import Settings
 from node.status import published
@@ -54,6 +55,7 @@ class NodeReport:
                 {"alarm": str(each.alarm), "subject": each.subject, "words": each.words, "since": each.raised_at}
                 for each in standing_alarms(self._settings.data_dir)
             ],
+            "writing": {str(job): each.facts() for job, each in ProgressBoard(self._settings.data_dir).all().items()},
             "summary": published(self._settings.data_dir),
         }
 

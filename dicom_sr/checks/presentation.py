@@ -1,4 +1,5 @@
-"""Presentation states: outlines filled again give the mask, on the right images, shown as those images are shown.
+"""Presentation states: outlines filled again give the mask, or the stronger half of a map, on the right images, shown as
+those images are shown.
 
 The outlines are filled by counting edges, not with the code that drew them.
 """
@@ -24,6 +25,7 @@ Frame = tuple[str, int | None]
 Lines = list[Dataset]
 
 _MARKS = "AI_MARKS"
+_MAP = "AI_MAP_"
 _NOT_REVIEWED = "not reviewed"
 
 
@@ -45,6 +47,7 @@ def check_presentation(subject: Subject) -> Iterator[str]:
             yield from _graphic_problems(role, item, *subject.source.volume.array_zyx.shape[1:])
             drawn.setdefault((frame, str(item.get("GraphicLayer"))), []).extend(item.get("GraphicObjectSequence", []))
     yield from _outline_problems(drawn, subject)
+    yield from _map_problems(drawn, subject)
     yield from _mark_problems(drawn, subject)
 
 
@@ -132,8 +135,28 @@ def _outline_problems(drawn: dict[tuple[Frame, str], Lines], subject: Subject) -
             filled = _filled(drawn[place], *mask.mask_zyx.shape[1:])
             if filled is None or not np.array_equal(filled, mask.mask_zyx[k] == region.number):
                 yield f"presentation: an outline of region {region.number} does not enclose the mask"
-    if {place for place in drawn if place[1] != _MARKS} - expected:
+    if {place for place in drawn if place[1] != _MARKS and not place[1].startswith(_MAP)} - expected:
         yield "presentation: something is drawn where the result has no region"
+
+
+def _map_problems(drawn: dict[tuple[Frame, str], Lines], subject: Subject) -> Iterator[str]:
+    assert subject.source is not None
+    left = {place for place in drawn if place[1].startswith(_MAP)}
+    maps = subject.result.heat_maps if subject.result.segmentation is None else ()
+    for n, heat_map in enumerate(maps, start=1):
+        values = heat_map.values_zyx
+        least, most = float(np.min(values)), float(np.max(values))
+        if least == most:
+            continue
+        strongest = int(np.argmax(values.reshape(len(values), -1).max(axis=1)))
+        place = (_key(subject.source.frames[strongest]), f"{_MAP}{n}")
+        left.discard(place)
+        wanted = values[strongest] >= least + (most - least) / 2
+        filled = _filled(drawn[place], *wanted.shape) if place in drawn else None
+        if filled is None or not np.array_equal(filled, wanted):
+            yield f"presentation: map {n} is not outlined where it is strongest"
+    if left:
+        yield "presentation: something is drawn where the result has no map"
 
 
 def _filled(lines: Lines, rows: int, columns: int) -> npt.NDArray[np.bool_] | None:

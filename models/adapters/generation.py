@@ -130,7 +130,8 @@ class GenerationAdapter:
         features = self._model.session("encoder").run({**self._views(result, inputs), **self._prompt(result)})
         cache = CacheShape(decoding.layers, decoding.heads, decoding.head_size)
         writer = EncoderDecoder(self._model.session("decoder"), features, cache, [self._start[language]])
-        written = write_tokens(writer, Strategy(), Limits(decoding.maximum_tokens, (self._stop,)))
+        hears = self._model.on_token(decoding.maximum_tokens)
+        written = write_tokens(writer, Strategy(), Limits(decoding.maximum_tokens, (self._stop,), progress=hears))
         if written.cut:
             raise InferenceFailed(f"{name}: the text did not end within {decoding.maximum_tokens} tokens")
         text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=False).strip()

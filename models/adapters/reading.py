@@ -22,7 +22,7 @@ from models.generation.options import ReadingOptions
 from models.generation.pictures import Picture, picture_of
 from models.generation.prompting import embedded_prompt, plain_words, prompt_pieces, token_number
 from models.generation.strategies import write
-from models.generation.wiring import DecoderOnly, EncoderDecoder, TokenModel
+from models.generation.wiring import Arrays, DecoderOnly, EncoderDecoder, TokenModel
 from models.questions import Question
 from models.results import Draft, Mark, MarkShape, Outcome, StudyResult
 from models.untrusted import as_data
@@ -119,6 +119,7 @@ class ReadingAdapter:
             seconds=decoding.seconds,
             stop_strings=decoding.stop_strings,
             decode=lambda tokens: self._text(tokens),
+            progress=self._model.on_token(decoding.maximum_tokens),
         )
         return write(
             self.reader(picture, question, language), decoding.strategy, limits, decoding.constraints(self._tokenizer)
@@ -150,7 +151,10 @@ class ReadingAdapter:
 
     def _features(self, picture: Picture) -> npt.NDArray[np.float32]:
         """Image tokens (tokens, width) of all parts of a picture, one part at a time."""
-        if picture.grid != (0, 0):
+        if picture.places is not None:
+            feeds: Arrays = {"pixel_values": picture.pixels, "places": picture.places}
+            made = self._model.session("vision").run(feeds)["image_features"]
+        elif picture.grid != (0, 0):
             session = self._model.session(f"vision_{picture.grid[0]}x{picture.grid[1]}")
             made = session.run({"pixel_values": picture.pixels})["image_features"]
         else:

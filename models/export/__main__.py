@@ -16,10 +16,10 @@ def main(arguments: list[str]) -> int:
     told = _read(arguments)
     try:
         imported = converter_of(told.system)(told.checkpoint, told.folder)
-        if told.weights == "int8":
-            from models.export.eight_bit import to_eight_bits
+        if told.weights != "float":
+            from models.export.smaller_weights import to_smaller
 
-            imported = to_eight_bits(imported, told.folder, most_changed=told.most_changed)
+            imported = to_smaller(imported, told.folder, told.weights, most_changed=told.most_changed)
         imported.save_report(told.folder)
     except ModelError as error:
         print(json.dumps({"code": error.code, "message": error.message, "remedy": error.remedy}), file=sys.stderr)
@@ -33,8 +33,8 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("system")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", choices=("float", "int8"), default="float")
-    parser.add_argument("--most-changed", type=float, default=0.05)
+    parser.add_argument("--weights", choices=("float", "int8", "fp16"), default="float")
+    parser.add_argument("--most-changed", type=float, default=None)
     return parser.parse_args(arguments)
 
 

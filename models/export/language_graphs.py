@@ -101,14 +101,21 @@ def export_decoder(model: nn.Module, shape: CachedDecoder, folder: Path) -> Expo
     return export_graph(model if shape.windowed else _OneMask(model), recipe, folder / "decoder.onnx")
 
 
-def export_vision(module: nn.Module, images: Sequence[Tensor], folder: Path, *, name: str = "vision") -> Exported:
-    """Write ``NAME.onnx``: pixels to what stands in for image tokens. The size of the images is fixed, their number not."""
+def export_vision(
+    module: nn.Module, images: Sequence[Tensor] | Sequence[tuple[Tensor, Tensor]], folder: Path, *, name: str = "vision"
+) -> Exported:
+    """Write ``NAME.onnx``: pixels to what stands in for image tokens.
+
+    The size of the images is fixed and their number is not; where places stand beside the pixels, both are free.
+    """
+    compared = [each if isinstance(each, tuple) else (each,) for each in images]
+    placed = len(compared[0]) == 2
     recipe = Recipe(
-        ("pixel_values",),
+        ("pixel_values", "places") if placed else ("pixel_values",),
         ("image_features",),
-        (images[0],),
-        [(each,) for each in images],
-        {"pixel_values": {0: "count"}},
+        compared[0],
+        compared,
+        {"pixel_values": {0: "count"}, **({"places": {0: "tokens", 1: "merged"}} if placed else {})},
         legacy_first=True,
     )
     return export_graph(module, recipe, folder / f"{name}.onnx")

@@ -28,11 +28,12 @@ class Split:
         With the keys ``vision_keys`` and ``language_keys`` give them.
     inputs : dict
         Graph name → (module, two or more inputs to compare with); one entry unless the tower needs a graph for each size.
+        Pixels alone, or pixels and places for a tower that one graph of serves every size.
     """
 
     vision: nn.Module
     language: LanguageModel
-    inputs: Mapping[str, tuple[nn.Module, list[Tensor]]]
+    inputs: Mapping[str, tuple[nn.Module, list[Tensor] | list[tuple[Tensor, Tensor]]]]
     tables: Tables = field(default_factory=dict)
 
 

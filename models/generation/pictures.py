@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import InferenceFailed
-from models.generation.tiling import best_grid, smart_size
+from models.generation.tiling import best_grid, own_size, smart_size
 from models.resizing import bilinear
 from models.volume import Volume
 
@@ -62,17 +62,23 @@ class PictureRecipe(_Table):
     arrange : str
         ``single``: one picture. ``tiles``: InternVL's, 1 to ``most_tiles`` squares of ``size`` and a small whole one.
         ``patches``: Qwen's flattened patches of 14 pixels, after its own choice of a size out of ``grids``.
+        ``own_size``: flattened patches of the image at its own size, within ``least_tokens`` and ``most_tokens``.
     grids : tuple of (int, int)
         Rows and columns of patches there are graphs for.
+    merge : int
+        ``own_size``: rows and columns of patches that become one token.
     """
 
     levels: Literal["stored_range", "own_range"] = "own_range"
     steps: tuple[Step, ...] = ()
-    arrange: Literal["single", "tiles", "patches"] = "single"
+    arrange: Literal["single", "tiles", "patches", "own_size"] = "single"
     size: int = Field(default=448, ge=14, le=4096)
     most_tiles: int = Field(default=12, ge=1, le=64)
     patch: int = Field(default=14, ge=1)
     grids: tuple[tuple[int, int], ...] = ()
+    merge: int = Field(default=1, ge=1, le=8)
+    least_tokens: int = Field(default=16, ge=1)
+    most_tokens: int = Field(default=2304, ge=4, le=16384)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -102,7 +108,9 @@ class Picture:
     width, height : int
         Of the picture the coordinates of which the model speaks.
     grid : tuple of int
-        Rows and columns of patches where they were flattened.
+        Rows and columns of patches where they were flattened and each size has a graph of its own.
+    places : numpy.ndarray or None
+        Where each patch lies, for a graph that serves every size; see :func:`patch_places`.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -110,6 +118,7 @@ class Picture:
     width: int
     height: int
     grid: tuple[int, int] = (0, 0)
+    places: npt.NDArray[np.int64] | None = None
 
 
 def grey_levels(volume: Volume, levels: str) -> Grey:
@@ -144,6 +153,8 @@ def picture_of_grey(grey: Grey, recipe: PictureRecipe) -> Picture:
         return _tiles(colours, placement, recipe)
     if recipe.arrange == "patches":
         return _patches(colours, placement, recipe)
+    if recipe.arrange == "own_size":
+        return _own_size(colours, placement, recipe)
     rows, columns = colours.shape[:2]
     return Picture(_normal(colours, recipe)[None], placement, columns, rows)
 
@@ -207,6 +218,23 @@ def _patches(colours: Grey, placement: Placement, recipe: PictureRecipe) -> Pict
     size = grid[0] * recipe.patch, grid[1] * recipe.patch
     made, placement = _resized(colours, placement, size, "pil_bicubic")
     return Picture(qwen_patches(_normal(made, recipe), recipe.patch), placement, size[1], size[0], grid)
+
+
+def _own_size(colours: Grey, placement: Placement, recipe: PictureRecipe) -> Picture:
+    unit = recipe.patch * recipe.merge
+    rows, columns = own_size(colours.shape[0], colours.shape[1], unit, recipe.least_tokens, recipe.most_tokens)
+    made, placement = _resized(colours, placement, (rows, columns), "pil_bicubic")
+    patches = qwen_patches(_normal(made, recipe), recipe.patch, merge=recipe.merge, temporal=1)
+    grid = rows // recipe.patch, columns // recipe.patch
+    return Picture(patches, placement, columns, rows, places=patch_places(grid, recipe.merge))
+
+
+def patch_places(grid: tuple[int, int], merge: int) -> npt.NDArray[np.int64]:
+    """Row and column of each patch, int64 (tokens, merge × merge, 2), in the order of :func:`qwen_patches`."""
+    rows, columns = grid
+    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1)
+    blocks = places.reshape(rows // merge, merge, columns // merge, merge, 2).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(blocks.reshape(-1, merge * merge, 2))
 
 
 def qwen_patches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -32,3 +33,19 @@ def smart_size(rows: int, columns: int, patch: int, grids: Sequence[tuple[int, i
         raise ValueError("no grid of patches is allowed")
     wanted = rows / columns
     return min(grids, key=lambda grid: (round(abs(grid[0] / grid[1] / wanted - 1), 3), -grid[0] * grid[1]))
+
+
+def own_size(rows: int, columns: int, unit: int, least: int, most: int) -> tuple[int, int]:
+    """Rows and columns of pixels nearest to the image's own, both multiples of ``unit``, in ``least`` to ``most`` tokens.
+
+    The rule of VideoLLaMA 3 and Hulu-Med (``image_processing_hulumed.py``) for one image. That code takes the width of an
+    image read from a file for its height; given an array, as here, it does not.
+    """
+    high, wide = (max(round(each / unit), 1) * unit for each in (rows, columns))
+    shrink = math.sqrt(rows * columns / (most * unit * unit))
+    if high * wide > most * unit * unit:
+        high, wide = (max(math.floor(each / shrink / unit), 1) * unit for each in (rows, columns))
+    if high * wide < least * unit * unit:
+        grow = math.sqrt(least * unit * unit / (rows * columns))
+        high, wide = (math.ceil(each * grow / unit) * unit for each in (rows, columns))
+    return high, wide

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from node.cli import new_app
 from node.commands.table import opened, show
+
+if TYPE_CHECKING:
+    from node.jobs.progress import Progress
 
 app = new_app()
 
@@ -22,10 +25,14 @@ def jobs(
     """List runs, the latest first."""
     from node.commands.choices import chosen
     from node.jobs import queue
+    from node.jobs.progress import ProgressBoard
 
     states = chosen(queue.JobState, state, "--state")
-    with opened(ctx.obj.settings()) as store, store.read() as connection:
+    settings = ctx.obj.settings()
+    with opened(settings) as store, store.read() as connection:
         found = queue.list_jobs(connection, states=states, limit=limit)
+    board = ProgressBoard(settings.data_dir)
+    told = {row.id: board.of(row.id, state=row.state, started_at=row.started_at) for row in found}
     rows = [
         {
             "job": row.id,
@@ -37,6 +44,7 @@ def jobs(
             "kind": row.kind,
             "of": row.parent_id,
             "attempts": f"{row.attempts}/{row.maximum_attempts}",
+            "progress": _shown(told[row.id], as_json=as_json),
             "outcome": (row.result or {}).get("outcome"),
             "total_ml": (row.result or {}).get("total_ml"),
             "total_range_ml": (row.result or {}).get("total_range_ml"),
@@ -49,3 +57,9 @@ def jobs(
         for row in found
     ]
     show(rows, as_json=as_json, empty="no runs")
+
+
+def _shown(progress: Progress | None, *, as_json: bool) -> dict[str, Any] | str | None:
+    if progress is None:
+        return None
+    return progress.facts() if as_json else progress.words()

@@ -86,18 +86,21 @@ def run(
     from dicom_sr.series import load_study
     from models.registry import Registry
     from models.sweep import range_ml
+    from node.commands.text_bar import text_bar
     from node.external.desk import ProgramDesk
     from node.external.handing_over import series_files
     from node.offline import one_study
 
     settings = ctx.obj.settings()
     desk = ProgramDesk()
-    found = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk).get(model)
     files = one_study(paths).files
-    sources = fill_roles(load_study(files), found.card.inputs)
     by_series = series_files(files)
-    desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
-    result = found.run({role: source.volume for role, source in sources.items()}, {})
+    with text_bar() as bar:
+        registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk, progress=bar)
+        found = registry.get(model)
+        sources = fill_roles(load_study(files), found.card.inputs)
+        desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
+        result = found.run({role: source.volume for role, source in sources.items()}, {})
     regions = result.segmentation.regions if result.segmentation else ()
     facts = {
         "outcome": result.outcome.value,
@@ -200,11 +203,12 @@ def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
     weights: Annotated[
-        str, typer.Option("--weights", help="float; or int8 (of a model that writes text; its drift is measured).")
+        str, typer.Option("--weights", help="float; int8 or fp16 of a model that writes text: its drift is measured.")
     ] = "float",
     most_changed: Annotated[
-        float, typer.Option("--most-changed", help="Share of words, 0 to 1, that int8 may change before it is refused.")
-    ] = 0.05,
+        float | None,
+        typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
+    ] = None,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original."""
     from node.model_import import import_model
@@ -216,8 +220,8 @@ def import_checkpoint(
     if "drift" in report["weights"]:
         drift, size = report["weights"]["drift"], report["weights"]
         typer.echo(
-            f"8-bit weights: {drift['changed']:.1%} of {drift['places']} words changed; {size['bytes'] / 2**20:.1f} MiB in "
-            f"place of {size['bytes_float'] / 2**20:.1f}"
+            f"{size['kind']} weights: {drift['changed']:.1%} of {drift['places']} words changed; "
+            f"{size['bytes'] / 2**20:.1f} MiB in place of {size['bytes_float'] / 2**20:.1f}"
         )
     rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
     typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")

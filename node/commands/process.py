@@ -29,9 +29,11 @@ def process(
     """
     import json
 
+    from node.commands.text_bar import text_bar
     from node.offline import process_study
 
-    report = process_study(ctx.obj.settings(), paths, out, model_id=model, profile=profile)
+    with text_bar() as bar:
+        report = process_study(ctx.obj.settings(), paths, out, model_id=model, profile=profile, progress=bar)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:

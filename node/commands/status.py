@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli import new_app
+from node.jobs.progress import Progress
 from node.status import ask
 from node.toml_file import data_dir_of
 
@@ -87,6 +88,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for stopped in summary.get("paused", []):
         what = f"{stopped['scope']} {stopped['name']}".strip()
         lines.append(f"PAUSED {what} by {stopped['by']}: {stopped['reason']}")
+    lines += _writing_lines(report)
     for name, counts in summary.get("destinations", {}).items():
         proofs = summary.get("proofs", {}).get(name, {})
         known = "".join(f", {count} {_PROOFS[proof]}" for proof, count in proofs.items() if proof in _PROOFS)
@@ -94,6 +96,14 @@ def _lines(report: dict[str, Any]) -> list[str]:
     for name, end in summary.get("downtime", {}).items():
         lines.append(f"{name}: planned downtime until {time.strftime('%Y-%m-%d %H:%M', time.localtime(end))}")
     return lines
+
+
+def _writing_lines(report: dict[str, Any]) -> list[str]:
+    """How far texts are; absent while a node of an older version still runs."""
+    return [
+        f"job {job}: {each['model']} writes, {Progress(**each).words()}"
+        for job, each in report.get("writing", {}).items()
+    ]
 
 
 def _count_lines(summary: dict[str, Any]) -> list[str]:

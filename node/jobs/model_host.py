@@ -22,6 +22,7 @@ from node.confinement.shut_in import Plan, shut_in
 from node.jobs import wire
 from node.jobs.chat_pipe import ChatPipe
 from node.jobs.corpus_pipe import CorpusPipe
+from node.jobs.progress_pipe import ProgressPipe
 from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
 from node.process import die_with_parent, forbid_core_dumps
@@ -94,6 +95,7 @@ def _registry(
             chat=chat,
             corpus=CorpusPipe(chat.connection),
             programs=ProgramDesk(ProgramPipe(chat.connection)),
+            progress=ProgressPipe(chat.connection),
         )
     return registries[key]
 

@@ -13,11 +13,13 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
+from sqlalchemy import Row
 
 from models.remedies import remedies
 from models.report_facts import format_ml, format_range
 from node.accounts.sessions import Person
 from node.archive.engine import Store
+from node.jobs.progress import Progress, ProgressBoard
 from node.manual import product_errors
 from node.settings import Settings
 from node.site_time import iso, stamp, zone
@@ -51,6 +53,10 @@ class Console:
         templates.env.trim_blocks = templates.env.lstrip_blocks = True
         english = {error.code: error.remedy for error in product_errors()}
         return cls(settings, store, templates, Phrases(), english)
+
+    def progress(self, row: Row[Any]) -> Progress | None:
+        """How far the text of a run is; None unless one is being made."""
+        return ProgressBoard(self.settings.data_dir).of(row.id, state=row.state, started_at=row.started_at)
 
     def remedies_in(self, language: str) -> Mapping[str, str]:
         """What to do, by error code; English where there is no translation."""

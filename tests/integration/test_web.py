@@ -19,6 +19,7 @@ from node.archive.engine import Store
 from node.archive.pauses import Scope
 from node.delivery import capabilities
 from node.delivery.gate_states import GateState, publish
+from node.jobs.progress import ProgressBoard
 from node.manual import product_errors
 from node.orders import Code, Order
 from node.settings import Settings
@@ -369,3 +370,25 @@ def test_every_phrase_is_translated() -> None:
     english = tomllib.loads((folder / "catalogues" / "en.toml").read_text(encoding="utf-8"))["phrases"]
     assert [phrase for phrase in english if not phrases.knows("ja", phrase)] == []
     assert [str(stage) for stage in Stage if not phrases.knows("ja", str(stage))] == []
+
+
+def test_the_row_of_a_run_shows_how_far_its_text_is(
+    client: TestClient, store: Store, store_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = fill(store)
+    told = {"model": "m", "tokens": 12, "limit": 256, "tokens_per_second": 8.1}
+    ProgressBoard(store_settings.data_dir).note(job, told)
+    assert "12 of 256" not in client.get(f"/study/{STUDY}").text  # it does not run yet
+    assert client.get("/api/v1/jobs").json()[0]["progress"] is None
+    with store.write() as connection:
+        connection.execute(tables.jobs.update().values(state="running", started_at=time.time() - 60))
+    for page in (f"/study/{STUDY}", f"/job/{job}/progress"):
+        shown = client.get(page, headers={"X-Refresh": "1"}).text
+        assert "12 of 256 tokens, 8.1/s" in " ".join(shown.split()) and f'hx-get="/job/{job}/progress"' in shown
+    assert "12 / 256 トークン" in client.get(f"/job/{job}/progress", headers={"Accept-Language": "ja"}).text
+    found = client.get("/api/v1/jobs").json()[0]["progress"]
+    assert {key: found[key] for key in told} == told
+    with store.write() as connection:
+        connection.execute(tables.jobs.update().values(state="done", ended_at=time.time()))
+    assert client.get(f"/job/{job}/progress").text.strip() == ""
+    assert client.get(f"/job/{job + 1}/progress").status_code == 404

@@ -24,6 +24,7 @@ from node.jobs import wire
 from node.jobs.executor import RunAbandoned
 from node.jobs.host_plan import NOT_CONFINED, HostPlan
 from node.jobs.program_starts import ProgramStart
+from node.jobs.progress import ProgressBoard
 from node.jobs.room import Room
 from node.jobs.specification import JobSpec, ResultBundle
 from node.remote.desk import RemoteDesk
@@ -65,12 +66,14 @@ class LocalExecutor:
     -----
     The child has no network and sees no file but those of its room (:mod:`node.jobs.room`). Where a run wants to ask a
     remote model or to have a program started, it says so over its socket, and :class:`node.remote.desk.RemoteDesk` or
-    :class:`node.jobs.program_starts.ProgramStart` decide and act on this side; the run's deadline goes on counting.
+    :class:`node.jobs.program_starts.ProgramStart` decide and act on this side; the run's deadline goes on counting. How
+    far a text is goes to the :class:`node.jobs.progress.ProgressBoard`.
     """
 
     def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
         self._settings = settings
         self._desk = RemoteDesk(settings)
+        self._board = ProgressBoard(settings.data_dir)
         self._command = list(command or [sys.executable, "-P", "-m", "node.jobs.model_host"])
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -159,14 +162,10 @@ class LocalExecutor:
             raise _as_node_error(error) from error
         self._send({"kind": "run", "spec": admitted.model_dump(mode="json")})
         until = time.monotonic() + spec.deadline_seconds
-        while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
-            if reply["kind"] == "similar":
-                self._send(self._desk.similar(reply))
-            elif reply["kind"] == "program":
-                start = ProgramStart(spec, reply, self._settings.external, room, self._host.user)
-                self._ask(start, until, abandoned, what="a program ran")
-            else:
-                self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
+        try:
+            reply = self._served(spec, room, until, abandoned)
+        finally:
+            self._board.clear(spec.job_id)
         self._models = reply.get("models", self._models)
         try:
             bundle = room.collect(_bundle(reply), spec.output_dir)
@@ -177,6 +176,20 @@ class LocalExecutor:
             raise _as_node_error(error) from error
         room.clear()
         return bundle
+
+    def _served(self, spec: JobSpec, room: Room, until: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
+        """Give the child what it asks for until it has a result."""
+        while (reply := self._await(until, abandoned, what="the run"))["kind"] != "result":
+            if reply["kind"] == "similar":
+                self._send(self._desk.similar(reply))
+            elif reply["kind"] == "progress":
+                self._board.note(spec.job_id, reply)
+            elif reply["kind"] == "program":
+                start = ProgramStart(spec, reply, self._settings.external, room, self._host.user)
+                self._ask(start, until, abandoned, what="a program ran")
+            else:
+                self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
+        return reply
 
     def _ask(self, call: Wished, until: float, abandoned: Callable[[], bool], *, what: str) -> None:
         """Wait for what the child wants done, while watching deadline and dispatcher; tell the child."""

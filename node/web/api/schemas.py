@@ -73,6 +73,16 @@ class SeriesOf(Answer):
     ours: bool = Field(description="Made by this node")
 
 
+class TextProgress(Answer):
+    """How far the text of a running job is; never a word of it."""
+
+    model: str
+    tokens: int
+    limit: int
+    tokens_per_second: float | None
+    at: float
+
+
 class Job(Answer):
     """One run."""
 
@@ -101,6 +111,7 @@ class Job(Answer):
     created_at: float
     started_at: float | None
     ended_at: float | None
+    progress: TextProgress | None
 
 
 class Delivery(Answer):

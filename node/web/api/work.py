@@ -13,7 +13,7 @@ from node.delivery.delivery_states import DeliveryState
 from node.jobs import queue
 from node.jobs.queue import JobState, Priority
 from node.web.api.asked import ReplayAsked
-from node.web.api.schemas import Delivery, Done, Job
+from node.web.api.schemas import Delivery, Done, Job, TextProgress
 from node.web.console import Console
 from node.web.pages.studies import LARGEST_NUMBER, Operator, Viewer
 
@@ -85,6 +85,7 @@ def work_router(console: Console) -> APIRouter:
 def job_of(row: Row[Any], console: Console) -> Job:
     """A run as the API says it."""
     result = row.result or {}
+    progress = console.progress(row)
     return Job(
         job=row.id,
         study_uid=row.study_uid,
@@ -108,6 +109,7 @@ def job_of(row: Row[Any], console: Console) -> Job:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        progress=None if progress is None else TextProgress(**progress.facts()),
     )
 
 

@@ -66,7 +66,17 @@ def studies_router(console: Console) -> APIRouter:
             has_images=has_images,
             may_retry=may_retry,
             may_cancel=may_cancel,
+            progress=console.progress,
         )
+
+    @router.get("/job/{job}/progress", response_class=HTMLResponse)
+    def progress(request: Request, job: int, person: Viewer) -> Response:
+        """How far the text of a run is, for the row that asks for it again and again."""
+        with console.store.read() as connection:
+            row = queue.get(connection, numbered(job))
+        if row is None:
+            raise NotStored("there is no such job")
+        return console.page(request, person, "progress.html", run=row, progress=console.progress)
 
     return router
 

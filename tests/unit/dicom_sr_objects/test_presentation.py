@@ -15,10 +15,12 @@ from pydicom.dataset import Dataset
 
 from dicom_sr.annotations import LONGEST
 from dicom_sr.check import check
-from dicom_sr.series import LoadedStudy
-from models.results import StudyResult
+from dicom_sr.errors import ObjectInvalid, OverlayMismatch
+from dicom_sr.series import Kind, LoadedStudy
+from models.results import HeatMap, StudyResult
 from tests.generators.results import found, marked
 from tests.unit.dicom_sr_objects.cases import Case, projection_case
+from tests.unit.dicom_sr_objects.pixel_cases import ONE, SALIENCY
 
 
 def states_of(case: Case, result: StudyResult | None = None) -> list[Dataset]:
@@ -151,3 +153,63 @@ def test_a_mark_without_label_is_numbered(languages: tuple[str, ...], case: Case
     texts = [t.UnformattedTextValue for a in state.GraphicAnnotationSequence for t in a.TextObjectSequence]
     assert "AI: Mark 3 (not reviewed)" in texts
     assert "AI: Nodule 1, probability 0.83 (not reviewed)" in texts
+
+
+def spotted(case: Case, *spots: tuple[int, int, int]) -> StudyResult:
+    """A result with a map for each spot, as a model that answers phrases gives it; strongest there, and no regions."""
+    shape = case.source.volume.array_zyx.shape
+    places = np.indices(shape).astype(np.float32)
+    maps = []
+    for number, (k, y, x) in enumerate(spots, start=1):
+        away = (places[0] - k) ** 2 * 50 + (places[1] - y) ** 2 + (places[2] - x) ** 2
+        values = np.exp(-away / 8).astype(np.float32) * 0.3 - 0.1
+        maps.append(HeatMap("image", values, SALIENCY, ONE, f"Map {number}"))
+    result = marked(shape)
+    return replace(result, marks=(), heat_maps=tuple(maps))
+
+
+def test_a_heat_map_without_regions_is_outlined_where_it_is_strongest(case: Case) -> None:
+    depth, rows, columns = case.source.volume.array_zyx.shape
+    result = spotted(case, (0, 5, 6), (depth - 1, rows - 4, columns - 3))
+    (state,) = states_of(case, result)
+    found = {item.GraphicLayer: item for item in state.GraphicAnnotationSequence}
+    assert list(found) == ["AI_MAP_1", "AI_MAP_2"]
+    for item, k, centre in ((found["AI_MAP_1"], 0, (5, 6)), (found["AI_MAP_2"], depth - 1, (rows - 4, columns - 3))):
+        (image,) = item.ReferencedImageSequence
+        assert image.ReferencedSOPInstanceUID == case.source.frames[k].sop_instance_uid
+        points = np.array(item.GraphicObjectSequence[0].GraphicData).reshape(-1, 2)
+        # Half of exp(-d²/8) is reached at 2.35 pixels: two to either side, and the pixel itself.
+        middle = (points.min(0) + points.max(0)) / 2
+        assert middle.tolist() == [centre[1] + 0.5, centre[0] + 0.5] and np.ptp(points, axis=0).tolist() == [5, 5]
+        (text,) = item.TextObjectSequence
+        assert "upper half of the map (not reviewed)" in text.UnformattedTextValue
+    # A flat map shows nothing, and where regions are outlined the map behind them is not.
+    first = result.heat_maps[0]
+    flat = replace(result, heat_maps=(replace(first, values_zyx=np.zeros_like(first.values_zyx)),))
+    assert not [r.role for r in case.rendered(flat, objects=("presentation",)) if r.role.startswith("presentation")]
+    both = replace(case.result, heat_maps=result.heat_maps)
+    assert not any(a.GraphicLayer.startswith("AI_MAP") for a in states_of(case, both)[0].GraphicAnnotationSequence)
+
+
+@pytest.mark.parametrize("fault", ["moved", "missing", "another"])
+def test_a_map_outlined_elsewhere_does_not_leave(case: Case, fault: str) -> None:
+    result = spotted(case, (0, 5, 6))
+    rendered = case.rendered(result, objects=("presentation",))
+    elsewhere = spotted(case, (0, 6, 6)) if fault == "moved" else spotted(case, (0, 5, 6), (1, 5, 6))
+    told = replace(elsewhere, heat_maps=()) if fault == "another" else elsewhere
+    with pytest.raises((OverlayMismatch, ObjectInvalid), match="no map" if fault == "another" else "not outlined"):
+        check(rendered, case.study, told, case.source)
+
+
+def test_a_radiograph_s_map_reaches_a_viewer_as_an_outline(shared_data: Path) -> None:
+    case = projection_case(shared_data / "cxr_dicom" / "RG1_J2KI.dcm")
+    case = replace(case, source=replace(case.source, kind=Kind.PROJECTION))
+    result = spotted(case, (0, 300, 420))
+    both = case.rendered(result, objects=("presentation", "parametric_map"))
+    check(both, case.study, result, case.source)
+    # Its places are unknown, so no Parametric Map can be made.
+    (state,) = [each.dataset for each in both if each.role == "presentation"]
+    assert not [each.role for each in both if each.role.startswith("parametric_map")]
+    (item,) = state.GraphicAnnotationSequence
+    points = np.array(item.GraphicObjectSequence[0].GraphicData).reshape(-1, 2)
+    assert ((points.min(0) + points.max(0)) / 2).tolist() == [420.5, 300.5]

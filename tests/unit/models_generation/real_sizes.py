@@ -97,3 +97,22 @@ FLEMING_VL: dict[str, Any] = {
         "patch_size": 14,
     },
 }
+HULU_MED: dict[str, Any] = {
+    "model_type": "hulumed_qwen2",
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "rope_theta": 1000000.0,
+    "mm_projector_type": "mlp2x_gelu",
+    "vision_encoder_config": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "patch_size": 14,
+    },
+}
+"""Of Qwen2.5-7B and SigLIP-so400m, from which it is trained; its own ``config.json`` could not be read."""

@@ -193,6 +193,59 @@ def qwen(folder: Path, *, gated: bool) -> Reference:
     return Reference(model, write_folder(model, folder, published, lambda key, value: {key: value}))
 
 
+def hulu(folder: Path, *, three: bool) -> Reference:
+    """Hulu-Med around Qwen2 (7B) or Qwen3 (4B): transformers' VideoLLaMA 3 under the published names."""
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "patch_size": 4,
+    }
+    rope = {"rope_type": "default", "rope_theta": 1000000.0}
+    text: Any = (
+        transformers.Qwen3Config(**TEXT, head_dim=8, rope_parameters=rope)
+        if three
+        else transformers.Qwen2Config(**TEXT, rope_parameters=rope)
+    )
+    config = transformers.VideoLlama3Config(
+        vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, tie_word_embeddings=False
+    )
+    model = _ready(transformers.VideoLlama3ForConditionalGeneration(config), 5)
+    published = {
+        **TEXT,
+        "model_type": "hulumed_qwen3" if three else "hulumed_qwen2",
+        "head_dim": 8,
+        "rope_theta": 1000000.0,
+        "rms_norm_eps": text.rms_norm_eps,
+        "mm_projector_type": "mlp2x_gelu",
+        "use_token_compression": True,
+        "vision_encoder_config": vision,
+        "auto_map": {"AutoModelForCausalLM": "modeling_hulumed_qwen2.Evil"},
+    }
+
+    def rename(key: str, value: Any) -> dict[str, Any]:
+        for theirs, name in (
+            ("model.vision_model.", "model.vision_encoder."),
+            ("model.projector.", "model.mm_projector."),
+            ("model.language_model.", "model."),
+        ):
+            if key.startswith(theirs):
+                return {name + key.removeprefix(theirs): value}
+        return {key: value}
+
+    write_folder(model, folder, published, rename)
+    processor = {
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "patch_size": 4,
+        "max_tokens": 16384,
+        "min_tokens": 16,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return Reference(model, folder)
+
+
 def intern(folder: Path) -> Reference:
     """InternVL's own layout (Fleming-VL)."""
     vision = {

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
 
 from models.export import graph_export, llava_med  # noqa: E402
-from models.export.eight_bit import to_eight_bits  # noqa: E402
+from models.export.smaller_weights import to_smaller  # noqa: E402
 from tests.unit.models_generation import references  # noqa: E402
 from tests.unit.models_generation.test_reading_adapter import shortened  # noqa: E402
 
@@ -42,7 +42,7 @@ def test_weights_beside_the_graph_are_pinned(tmp_path: Path, monkeypatch: pytest
     # The vocabulary of the card's prompt is not the small model's; any question does.
     monkeypatch.setattr(ReadingAdapter, "question", lambda *_, **__: "abc")
     shortened(eight)
-    made = to_eight_bits(imported, eight, most_changed=1.0)
+    made = to_smaller(imported, eight, "int8", most_changed=1.0)
     assert made.weights["bytes"] < 0.6 * made.weights["bytes_float"]
     small = Model(eight, threads=1)
     small.verify()
@@ -50,6 +50,18 @@ def test_weights_beside_the_graph_are_pinned(tmp_path: Path, monkeypatch: pytest
     pinned = {file.file for name, file in small.card.files.items() if name.endswith("_data")}
     assert "decoder-int8.onnx.data" in pinned and "decoder.onnx.data" not in pinned
     assert {each.name for each in eight.glob("*.data")} == pinned
+    half = tmp_path / "fp16"
+    shutil.copytree(folder, half)
+    shortened(half)
+    made = to_smaller(imported, half, "fp16", most_changed=1.0)
+    assert set(made.weights["graphs"]) == {"embed", "decoder"} and made.weights["drift"]["changed"] < 0.2
+    assert made.weights["bytes"] < 0.7 * made.weights["bytes_float"]
+    halved = Model(half, threads=1)
+    halved.verify()
+    halved.self_test()
+    beside = {file.file for name, file in halved.card.files.items() if name.endswith("_data")}
+    assert {"decoder-fp16.onnx.data", "embed-fp16.onnx.data"} < beside
+    assert {each.name for each in half.glob("*.data")} == beside
     content = bytearray(data.read_bytes())
     content[100] ^= 1
     data.write_bytes(bytes(content))

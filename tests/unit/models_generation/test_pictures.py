@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from models.generation.pictures import Picture, PictureRecipe, Step, grey_levels, picture_of_grey, qwen_patches
+from models.generation.tiling import own_size
 from models.volume import Volume
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -105,3 +106,31 @@ def test_levels_are_those_of_the_range() -> None:
     volume = Volume(np.array([[[100.0, 300.0, 200.0]]], np.float32), np.eye(4), facts={"maximum_value": 400})
     assert grey_levels(volume, "own_range").tolist() == [[0, 255, 128]]
     assert grey_levels(volume, "stored_range").tolist() == [[64, 191, 128]]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(90, 61), (61, 90), (300, 340), (20, 30)])
+@pytest.mark.parametrize("merge", [1, 2])
+def test_hulu_med_keeps_the_size_of_an_image_within_limits(rows: int, columns: int, merge: int) -> None:
+    processors = pytest.importorskip("transformers.models.video_llama_3.image_processing_pil_video_llama_3")
+    unit = (14 * merge) ** 2
+    grey = radiograph(rows, columns)
+    theirs = processors.VideoLlama3ImageProcessorPil(
+        size={"shortest_edge": 4 * unit, "longest_edge": 100 * unit}, merge_size=merge
+    )
+    made = theirs(colours(grey), return_tensors="np")
+    recipe = PictureRecipe(mean=HALF, std=HALF, arrange="own_size", merge=merge, least_tokens=4, most_tokens=100)
+    picture = picture_of_grey(grey, recipe)
+    _, high, wide = np.asarray(made["image_grid_thw"])[0].tolist()
+    assert (picture.height, picture.width) == (14 * high, 14 * wide)
+    assert np.abs(picture.pixels - made["pixel_values"]).max() < 1e-5
+    assert picture.places is not None
+    assert picture.places.shape == (high * wide // merge**2, merge**2, 2)
+    assert picture.places.reshape(-1, 2).max(axis=0).tolist() == [high - 1, wide - 1]
+    assert picture.placement.back(picture.width, picture.height) == pytest.approx((columns, rows))
+
+
+def test_hulu_med_measures_as_its_own_code_does() -> None:
+    # Worked through image_processing_hulumed.py by hand: 16 tokens at least, limits of 28 pixels.
+    assert own_size(2048, 2500, 14, 16, 16384) == (1610, 1974)
+    assert own_size(10, 20, 28, 16, 100) == (84, 168)
+    assert own_size(300, 200, 14, 16, 16384) == (294, 196)

@@ -178,3 +178,15 @@ def test_a_question_is_data_and_never_an_instruction() -> None:
     assert {tokenizer.token_to_id(each) for each in ("<|im_end|>", "<|im_start|>", "</s>")}.isdisjoint(
         tokenizer.encode(words, add_special_tokens=False).ids
     )
+
+
+def test_whoever_shows_how_far_a_text_is_hears_numbers_alone(pair: tuple[Reference, Path]) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    class Ear:
+        def made(self, *told: Any) -> None:
+            said.append(told)
+
+    model = Model(pair[1], threads=1, progress=Ear())
+    model.run({"image": radiograph()}, {})
+    assert said == [(model.card.id, n, TOKENS) for n in range(1, len(said) + 1)] and len(said) >= 2

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 
-from models.export import fleming_vl, llava, medgemma, qwen_vl  # noqa: E402
+from models.export import fleming_vl, hulu_med, llava, medgemma, qwen_vl  # noqa: E402
 from models.export.checkpoint import Layout  # noqa: E402
 from tests.unit.models_generation import real_sizes  # noqa: E402
 
@@ -28,6 +28,7 @@ def published(system: str, layout: Shapes) -> Shapes:
         "lingshu": real_sizes.LINGSHU,
         "med-r1": real_sizes.MED_R1,
         "fleming-vl": real_sizes.FLEMING_VL,
+        "hulu-med": real_sizes.HULU_MED,
     }[system]
     text, head = "model.", "lm_head.weight"
     if system in ("llava-med", "bimedix2"):
@@ -39,6 +40,9 @@ def published(system: str, layout: Shapes) -> Shapes:
     elif system == "fleming-vl":
         vision, language = fleming_vl.networks(config)
         keys, text, head = fleming_vl.VISION_KEYS, "language_model.model.", "language_model.lm_head.weight"
+    elif system == "hulu-med":
+        vision, language = hulu_med.networks(config)
+        keys = hulu_med.VISION_KEYS
     else:
         vision, language = qwen_vl.networks(config)
         keys = qwen_vl.VISION_KEYS
@@ -57,7 +61,15 @@ def published(system: str, layout: Shapes) -> Shapes:
 
 @pytest.mark.parametrize(
     ("system", "billions"),
-    [("llava-med", 7.6), ("bimedix2", 8.4), ("medgemma", 4.3), ("lingshu", 8.3), ("med-r1", 2.2), ("fleming-vl", 7.9)],
+    [
+        ("llava-med", 7.6),
+        ("bimedix2", 8.4),
+        ("medgemma", 4.3),
+        ("lingshu", 8.3),
+        ("med-r1", 2.2),
+        ("fleming-vl", 7.9),
+        ("hulu-med", 8.0),
+    ],
 )
 def test_the_released_layout(system: str, billions: float) -> None:
     layout = Layout.load(system)

@@ -13,6 +13,7 @@ import pytest
 from models.errors import CheckpointMismatch
 from models.generation.limits import Limits
 from models.generation.options import Cache
+from models.generation.pictures import patch_places
 from models.generation.prompting import PromptForm, embedded_prompt
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import DecoderOnly
@@ -23,7 +24,7 @@ pytest.importorskip("transformers", reason="the comparison needs transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from models.export import bimedix2, fleming_vl, llava_med, medgemma  # noqa: E402
+from models.export import bimedix2, fleming_vl, hulu_med, llava_med, medgemma  # noqa: E402
 from models.export.qwen_vl import convert_qwen  # noqa: E402
 from tests.unit.models_generation import references  # noqa: E402
 from tests.unit.models_generation.references import IMAGE_TOKEN, Reference  # noqa: E402
@@ -32,6 +33,8 @@ from tests.unit.models_generation.released import STOP, ids_of  # noqa: E402
 pytestmark = pytest.mark.slow
 
 GRIDS = ((4, 6), (8, 4))
+PLACED = ((4, 6, 1), (8, 4, 2))
+"""Rows and columns of patches, and how many of either become one token."""
 
 
 def qwen(system: str) -> Callable[[Path, Path], Any]:
@@ -55,6 +58,8 @@ CASES = {
     "medgemma": Case(references.gemma, medgemma.convert, SQUARE, {"image_sees_itself": True}),
     "med-r1": Case(lambda f: references.qwen(f, gated=False), qwen("med-r1"), GRIDS, {"positions": "sections"}),
     "lingshu": Case(lambda f: references.qwen(f, gated=True), qwen("lingshu"), GRIDS, {"positions": "sections"}),
+    "hulu-med-7b": Case(lambda f: references.hulu(f, three=False), hulu_med.convert, PLACED, {}),
+    "hulu-med-4b": Case(lambda f: references.hulu(f, three=True), hulu_med.convert, PLACED, {}),
     "fleming-vl": Case(references.intern, fleming_vl.convert, ((1, 3, 56, 56), (3, 3, 56, 56)), {}),
 }
 
@@ -83,11 +88,14 @@ def prompt_of(
 ) -> tuple[dict[str, Any], DecoderOnly]:
     """The same prompt for transformers and for the loop."""
     generator = torch.Generator().manual_seed(seed)
-    flat = len(image) == 2
-    size = (image[0] * image[1], 96) if flat else image
+    flat, placed = len(image) == 2, len(image) == 3
+    size = (image[0] * image[1], 96 if flat else 48) if flat or placed else image
     pixels = torch.randn(size, generator=generator)
     name = f"vision_{image[0]}x{image[1]}" if flat else "vision"
-    features = converted.model.session(name).run({"pixel_values": pixels.numpy()})["image_features"]
+    feeds = {"pixel_values": pixels.numpy()}
+    if placed:
+        feeds["places"] = patch_places((image[0], image[1]), image[2])
+    features = converted.model.session(name).run(feeds)["image_features"]
     features = features.reshape(-1, features.shape[-1])
     before = torch.randint(3, 110, (3,), generator=generator).tolist()
     after = torch.randint(3, 110, (words,), generator=generator).tolist()
@@ -96,6 +104,8 @@ def prompt_of(
     kinds = (ids == IMAGE_TOKEN).long()
     if flat:
         given |= {"image_grid_thw": torch.tensor([[1, *image]]), "mm_token_type_ids": kinds}
+    if placed:
+        given |= {"image_grid_thw": torch.tensor([[1, *image[:2]]]), "image_merge_sizes": torch.tensor([image[2]])}
     if "image_sees_itself" in converted.case.form:
         given["token_type_ids"] = kinds
     form = PromptForm(text="{image}", questions={"en": ""}, **converted.case.form)

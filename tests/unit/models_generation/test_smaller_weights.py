@@ -1,4 +1,4 @@
-"""8-bit weights of models that write text: measured, stated in the card, refused where they say other things."""
+"""Smaller weights of models that write text: measured, stated in the card, refused where they say other things."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
 
 from models.adapters.reading import ReadingAdapter  # noqa: E402
-from models.export import eight_bit, r2gen, vision_encoder_decoder  # noqa: E402
+from models.export import half_precision, r2gen, vision_encoder_decoder  # noqa: E402
 from models.export.__main__ import main  # noqa: E402
-from models.export.eight_bit import measured_drift, pictures, to_eight_bits  # noqa: E402
+from models.export.drift import measured_drift, pictures  # noqa: E402
 from models.export.imported import Imported  # noqa: E402
+from models.export.smaller_weights import to_smaller  # noqa: E402
 from models.generation.pictures import picture_of_grey  # noqa: E402
 from tests.unit.models_generation.test_r2gen import write_release  # noqa: E402
 from tests.unit.models_generation.trained import LANGUAGES, report_generator  # noqa: E402
@@ -52,13 +53,18 @@ def radiograph(bright: int) -> Volume:
     return Volume(grey, np.eye(4), facts={"maximum_value": 255})
 
 
-def test_a_taught_model_says_the_same(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "drifts", "words"), [("int8", 0.1, "8-bit"), ("fp16", 0.002, "half-precision")])
+def test_a_taught_model_says_the_same(
+    converted: tuple[Imported, Path], tmp_path: Path, kind: str, drifts: float, words: str
+) -> None:
     imported, source = converted
-    folder = copied(source, tmp_path / "int8")
-    made = to_eight_bits(imported, folder)
-    drift = made.report()["weights"]["drift"]
+    folder = copied(source, tmp_path / kind)
+    made = to_smaller(imported, folder, kind)
+    told = made.report()["weights"]
+    drift = told["drift"]
     assert drift["changed"] == 0 and drift["places"] >= 20
-    assert 0 < drift["mean"] < 0.1 * drift["spread"] and drift["mean"] < drift["largest"]
+    assert 0 < drift["mean"] < drifts * drift["spread"] and drift["mean"] < drift["largest"]
+    assert told["kind"] == kind and told["bytes"] < told["bytes_float"]
     model, before = Model(folder, threads=1), Model(source, threads=1)
     model.verify()
     assert max(model.self_test().values()) < 1e-3
@@ -66,20 +72,20 @@ def test_a_taught_model_says_the_same(converted: tuple[Imported, Path], tmp_path
     for bright in (0, 1):
         ours, theirs = (each.run({"image": radiograph(bright)}, {}).drafts[0] for each in (model, before))
         assert ours.findings == theirs.findings
-        assert "8-bit weights" in ours.author.name and ours.author.version.endswith("+int8")
+        assert f"{words} weights" in ours.author.name and ours.author.version.endswith(f"+{kind}")
         texts.add(ours.findings)
     assert len(texts) == 2
     # Nothing of the float graph is left, and the files that are there are pinned.
     assert {path.name for path in folder.iterdir()} == {
         "model.toml", *(pinned.file for pinned in Card.load(folder).pinned)
     }  # fmt: skip
-    assert any("quantised to 8 bits: 0.0% of" in each for each in model.card.caveats)
+    assert any(each.startswith("Weights are") and ": 0.0% of" in each for each in model.card.caveats)
 
 
 def test_the_figures_are_those_of_both_models(converted: tuple[Imported, Path], tmp_path: Path) -> None:
     imported, source = converted
     folder = copied(source, tmp_path / "int8")
-    drift = to_eight_bits(imported, folder).weights["drift"]
+    drift = to_smaller(imported, folder, "int8").weights["drift"]
     ours, other = (ReadingAdapter(Model(each, threads=1)) for each in (source, folder))
     again = measured_drift(ours, other)
     assert again.largest == pytest.approx(drift["largest"], rel=1e-3)
@@ -107,12 +113,12 @@ def test_a_model_that_would_say_other_things_is_refused(tmp_path: Path, capsys: 
     for allowed in (1.0, 0.0):
         work = copied(folder, tmp_path / f"most-{allowed}")
         if allowed:
-            made = to_eight_bits(imported, work, most_changed=allowed)
+            made = to_smaller(imported, work, "int8", most_changed=allowed)
             drift = made.weights["drift"]
             Model(work, threads=1).self_test()
     assert drift is not None and drift["changed"] > 0
     with pytest.raises(QuantisationRefused, match=f"change {drift['changed']:.1%}"):
-        to_eight_bits(imported, tmp_path / "most-0.0", most_changed=drift["changed"] / 2)
+        to_smaller(imported, tmp_path / "most-0.0", "int8", most_changed=drift["changed"] / 2)
     assert (tmp_path / "most-0.0" / "decoder.onnx").read_bytes() == float_graph
     out = tmp_path / "child"
     out.mkdir()
@@ -127,4 +133,50 @@ def test_what_writes_no_text_is_refused(converted: tuple[Imported, Path], tmp_pa
     imported, _ = converted
     other = replace(imported, card=imported.card.model_copy(update={"options": {"output": "embedding"}}))
     with pytest.raises(QuantisationRefused, match="no graph that writes text"):
-        eight_bit.to_eight_bits(other, tmp_path)
+        to_smaller(other, tmp_path, "int8")
+
+
+def test_half_precision_multiplies_halves_and_adds_floats(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+    import onnx
+
+    folder = copied(converted[1], tmp_path / "fp16")
+    path = half_precision.halved(folder / "decoder.onnx")
+    graph = onnx.load(str(path)).graph
+    onnx.checker.check_model(str(path), full_check=True)
+    before = onnx.load(str(folder / "decoder.onnx")).graph
+    halves = {each.name for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+    multiplied = [node for node in graph.node if halves & set(node.input)]
+    assert multiplied and {node.op_type for node in multiplied} <= {"MatMul", "Gemm", "Gather"}
+    # Whoever feeds the graph sees no difference.
+    for ours, theirs in ((graph.input, before.input), (graph.output, before.output)):
+        assert [(each.name, each.type) for each in ours] == [(each.name, each.type) for each in theirs]
+    # Every product with weights was taken; what is left is multiplied with something that was computed.
+    floats = {each.name: each for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
+    assert not [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and any(np.prod(floats[n].dims) >= 256 for n in node.input if n in floats)
+    ]
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    def written(values: np.ndarray) -> Path:
+        floats = onnx.TensorProto.FLOAT
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", floats, [1, 16])],
+            [helper.make_tensor_value_info("y", floats, [1, values.shape[1]])],
+            [numpy_helper.from_array(values, "w")],
+        )
+        path = tmp_path / "g.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), str(path))
+        return path
+
+    with pytest.raises(QuantisationRefused, match="7e\\+04 does not fit"):
+        half_precision.halved(written(np.full((16, 16), 7e4, np.float32)))
+    with pytest.raises(QuantisationRefused, match="no weights"):
+        half_precision.halved(written(np.ones((16, 2), np.float32)))

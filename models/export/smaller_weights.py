@@ -1,0 +1,165 @@
+"""Smaller weights for a text model's graphs, and what that changes in what it writes, measured before it is kept.
+
+Graphs that see images stay as they are.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.adapters.reading import ReadingAdapter
+from models.card import CARD_FILE, Card, file_digest
+from models.errors import QuantisationRefused
+from models.export import eight_bit, half_precision
+from models.export.card_text import toml_text
+from models.export.drift import Drift, Swapped, measured_drift
+from models.export.graph_export import data_path, golden_path
+from models.export.imported import Imported
+from models.golden import write_golden
+from models.model import Model
+from models.session import CPU, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of weights.
+
+    Attributes
+    ----------
+    make : callable
+        A graph's file to that of the same graph with these weights.
+    graphs : tuple of str
+        Which are made; an ``encoder`` only where it reads words.
+    most_changed : float
+        Share of words that may change unless somebody asks for more.
+    tolerance : float
+        How far another device may be from the known answers.
+    words, caveat, how : str
+        As the card says it.
+    """
+
+    name: str
+    make: Callable[[Path], Path]
+    graphs: tuple[str, ...]
+    most_changed: float
+    tolerance: float
+    words: str
+    caveat: str
+    how: str
+
+
+KINDS = {
+    each.name: each
+    for each in (
+        Kind(
+            name="int8",
+            make=eight_bit.quantised,
+            graphs=("encoder", "decoder"),
+            most_changed=0.05,
+            tolerance=eight_bit.TOLERANCE,
+            words="8-bit weights",
+            caveat="Weights are quantised to 8 bits",
+            how="dynamic, made for CPUs",
+        ),
+        Kind(
+            name="fp16",
+            make=half_precision.halved,
+            graphs=("embed", "encoder", "decoder"),
+            most_changed=0.01,
+            tolerance=half_precision.TOLERANCE,
+            words="half-precision weights",
+            caveat="Weights are in half precision",
+            how="products and tables in half, the rest in float32",
+        ),
+    )
+}
+"""By the name ``ainode models import --weights`` takes."""
+
+
+def to_smaller(imported: Imported, folder: Path, kind: str, *, most_changed: float | None = None) -> Imported:
+    """Give the text graphs of a converted model smaller weights, in its folder, and say so in its card.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`KINDS`.
+    most_changed : float or None
+        Share of words, 0 to 1, that may change; None: what the kind allows.
+
+    Raises
+    ------
+    QuantisationRefused
+        It writes no text from an image, a weight does not fit, a logit is no number any more, or more than ``most_changed``
+        of its words change.
+    """
+    chosen = KINDS[kind]
+    allowed = chosen.most_changed if most_changed is None else most_changed
+    if imported.card.options.get("reads") != "image":
+        raise QuantisationRefused(f"{imported.card.id} has no graph that writes text; import it with float weights")
+    model = Model(folder)
+    names = [name for name in chosen.graphs if name in model.card.graphs]
+    if model.card.options["architecture"] != "prompt_encoder":
+        names = [name for name in names if name != "encoder"]
+    made = {name: chosen.make(folder / model.card.graphs[name].file) for name in names}
+    drift = measured_drift(ReadingAdapter(model), ReadingAdapter(Swapped(model, made)))  # type: ignore[arg-type]
+    if not drift.changed <= allowed or not np.isfinite(drift.largest):
+        raise QuantisationRefused(
+            f"{imported.card.id}: {chosen.words} change {drift.changed:.1%} of {drift.places} words, allowed are "
+            f"{allowed:.1%}; logits differ by {drift.mean:.2g} in the mean (their spread is {drift.spread:.2g})",
+            changed=drift.changed,
+        )
+    weights = {
+        "kind": chosen.name,
+        "graphs": {name: path.name for name, path in made.items()},
+        "bytes": sum(_size(path) for path in made.values()),
+        "bytes_float": sum(_size(folder / model.card.graphs[name].file) for name in names),
+        "drift": {key: round(value, 6) for key, value in asdict(drift).items()},
+    }
+    return replace(imported, card=_rewritten(model.card, folder, chosen, made, drift), weights=weights)
+
+
+def _size(graph: Path) -> int:
+    return sum(path.stat().st_size for path in (graph, data_path(graph)) if path.exists())
+
+
+def _rewritten(card: Card, folder: Path, kind: Kind, made: Mapping[str, Path], drift: Drift) -> Card:
+    """The card with the new graphs, their known answers and what was measured; the float graphs are removed."""
+    told = (folder / CARD_FILE).read_text(encoding="utf-8")
+    content = tomllib.loads(told)
+    for name, path in made.items():
+        old = folder / card.graphs[name].file
+        golden = golden_path(path)
+        _answer(golden_path(old), path, golden)
+        content["graphs"][name] |= {"file": path.name, "sha256": file_digest(path)}
+        pinned = {"file": golden.name, "sha256": file_digest(golden), "tolerance": kind.tolerance}
+        content["golden"][name] = pinned
+        content.get("files", {}).pop(f"{name}_data", None)
+        if data_path(path).exists():
+            data = data_path(path)
+            content.setdefault("files", {})[f"{name}_data"] = {"file": data.name, "sha256": file_digest(data)}
+        for left in (old, data_path(old), golden_path(old)):
+            left.unlink(missing_ok=True)
+    measured = (
+        f"{drift.changed:.1%} of {drift.places} words are other ones than with float weights, after the same words; logits "
+        f"differ by {drift.mean:.2g} in the mean and {drift.largest:.2g} at most, their spread is {drift.spread:.2g}"
+    )
+    content["name"] += f" ({kind.words})"
+    content["version"] += f"+{kind.name}"
+    content["caveats"] = [*content.get("caveats", []), f"{kind.caveat}: {measured}."]
+    content.setdefault("provenance", {})["weights"] = f"{kind.name}, {kind.how}, of {', '.join(made)}"
+    comments = "".join(f"{line}\n" for line in told.splitlines() if line.startswith("#"))
+    (folder / CARD_FILE).write_text(f"{comments}\n{toml_text(content)}", encoding="utf-8")
+    return Card.load(folder)
+
+
+def _answer(old: Path, graph: Path, golden: Path) -> None:
+    """The new graph's own known answer to the inputs of the float one's."""
+    with np.load(old, allow_pickle=False) as stored:
+        inputs = {name[3:]: stored[name] for name in stored.files if name.startswith("in:")}
+    session = Session(graph, providers=(CPU,))
+    write_golden(golden, inputs, session.run(inputs, session.outputs))
