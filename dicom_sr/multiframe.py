@@ -28,6 +28,8 @@ def add_source(made: Dataset, header: SourceHeader, source: SeriesVolume) -> Non
     """
     if source.has_place:
         add_frame_of_reference(made, source)
+    else:
+        made.PatientOrientation = source.header.get("PatientOrientation", "") or ""  # Type 2C (PS3.3 C.7.6.1)
     if header.body_part:
         made.BodyPartExamined = header.body_part
     requests = [_request_attributes(entry) for entry in header.requests]

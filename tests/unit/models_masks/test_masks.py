@@ -26,7 +26,9 @@ from models.results import Outcome, StudyResult
 from models.stored_result import StoredResult, dump, load
 from models.volume import Volume
 from node.cli import main
+from tests.conformance.judging import complaints, run
 from tests.generators.radiographs import write_radiograph
+from tests.peers import require
 from tests.unit.dicom_sr_objects.cases import context
 from tests.unit.models_masks.known_masks import SIZE, steps, write_model
 
@@ -77,6 +79,19 @@ def test_every_mask_comes_back_from_the_segmentation(tmp_path: Path, shape: tupl
         assert truth.any() and np.array_equal(pixels[..., number] > 0, truth)
         overlaps += int(truth.sum())
     assert overlaps > (pixels > 0).any(axis=-1).sum()  # they do lie over each other
+
+
+@pytest.mark.parametrize("orientation", [None, ["L", "F"]], ids=str)
+def test_others_find_no_fault(tmp_path: Path, orientation: list[str] | None) -> None:
+    more = {} if orientation is None else {"PatientOrientation": orientation}
+    study, source, result = ran(tmp_path, steps(), **more)
+    (rendered,) = render(result, study, context(objects=("seg",)), source)
+    (tmp_path / "seg.dcm").write_bytes(rendered.encoded)
+    _, said = run(require("dciodvfy"), tmp_path / "seg.dcm")
+    assert said.startswith("Segmentation")
+    assert complaints(said, "Error", ()) == []
+    made = dcmread(tmp_path / "seg.dcm")
+    assert list(made.PatientOrientation or []) == (orientation or [])
 
 
 def test_an_inverted_radiograph_gives_the_same_masks(tmp_path: Path) -> None:
