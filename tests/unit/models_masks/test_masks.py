@@ -22,10 +22,13 @@ from models.errors import CardInvalid, InferenceFailed
 from models.model import Model
 from models.projection_masks import layered
 from models.resizing import nearest
-from models.results import Outcome, StudyResult
-from models.stored_result import StoredResult, dump, load
+from models.results import NotCompared, Outcome, StudyResult
+from models.stored_result import Grid, StoredResult, dump, load
 from models.volume import Volume
 from node.cli import main
+from node.jobs.comparing import compared
+from node.jobs.specification import Prior
+from node.jobs.stored_files import write_stored
 from tests.conformance.judging import complaints, run
 from tests.generators.radiographs import write_radiograph
 from tests.peers import require
@@ -174,6 +177,17 @@ def test_layers_survive_being_stored(scene: Scene) -> None:
     for region in result.segmentation.regions:
         assert np.array_equal(again.segmentation.where(region.number), result.segmentation.where(region.number))
     assert not result.segmentation.where(9).any()
+
+
+def test_shadows_are_not_compared_with_earlier_ones(scene: Scene, tmp_path: Path) -> None:
+    study, source, result = scene
+    stored = write_stored(
+        StoredResult(result, "image", grid=Grid(source.volume.affine_lps, (1, 150, 101), "")), tmp_path
+    )
+    prior = Prior(study_uid=study.study_uid, stored=stored)
+    told, objects = compared(prior, result, source, [])
+    assert (told.comparison, told.not_compared, objects) == (None, NotCompared.NOT_COMPARABLE, None)
+    assert told.segmentation is result.segmentation
 
 
 def test_masks_that_do_not_touch_share_a_layer() -> None:
