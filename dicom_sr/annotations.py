@@ -84,7 +84,7 @@ def _of_regions(result: StudyResult) -> Iterator[Annotation]:
     for region in mask.regions if mask is not None else ():
         assert mask is not None
         layer = Layer(f"AI_{region.number}", shortened(f"AI, not reviewed: {region.label}"), region.number)
-        inside = mask.mask_zyx == region.number
+        inside = mask.where(region.number)
         for k in np.flatnonzero(inside.any(axis=(1, 2))):
             yield Annotation(int(k), layer, _outline(inside[k]), _region_text(region, int(k)))
 
@@ -119,7 +119,8 @@ def _pieces(points: Points) -> Iterator[Points]:
 
 
 def _region_text(region: Region, slice_index: int) -> str:
-    volume = f", {region.volume_ml:.1f} mL" if slice_index == region.key_slice else ""
+    measured = slice_index == region.key_slice and region.volume_ml is not None
+    volume = f", {region.volume_ml:.1f} mL" if measured else ""
     return f"AI: {region.label}{volume} (not reviewed)"
 
 

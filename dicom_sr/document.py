@@ -24,7 +24,6 @@ from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
 from dicom_sr.illustration import Illustration
 from dicom_sr.lateness import say_late
-from dicom_sr.loaded import Kind
 from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
 from dicom_sr.rendering import RenderContext, RenderedObject
@@ -140,8 +139,10 @@ def _results(scene: Scene) -> list[RenderedObject]:
 
 def _wanted(scene: Scene) -> set[ObjectKind]:
     """Kinds to make: those the profile asks for and the result can give, and what they refer to."""
-    placed = scene.source.kind not in (Kind.PROJECTION, Kind.PHOTOGRAPH)
+    placed = scene.source.has_place
     possible = {kind.name: kind for kind in _KINDS if kind.fits(scene.result) and (placed or not kind.needs_place)}
+    if not measurement_report.has_groups(scene):
+        possible.pop("measurements", None)
     profile = scene.context.profile
     if not profile.text_documents:
         possible = {name: kind for name, kind in possible.items() if name not in _TEXT_DOCUMENTS}
@@ -285,7 +286,7 @@ class _Kind:
 
 # In the order in which they are sent: what is referred to comes first.
 _KINDS: tuple[_Kind, ...] = (
-    _Kind("seg", _has_regions, _segmentations, needs_place=True),
+    _Kind("seg", _has_regions, _segmentations),
     _Kind("measurements", measurement_report.has_measurements, measurement_report.render_measurements, needs=("seg",)),
     _Kind("text", lambda result: bool(result.drafts), _texts),
     _Kind("secondary_capture", lambda result: True, _captures, needs_place=True),

@@ -40,14 +40,14 @@ def decimals(values: Iterable[float]) -> list[str]:
     return [format_number_as_ds(round(float(v), 11) + 0.0) for v in values]
 
 
-def add_dimensions(made: Dataset, organization_uid: str, *, by_segment: bool) -> None:
-    """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, where frames have one, then by position."""
+def add_dimensions(made: Dataset, organization_uid: str, *, by_segment: bool, by_position: bool = True) -> None:
+    """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position, where frames have one."""
     organization = Dataset()
     organization.DimensionOrganizationUID = organization_uid
     made.DimensionOrganizationSequence = [organization]
     position = _dimension(organization_uid, _POSITION, _POSITION_GROUP, "Image Position Patient")
     segment = _dimension(organization_uid, _SEGMENT_NUMBER, _SEGMENT_GROUP, "Segment Number")
-    made.DimensionIndexSequence = [segment, position] if by_segment else [position]
+    made.DimensionIndexSequence = [*([segment] if by_segment else []), *([position] if by_position else [])]
 
 
 def _dimension(organization_uid: str, pointer: int, group: int, label: str) -> Dataset:
@@ -74,7 +74,9 @@ def shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     return shared
 
 
-def add_frames(made: Dataset, frames: Sequence[Frame], sources: Sequence[SourceFrame], derivation: Code) -> None:
+def add_frames(
+    made: Dataset, frames: Sequence[Frame], sources: Sequence[SourceFrame], derivation: Code, *, placed: bool = True
+) -> None:
     """Number of Frames and Per-frame Functional Groups Sequence.
 
     Parameters
@@ -83,17 +85,20 @@ def add_frames(made: Dataset, frames: Sequence[Frame], sources: Sequence[SourceF
         One for each slice of the volume.
     derivation : Code
         What was done to the source frame (CID 7203).
+    placed : bool
+        Whether frames have a place in the patient. Those of a projection have none; their pixels are those of the image they
+        are derived from (PS3.3 A.51.5.1).
     """
     used = sorted({frame.slice_index for frame in frames})
     rank = {k: n for n, k in enumerate(used, start=1)}
     purpose, how = code(0x0040A170, codes.SOURCE_FOR_PROCESSING), code(0x00089215, derivation)
     derived = {k: _derivation(sources[k], purpose, how) for k in used}
-    placed = {k: sequence(_POSITION_GROUP, text(_POSITION, "DS", *decimals(sources[k].position_mm))) for k in used}
+    places = {k: sequence(_POSITION_GROUP, text(_POSITION, "DS", *decimals(sources[k].position_mm))) for k in used}
     owner = {n: _identification(n) for n in {frame.segment for frame in frames}}
     groups = (
         derived[frame.slice_index]
-        + _content(frame.segment, rank[frame.slice_index])
-        + placed[frame.slice_index]
+        + _content(frame.segment, rank[frame.slice_index] if placed else None)
+        + (places[frame.slice_index] if placed else b"")
         + owner[frame.segment]
         for frame in frames
     )
@@ -114,9 +119,9 @@ def _derivation(source: SourceFrame, purpose: bytes, how: bytes) -> bytes:
     return sequence(0x00089124, sequence(0x00082112, reference) + how)
 
 
-def _content(segment: int | None, rank: int) -> bytes:
+def _content(segment: int | None, rank: int | None) -> bytes:
     """Frame Content macro: the place of the frame along the dimensions."""
-    values = (rank,) if segment is None else (segment, rank)
+    values = [value for value in (segment, rank) if value is not None]
     return sequence(0x00209111, longs(0x00209157, *values))
 
 

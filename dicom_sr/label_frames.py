@@ -16,21 +16,27 @@ MAXIMUM_FRACTION = 255
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where on a slice a label is: between two places in the flattened slice, ``first`` included, ``last`` not."""
+    """Where on a slice of a layer a label is: between two places in the flattened slice, ``first`` included, ``last`` not."""
 
     label: int
     slice_index: int
     first: int
     last: int
+    layer: int = 0
 
 
-def extents(mask_zyx: LabelMask) -> list[Extent]:
-    """Every slice of every label that is on it; by label, then by slice."""
-    found = [extent for k, plane in enumerate(mask_zyx) for extent in _of_slice(k, plane.ravel())]
+def extents(*layers: LabelMask) -> list[Extent]:
+    """Every slice of every label that is on it; by label, then by slice. A label is in one layer (z, y, x) only."""
+    found = [
+        extent
+        for layer, mask_zyx in enumerate(layers)
+        for k, plane in enumerate(mask_zyx)
+        for extent in _of_slice(layer, k, plane.ravel())
+    ]
     return sorted(found, key=lambda extent: (extent.label, extent.slice_index))
 
 
-def _of_slice(slice_index: int, flat: LabelMask) -> Iterator[Extent]:
+def _of_slice(layer: int, slice_index: int, flat: LabelMask) -> Iterator[Extent]:
     """Labels along the runs of equal values, which are few, instead of along the pixels."""
     starts = np.r_[0, np.flatnonzero(flat[1:] != flat[:-1]) + 1]
     labels, first = np.unique(flat[starts], return_index=True)
@@ -38,34 +44,36 @@ def _of_slice(slice_index: int, flat: LabelMask) -> Iterator[Extent]:
     last = len(starts) - 1 - np.unique(flat[starts][::-1], return_index=True)[1]
     for label, begin, end in zip(labels.tolist(), starts[first].tolist(), ends[last].tolist(), strict=True):
         if label:
-            yield Extent(label, slice_index, begin, end)
+            yield Extent(label, slice_index, begin, end, layer)
 
 
-def binary(mask_zyx: LabelMask, frames: Sequence[Extent]) -> bytes:
+def binary(layers: Sequence[LabelMask], frames: Sequence[Extent]) -> bytes:
     """One bit a pixel, least significant first, frames without padding between them (PS3.5 8.1.1).
 
     Parameters
     ----------
+    layers : sequence of numpy.ndarray
+        Masks (z, y, x) the frames are of.
     frames : sequence of Extent
         One for each frame, in their order.
     """
-    pixels = mask_zyx[0].size
+    pixels = layers[0][0].size
     if pixels % 8:
-        return _unaligned(mask_zyx, frames)
+        return _unaligned(layers, frames)
     size = pixels // 8
     nothing, parts = memoryview(bytes(size)), []
     for frame in frames:
         begin, end = frame.first // 8, -(-frame.last // 8)
-        bits = mask_zyx[frame.slice_index].reshape(-1)[begin * 8 : end * 8] == frame.label
+        bits = layers[frame.layer][frame.slice_index].reshape(-1)[begin * 8 : end * 8] == frame.label
         parts += [nothing[:begin], np.packbits(bits, bitorder="little").data, nothing[end:]]
     return b"".join([*parts, bytes(size * len(frames) % 2)])
 
 
-def _unaligned(mask_zyx: LabelMask, frames: Sequence[Extent]) -> bytes:
+def _unaligned(layers: Sequence[LabelMask], frames: Sequence[Extent]) -> bytes:
     """The same where frames do not end with a byte: eight of them always do."""
     parts = []
     for n in range(0, len(frames), 8):
-        planes = np.stack([mask_zyx[frame.slice_index] == frame.label for frame in frames[n : n + 8]])
+        planes = np.stack([layers[frame.layer][frame.slice_index] == frame.label for frame in frames[n : n + 8]])
         parts.append(np.packbits(planes.ravel(), bitorder="little").tobytes())
     content = b"".join(parts)
     return content + b"\x00" * (len(content) % 2)

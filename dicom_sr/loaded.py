@@ -53,6 +53,11 @@ class SeriesVolume:
     direction: tuple[float, float, float] | None = None
 
     @property
+    def has_place(self) -> bool:
+        """Whether its slices lie somewhere in the patient: a projection and a photograph do not."""
+        return self.kind not in (Kind.PROJECTION, Kind.PHOTOGRAPH)
+
+    @property
     def series_number(self) -> int | None:
         """Series Number, None where absent or no number."""
         value = str(self.header.get("SeriesNumber", "") or "").strip()

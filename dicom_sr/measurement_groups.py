@@ -274,12 +274,12 @@ def _all_images(source: SeriesVolume) -> list[SourceImageForMeasurementGroup]:
 
 
 def _slices(segmentation: Segmentation, region: Region) -> list[int]:
-    present = (segmentation.mask_zyx == region.number).any(axis=(1, 2))
+    present = segmentation.where(region.number).any(axis=(1, 2))
     return [int(k) for k in np.flatnonzero(present)]
 
 
 def _quantities(region: Region) -> tuple[Quantity, ...]:
-    if any(q.name.value == codes.VOLUME.value for q in region.quantities):
+    if region.volume_ml is None or any(q.name.value == codes.VOLUME.value for q in region.quantities):
         return region.quantities
     name, unit, method = (_term(c) for c in (codes.VOLUME, codes.MILLILITRE, codes.SUM_OF_VOXELS))
     return (Quantity(name, region.volume_ml, unit, method), *region.quantities)

@@ -57,6 +57,13 @@ def has_measurements(result: StudyResult) -> bool:
     return bool(regions or result.marks or result.findings) or result.outcome is Outcome.NOTHING_FOUND
 
 
+def has_groups(scene: Scene) -> bool:
+    """Whether a measurement report of the scene has anything in it: regions on a projection are not measured."""
+    result = scene.result
+    only_shadows = result.segmentation is not None and not scene.source.has_place
+    return not only_shadows or bool(result.marks or result.findings)
+
+
 def render_measurements(scene: Scene) -> list[RenderedObject]:
     """Measurement reports of an assessed result, one for each kind of group; one for each region where the profile asks.
 
@@ -94,7 +101,7 @@ def _parts(scene: Scene) -> list[_Part]:
 
 def _region_parts(scene: Scene) -> list[_Part]:
     mask = scene.result.segmentation
-    if mask is None:
+    if mask is None or not scene.source.has_place:
         return []
     segmentations = [made.dataset for made in scene.made if kind_of(made.role) == "seg"]
     groups = [_compared_groups(region, mask, scene, segmentations) for region in mask.regions]

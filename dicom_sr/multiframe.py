@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 def add_source(made: Dataset, header: SourceHeader, source: SeriesVolume) -> None:
     """Frame of Reference and Common Instance Reference modules, and what the series inherits from the order.
 
+    What is derived from a projection has no Frame of Reference.
+
     Raises
     ------
     SourceUnusable
-        The source has no Frame of Reference.
+        The source has a place in the patient, and no Frame of Reference.
     """
-    add_frame_of_reference(made, source)
+    if source.has_place:
+        add_frame_of_reference(made, source)
+    else:
+        made.PatientOrientation = source.header.get("PatientOrientation", "") or ""  # Type 2C (PS3.3 C.7.6.1)
     if header.body_part:
         made.BodyPartExamined = header.body_part
     requests = [_request_attributes(entry) for entry in header.requests]

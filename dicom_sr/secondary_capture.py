@@ -153,7 +153,7 @@ def _legend(shown: Illustration, slice_index: int) -> list[str]:
     said = shown.words
     entries = [
         f"{region.number}: {said.terms.get(region.finding.value, region.finding.meaning)}, "
-        f"{said.sides[region.laterality]}, {format_ml(region.volume_ml)} mL"
+        f"{said.sides[region.laterality]}" + ("" if region.volume_ml is None else f", {format_ml(region.volume_ml)} mL")
         for region in regions
         if region.number in present
     ]

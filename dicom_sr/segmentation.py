@@ -54,7 +54,7 @@ def render_segmentations(scene: Scene) -> list[RenderedObject]:
     Raises
     ------
     SourceUnusable
-        The source has no Frame of Reference, or another number of frames than slices.
+        A source with a place in the patient has no Frame of Reference, or there are other frames than slices.
     ObjectInvalid
         A probability is not between 0 and 1.
     ValueError
@@ -66,7 +66,7 @@ def render_segmentations(scene: Scene) -> list[RenderedObject]:
     if len(scene.source.frames) != segmentation.mask_zyx.shape[0]:
         raise SourceUnusable("the source has another number of frames than slices", frames=len(scene.source.frames))
     _require_probabilities(segmentation)
-    found = label_frames.extents(segmentation.mask_zyx)
+    found = label_frames.extents(*segmentation.layers)
     return [_render(part, segmentation, found, scene) for part in _parts(segmentation, scene.context.profile)]
 
 
@@ -95,7 +95,12 @@ def _single(segmentation: Segmentation) -> list[_Part]:
 
 
 def _form(segmentation: Segmentation, frames: int, profile: Profile) -> Form:
-    """What the profile wants, or bits where the result has no probabilities or too many frames for a byte a pixel."""
+    """What the profile wants, or bits where the result has no probabilities or too many frames for a byte a pixel.
+
+    Bits as well where regions lie over each other: a label map has one label a pixel, and nobody knows their probabilities.
+    """
+    if segmentation.overlying:
+        return "binary"
     if profile.segmentation != "fractional":
         return profile.segmentation
     fits = frames * segmentation.mask_zyx[0].size <= _LARGEST_FRACTIONAL
@@ -121,12 +126,13 @@ def _render(part: _Part, segmentation: Segmentation, found: Sequence[Extent], sc
     add_source(made, scene.header, scene.source)
     segments = [describe(region, part.numbers[region.number], model, scene.context) for region in part.regions]
     made.SegmentSequence = [background(model), *segments] if form == "labelmap" else segments
-    made.SegmentsOverlap = "NO"
+    made.SegmentsOverlap = "YES" if segmentation.overlying and len(part.regions) > 1 else "NO"
     made.SegmentationType = form.upper()
     frames = _frames(form, extents, part)
-    add_dimensions(made, result_uid(scene.context.key, "dimensions"), by_segment=form != "labelmap")
-    made.SharedFunctionalGroupsSequence = [shared_groups(scene.source.volume.affine_lps)]
-    add_frames(made, frames, scene.source.frames, codes.SEGMENTATION_DERIVATION)
+    placed = scene.source.has_place
+    add_dimensions(made, result_uid(scene.context.key, "dimensions"), by_segment=form != "labelmap", by_position=placed)
+    made.SharedFunctionalGroupsSequence = [shared_groups(scene.source.volume.affine_lps) if placed else Dataset()]
+    add_frames(made, frames, scene.source.frames, codes.SEGMENTATION_DERIVATION, placed=placed)
     syntax = _add_pixels(made, form, segmentation, extents, part, scene.context.profile)
     return RenderedObject(part.role, made, syntax)
 
@@ -148,7 +154,7 @@ def _add_pixels(
     made.HighBit = bits - 1
     made.PixelRepresentation = 0
     if form == "binary":
-        add_raw(made, _PIXEL_DATA, "OB", label_frames.binary(segmentation.mask_zyx, extents))
+        add_raw(made, _PIXEL_DATA, "OB", label_frames.binary(segmentation.layers, extents))
         return ExplicitVRLittleEndian
     if form == "fractional":
         made.SegmentationFractionalType = "PROBABILITY"

@@ -70,7 +70,7 @@ def render_structure_set(scene: Scene) -> RenderedObject:
     add_frame_of_reference(made, source)
     _add_structure_set(made, scene)
     made.StructureSetROISequence = [_region_of_interest(region, scene) for region in regions]
-    drawn = {region.number: _contours(segmentation.mask_zyx == region.number, source) for region in regions}
+    drawn = {region.number: _contours(segmentation.where(region.number), source) for region in regions}
     made.ROIContourSequence = [_drawing(number, contours) for number, contours in drawn.items()]
     made.RTROIObservationsSequence = [_observation(region) for region in regions]
     made.ApprovalStatus = "UNAPPROVED"
@@ -106,7 +106,8 @@ def _region_of_interest(region: Region, scene: Scene) -> Dataset:
     entry.ReferencedFrameOfReferenceUID = scene.source.frame_of_reference_uid
     entry.ROIName = shortened(region.label)
     entry.ROIDescription = f"AI, not reviewed: {region.label}"
-    entry.ROIVolume = decimals([region.volume_ml])[0]
+    if region.volume_ml is not None:
+        entry.ROIVolume = decimals([region.volume_ml])[0]
     entry.ROIGenerationAlgorithm = "AUTOMATIC"
     entry.ROIGenerationDescription = shortened(f"{model.name} {model.version}")
     entry.ROIDerivationAlgorithmIdentificationSequence = segmentation_algorithm(model)

@@ -35,7 +35,7 @@ def _regions(result: StudyResult, regions: Sequence[Region], words: Words) -> Ta
     rows = [heading + ([words.change] if changes else [])]
     for region in regions:
         row = [str(region.number), _term(region.finding, words), words.sides[region.laterality]]
-        row.append(format_ml(region.volume_ml))
+        row.append("" if region.volume_ml is None else format_ml(region.volume_ml))
         row += [_value(region, code) for code in names]
         if changes:
             tracked = region.tracking.uid if region.tracking else ""

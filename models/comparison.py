@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from models.registration import NotComparable, rigid_transform
-from models.results import Change, Comparison, LesionChange, Outcome, Region, StudyResult, Tracking
+from models.results import Change, Comparison, LesionChange, Outcome, Region, StudyResult, Tracking, total_volume_ml
 from models.stored_result import Grid
 from models.volume import Volume
 
@@ -209,7 +209,7 @@ def _groups(
             left_now = [r for r in left_now if r not in more_now]
             grown = bool(more_then or more_now)
         first = group.now[0].number
-        group.then.sort(key=lambda r: (-overlaps.get((first, r.number), 0), -r.volume_ml, r.number))
+        group.then.sort(key=lambda r: (-overlaps.get((first, r.number), 0), -(r.volume_ml or 0.0), r.number))
         groups.append(group)
     return groups + [_Group([], [region]) for region in left_then]
 
@@ -226,8 +226,8 @@ def _overlaps(mask: _Labels, labels: _Labels, volume: Volume, reach_mm: float) -
 
 
 def _change(group: _Group, earlier: Followed) -> LesionChange:
-    current_ml = sum(region.volume_ml for region in group.now) if group.now else None
-    prior_ml = sum(region.volume_ml for region in group.then) if group.then else None
+    current_ml = total_volume_ml(group.now) if group.now else None
+    prior_ml = total_volume_ml(group.then) if group.then else None
     label = _label(group.now or group.then)
     if group.then:
         number = group.then[0].number

@@ -70,6 +70,9 @@ def compose(result: StudyResult, language: str) -> Draft:
         impression = words.nothing_found_impression(facts)
     else:
         findings, impression = _found(facts, words), words.found_impression(facts)
+        if facts.outlined:
+            outlined = words.outlined(facts.outlined)
+            findings, impression = [outlined, *findings], impression or outlined
         if result.marks and not facts.lesions:
             marked = words.marked(tuple(dict.fromkeys(mark.label for mark in result.marks)))
             findings, impression = [*findings, marked], impression or marked

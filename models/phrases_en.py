@@ -194,6 +194,11 @@ class English:
         """What boxes and points were drawn around."""
         return f"Marked on the images: {', '.join(labels)}." if labels else ""
 
+    def outlined(self, count: int) -> str:
+        """Regions on a projection, which have no volume."""
+        structures = "structure" if count == 1 else "structures"
+        return f"{count} {structures} outlined on the radiograph; outlines may lie over each other."
+
     def model_reading(self) -> str:
         """Heads text a model wrote from the images."""
         return "Reading of a language model (AI draft, not reviewed; nothing in it was measured):"

@@ -218,6 +218,10 @@ class Japanese:
         """What boxes and points were drawn around."""
         return f"画像上の表示：{'、'.join(labels)}。" if labels else ""
 
+    def outlined(self, count: int) -> str:
+        """Regions on a projection, which have no volume."""
+        return f"X線画像上に{count}個の構造の輪郭を示す。輪郭は互いに重なることがある。"
+
     def model_reading(self) -> str:
         """Heads text a model wrote from the images."""
         return "言語モデルによる読影文（AIによる下書き・医師未確認。計測に基づく記載ではない）："

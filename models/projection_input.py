@@ -36,7 +36,7 @@ class ProjectionInput(BaseModel):
         Name of the resizer. Those of Pillow work on 256 whole levels.
     levels : str
         ``stored_range``: the smallest and largest value the pixels could have (Bits Stored) become ``low`` and ``high``;
-        ``own_range``: the image's own smallest and largest do, in 256 whole steps.
+        ``own_range``: the image's own smallest and largest do, in 256 whole steps; ``own_extremes``: likewise, without steps.
     low, high : float
     mean, deviation : tuple of float
         Subtracted from, and divided into, what lies between ``low`` and ``high``: one for all channels, or one each.
@@ -51,7 +51,7 @@ class ProjectionInput(BaseModel):
     enhance: Literal["equalised_smoothed", "none"] = "none"
     short_side: int = Field(default=0, ge=0, le=4096)
     resize: str
-    levels: Literal["stored_range", "own_range"] = "stored_range"
+    levels: Literal["stored_range", "own_range", "own_extremes"] = "stored_range"
     low: float = 0.0
     high: float = 1.0
     mean: tuple[float, ...] = ()
@@ -103,8 +103,9 @@ def network_image(volume: Volume, recipe: ProjectionInput) -> npt.NDArray[np.flo
     if volume.array_zyx.shape[0] != 1 or "maximum_value" not in volume.facts:
         raise InferenceFailed("a projection is one image whose range of values is known")
     image = (volume.array_zyx if volume.colour is None else volume.colour).astype(np.float64)
-    shown = _grey(image) if recipe.levels == "own_range" else image / float(volume.facts["maximum_value"])
-    return fitted(shown, recipe)
+    if recipe.levels == "stored_range":
+        return fitted(image / float(volume.facts["maximum_value"]), recipe)
+    return fitted(_grey(image) if recipe.levels == "own_range" else _spread(image), recipe)
 
 
 def fitted(shown: Planes, recipe: ProjectionInput) -> npt.NDArray[np.float32]:
@@ -155,6 +156,12 @@ def _grey(image: Planes) -> Planes:
     """The image in 256 whole steps of its own range, 0 to 1; ``remap_to_uint8`` of microsoft/hi-ml."""
     low, high = float(image.min()), float(image.max())
     return np.floor((image - low) / max(high - low, 1e-9) * 255.0) / 255.0
+
+
+def _spread(image: Planes) -> Planes:
+    """The image with its smallest value at 0 and its largest at 1; an image of one value is 0."""
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low or 1.0)
 
 
 def _short_side_size(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[int, int]:

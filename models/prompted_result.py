@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.candidates import Candidate
 from models.measurement import measured_regions, volume_quantity
-from models.results import Outcome, Segmentation, StudyResult
+from models.results import Outcome, Segmentation, StudyResult, total_volume_ml
 from models.volume import Volume
 from models.workspace import Workspace
 
@@ -47,7 +47,7 @@ def prompted_result(
         workspace.candidates.append(Candidate((whole[0], whole[1], whole[2]), where, sizes[target]))
     workspace.arrays["labels"] = renumbered
     regions = measured_regions(workspace, card.labels)
-    total = float(sum(region.volume_ml for region in regions))
+    total = total_volume_ml(regions)
     return StudyResult(
         outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,
         title=card.title,

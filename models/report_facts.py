@@ -104,6 +104,8 @@ class ReportFacts:
         Thresholds of that sweep: name, strict, lax.
     flair_ratio : float or None
         FLAIR signal of all lesions over that of the mirrored tissue; None where it was not measured.
+    outlined : int
+        Regions without a volume: shadows on a projection.
     """
 
     outcome: Outcome
@@ -116,6 +118,7 @@ class ReportFacts:
     total_range_ml: tuple[float, float] | None = None
     swept: tuple[tuple[str, float, float], ...] = ()
     flair_ratio: float | None = None
+    outlined: int = 0
 
     @classmethod
     def of(cls, result: StudyResult) -> ReportFacts:
@@ -125,7 +128,7 @@ class ReportFacts:
         lesions = tuple(
             Lesion(r.number, r.laterality, r.volume_ml, mean_adc_um2_s(r.quantities), range_ml(r.quantities))
             for r in regions
-            if found
+            if found and r.volume_ml is not None
         )
         total_range = range_ml(result.totals) if found else None
         total = result.total_ml if result.total_ml is not None else sum(lesion.volume_ml for lesion in lesions)
@@ -140,6 +143,7 @@ class ReportFacts:
             total_range_ml=total_range,
             swept=_swept(result) if total_range is not None else (),
             flair_ratio=next((q.value for q in result.totals if q.remark == FLAIR_RATIO), None) if found else None,
+            outlined=sum(r.volume_ml is None for r in regions) if found else 0,
         )
 
     @property

@@ -71,7 +71,9 @@ def nearest(image: npt.NDArray, size: tuple[int, int]) -> Image:
     out = np.asarray(image, dtype=np.float32)
     for axis, length in ((-2, size[0]), (-1, size[1])):
         old = out.shape[axis]
-        out = np.take(out, np.minimum((np.arange(length) * (old / length)).astype(int), old - 1), axis=axis)
+        # The factor in single precision, as torch has it: some products fall just below a whole number.
+        chosen = (np.arange(length, dtype=np.float32) * np.float32(old / length)).astype(int)
+        out = np.take(out, np.minimum(chosen, old - 1), axis=axis)
     return out
 
 

@@ -6,6 +6,7 @@ Units are UCUM coded terms, axes are named, probabilities lie in [0, 1], volumes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -82,15 +83,15 @@ class Region:
     Attributes
     ----------
     number : int
-        Value of its voxels in :attr:`Segmentation.mask_zyx`, and its Segment Number: 1 … n without gaps.
+        Value of its voxels in its layer of :class:`Segmentation`, and its Segment Number: 1 … n without gaps.
     label : str
         Short English label, e.g. ``"Infarct core 1"``.
     category, finding, site : CodedTerm
         Segmented property category and type, anatomic region.
-    volume_ml : float
-        Sum of its voxels times voxel volume.
+    volume_ml : float or None
+        Sum of its voxels times voxel volume; None on a projection, whose pixels are shadows without a volume.
     quantities : tuple of Quantity
-        Further measurements (mean ADC …). The volume is among them.
+        Further measurements (mean ADC …). The volume, where there is one, is among them.
     key_slice : int
         Index along the slice axis where the region is largest.
     tracking : Tracking or None
@@ -103,10 +104,15 @@ class Region:
     finding: CodedTerm
     site: CodedTerm
     laterality: Laterality
-    volume_ml: float
+    volume_ml: float | None
     quantities: tuple[Quantity, ...]
     key_slice: int
     tracking: Tracking | None = None
+
+
+def total_volume_ml(regions: Iterable[Region]) -> float:
+    """Sum over the regions that have a volume, in mL."""
+    return float(sum(region.volume_ml or 0.0 for region in regions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +125,35 @@ class Segmentation:
         Input role (``"dwi"``) whose voxel grid the mask has, voxel for voxel.
     mask_zyx : numpy.ndarray
         uint8 (uint16 where there are more than 255 regions), shape of that input; 0 is background, ``n`` is the region
-        with ``number == n``. Regions never overlap.
+        with ``number == n``. Regions of one mask never overlap.
     regions : tuple of Region
         Largest volume first.
     probability_zyx : numpy.ndarray or None
         float32 in [0, 1], same shape: how likely a voxel belongs to the region the mask gives it, or, outside of every
         region, to any. None where the model only knows yes and no.
+    overlying : tuple of numpy.ndarray
+        Further masks like ``mask_zyx``, for regions that lie over those of the masks before, as shadows on a radiograph do;
+        each region is in one mask. Only results on a projection have them.
     """
 
     role: str
     mask_zyx: LabelMask
     regions: tuple[Region, ...]
     probability_zyx: npt.NDArray[np.float32] | None = None
+    overlying: tuple[LabelMask, ...] = ()
+
+    @property
+    def layers(self) -> tuple[LabelMask, ...]:
+        """All masks; their regions may lie over each other."""
+        return (self.mask_zyx, *self.overlying)
+
+    def where(self, number: int) -> npt.NDArray[np.bool_]:
+        """Voxels (z, y, x) of one region."""
+        for layer in self.layers:
+            inside = layer == number
+            if inside.any():
+                return inside
+        return np.zeros(self.mask_zyx.shape, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from dicom_sr.checks.planes import floats, plane_of
 from dicom_sr.checks.subject import Subject
 from dicom_sr.contours import filled
-from models.results import LabelMask, Outcome, Region
+from models.results import Outcome, Region
 
 if TYPE_CHECKING:
     from dicom_sr.series import SourceFrame
@@ -35,7 +35,7 @@ def check_contours(subject: Subject) -> Iterator[str]:
             yield f"{role}: not exactly one drawing for each region"
             continue
         for number, entry in drawn.items():
-            yield from _drawing_problems(f"{role}: region {number}", entry, segmentation.mask_zyx, number, subject)
+            yield from _drawing_problems(f"{role}: region {number}", entry, segmentation.where(number), subject)
 
 
 def _space_problems(role: str, dataset: Dataset, subject: Subject) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _region_problems(role: str, dataset: Dataset, regions: list[Region]) -> Iter
         yield f"{role}: observations are not the findings of the result"
 
 
-def _drawing_problems(what: str, entry: Dataset, mask_zyx: LabelMask, number: int, subject: Subject) -> Iterator[str]:
+def _drawing_problems(what: str, entry: Dataset, wanted: npt.NDArray[np.bool_], subject: Subject) -> Iterator[str]:
     assert subject.source is not None
     places = {(f.sop_instance_uid, f.frame_number): k for k, f in enumerate(subject.source.frames)}
     rings: dict[int, list[npt.NDArray[np.float64]]] = {}
@@ -83,7 +83,6 @@ def _drawing_problems(what: str, entry: Dataset, mask_zyx: LabelMask, number: in
             yield f"{what}: a contour is not in the plane of its image"
             return
         rings.setdefault(k, []).append(ring)
-    wanted = mask_zyx == number
     if set(rings) != set(np.flatnonzero(wanted.any(axis=(1, 2))).tolist()):
         yield f"{what}: contours are on other slices than the region"
         return

@@ -104,6 +104,10 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
     mask = subject.result.segmentation
     if mask is None or subject.result.outcome is not Outcome.FOUND:
         return
+    if subject.source is not None and not subject.source.has_place:
+        if groups:
+            yield "measurements: regions on a projection are measured, where nothing tells their size"
+        return
     segments = _segments(subject)
     measured: list[int] = []
     for role, group in groups:
@@ -129,7 +133,7 @@ def _region_problems(groups: list[tuple[str, Dataset]], subject: Subject) -> Ite
 
 def _region_numbers(region: Region) -> Numbers:
     given = given_numbers(region.quantities)
-    if not any(name == _VOLUME for name, _, _ in given):
+    if region.volume_ml is not None and not any(name == _VOLUME for name, _, _ in given):
         given[_VOLUME, "mL", _SUM_OF_VOXELS] = Stated(region.volume_ml)
     return given
 

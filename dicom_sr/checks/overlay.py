@@ -31,10 +31,27 @@ _ROUNDING = 0.501
 
 @dataclass(frozen=True, slots=True)
 class _Rebuilt:
-    """The mask as the objects show it so far, and what it should be."""
+    """The masks as the objects show them so far, and what they should be."""
 
-    mask: LabelMask
+    layers: tuple[LabelMask, ...]
     wanted: Segmentation
+
+    @classmethod
+    def of(cls, wanted: Segmentation) -> _Rebuilt:
+        """Nothing yet."""
+        return cls(tuple(np.zeros_like(layer) for layer in wanted.layers), wanted)
+
+    def by_region(self) -> dict[int, LabelMask]:
+        """The mask that each region belongs to."""
+        return {
+            int(number): mine
+            for mine, theirs in zip(self.layers, self.wanted.layers, strict=True)
+            for number in np.flatnonzero(np.bincount(theirs.ravel()))
+        }
+
+    def wrong(self) -> int:
+        """Voxels that differ."""
+        return sum(int((mine != theirs).sum()) for mine, theirs in zip(self.layers, self.wanted.layers, strict=True))
 
 
 def check_overlay(subject: Subject) -> Iterator[str]:
@@ -46,19 +63,18 @@ def check_overlay(subject: Subject) -> Iterator[str]:
     if result.outcome is not Outcome.FOUND or result.segmentation is None or subject.source is None:
         yield "seg: there is a segmentation where nothing was found"
         return
-    rebuilt = _Rebuilt(np.zeros_like(result.segmentation.mask_zyx), result.segmentation)
+    rebuilt = _Rebuilt.of(result.segmentation)
     for role, dataset in segmentations:
         problems = list(_problems(role, dataset, subject, rebuilt))
         yield from problems
         if problems:
             return
-    wrong = int((rebuilt.mask != result.segmentation.mask_zyx).sum())
-    if wrong:
+    if wrong := rebuilt.wrong():
         yield f"seg: {wrong} voxels differ from the mask"
 
 
 def _problems(role: str, dataset: FileDataset, subject: Subject, rebuilt: _Rebuilt) -> Iterator[str]:
-    shape = rebuilt.mask.shape
+    shape = rebuilt.wanted.mask_zyx.shape
     bits = _FORMS.get((str(dataset.get("SegmentationType")), str(dataset.get("SOPClassUID"))), ())
     if dataset.get("BitsAllocated") not in bits or (dataset.get("Rows"), dataset.get("Columns")) != shape[1:]:
         yield f"{role}: not a segmentation of its type with the mask's rows and columns"
@@ -71,6 +87,9 @@ def _problems(role: str, dataset: FileDataset, subject: Subject, rebuilt: _Rebui
         yield f"{role}: stored bits are not those of a segmentation"
         return
     regions = subject.segment_regions(role)
+    overlap = "YES" if rebuilt.wanted.overlying and len(regions) > 1 else "NO"
+    if dataset.get("SegmentsOverlap") != overlap:
+        yield f"{role}: says otherwise than the result whether segments overlap"
     yield from _segment_problems(role, dataset, regions, rebuilt.wanted)
     slices, problems = slices_of(role, dataset, subject)
     yield from problems
@@ -109,6 +128,8 @@ def _voxel_problems(
     regions = subject.segment_regions(role)
     table = np.zeros(1 << 16, np.uint16)
     table[list(regions)] = list(regions.values())
+    # A label map has several regions in a frame, and one mask; in the other forms a frame is of one region.
+    layers = rebuilt.by_region() if rebuilt.wanted.overlying else {}
     for (places, values), group, k in frames:
         if not len(places):
             yield f"{role}: an empty frame"
@@ -128,7 +149,7 @@ def _voxel_problems(
         if dataset.SegmentationType == "FRACTIONAL" and not _fractions_are_right(places, values, k, rebuilt.wanted):
             yield f"{role}: a stored fraction is not the probability"
             return
-        plane = rebuilt.mask[k].reshape(-1)
+        plane = layers.get(int(labels[0]), rebuilt.layers[0])[k].reshape(-1)
         if plane[places].any():
             yield f"{role}: segments overlap"
             return

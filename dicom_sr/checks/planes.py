@@ -25,6 +25,9 @@ def slices_of(role: str, dataset: Dataset, subject: Subject) -> tuple[list[int],
 
     The slices are complete only where nothing is wrong.
     """
+    assert subject.source is not None
+    if not subject.source.has_place:
+        return _on_projection(role, dataset, subject)
     problems = list(_shared_problems(role, dataset, subject))
     known: dict[tuple[int, int], int] = {}
     slices: list[int] = []
@@ -40,6 +43,41 @@ def slices_of(role: str, dataset: Dataset, subject: Subject) -> tuple[list[int],
     if not problems:
         problems += _index_problems(role, subject.frames[role], slices)
     return slices, problems
+
+
+def _on_projection(role: str, dataset: Dataset, subject: Subject) -> tuple[list[int], list[str]]:
+    """The same for frames on a projection: each names the one image, and nothing claims a place in the patient."""
+    assert subject.source is not None
+    groups, (frame,) = subject.frames[role], subject.source.frames
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    claims = {"FrameOfReferenceUID", "PositionReferenceIndicator"} & set(dataset.dir())
+    claims |= {_POSITION, "PlaneOrientationSequence", "PixelMeasuresSequence"} & set(shared.dir())
+    problems = (
+        [f"{role}: claims a place in the patient"] if claims or any(_POSITION in g.macros for g in groups) else []
+    )
+    if dataset.get("NumberOfFrames") != len(groups):
+        problems.append(f"{role}: frames and functional groups do not have the same number")
+    for group in groups:
+        named = [(str(r.ReferencedSOPInstanceUID), r.get("ReferencedFrameNumber")) for r in _references(group)]
+        if named != [(frame.sop_instance_uid, frame.frame_number)]:
+            problems.append(f"{role}: a frame does not name the image it is derived from")
+            break
+    header = subject.headers.get(frame.sop_instance_uid)
+    if header is None or (header.Rows, header.Columns) != (dataset.get("Rows"), dataset.get("Columns")):
+        problems.append(f"{role}: frames have other rows and columns than their image")
+    indices = [group.indices() for group in groups]
+    if len(set(indices)) != len(indices) or any(len(each) != 1 for each in indices):
+        problems.append(f"{role}: dimension indices do not order the frames")
+    return [0] * len(groups), problems
+
+
+def _references(group: FrameGroups) -> list[Dataset]:
+    """Images a frame says it is derived from."""
+    return [
+        reference
+        for derivation in group.macros[_DERIVATION].content[_DERIVATION].value
+        for reference in derivation.get("SourceImageSequence", [])
+    ]
 
 
 def _shared_problems(role: str, dataset: Dataset, subject: Subject) -> Iterator[str]:
@@ -58,11 +96,7 @@ def _shared_problems(role: str, dataset: Dataset, subject: Subject) -> Iterator[
 def _slice_of(role: str, group: FrameGroups, dataset: Dataset, subject: Subject) -> tuple[int | None, Sequence[str]]:
     """The slice a frame lies on, if its plane is the one of the very image it names."""
     assert subject.source is not None
-    references = [
-        reference
-        for derivation in group.macros[_DERIVATION].content[_DERIVATION].value
-        for reference in derivation.get("SourceImageSequence", [])
-    ]
+    references = _references(group)
     ours = floats(group.first(_POSITION).ImagePositionPatient)
     distances = np.linalg.norm(np.array([frame.position_mm for frame in subject.source.frames]) - ours, axis=1)
     k = int(distances.argmin())

@@ -126,14 +126,15 @@ def _outline_problems(drawn: dict[tuple[Frame, str], Lines], subject: Subject) -
     for region in mask.regions if mask is not None else ():
         assert mask is not None
         layer = f"AI_{region.number}"
-        for k in np.flatnonzero((mask.mask_zyx == region.number).any(axis=(1, 2))):
+        inside = mask.where(region.number)
+        for k in np.flatnonzero(inside.any(axis=(1, 2))):
             place = (_key(frames[int(k)]), layer)
             expected.add(place)
             if place not in drawn:
                 yield f"presentation: region {region.number} is not drawn on one of its images"
                 continue
             filled = _filled(drawn[place], *mask.mask_zyx.shape[1:])
-            if filled is None or not np.array_equal(filled, mask.mask_zyx[k] == region.number):
+            if filled is None or not np.array_equal(filled, inside[k]):
                 yield f"presentation: an outline of region {region.number} does not enclose the mask"
     if {place for place in drawn if place[1] != _MARKS and not place[1].startswith(_MAP)} - expected:
         yield "presentation: something is drawn where the result has no region"

@@ -21,7 +21,16 @@ from models.chains.graph_chain import GraphChain
 from models.measurement import MEAN, volume_quantity
 from models.morphology import CUBE
 from models.prompts import BoxPrompt, parts_of
-from models.results import CodedTerm, ModelReference, Outcome, Quantity, Region, Segmentation, StudyResult
+from models.results import (
+    CodedTerm,
+    ModelReference,
+    Outcome,
+    Quantity,
+    Region,
+    Segmentation,
+    StudyResult,
+    total_volume_ml,
+)
 from models.signal_ratio import LIMITATIONS as OF_SIGNAL_RATIO
 from models.sweep import EVIDENCE as SWEPT
 from models.volume import Volume
@@ -115,7 +124,7 @@ class RefineChain:
         volume = inputs[found.segmentation.role]
         drawn, counts = self._redrawn(found.segmentation.mask_zyx, volume)
         segmentation = self._measured(found.segmentation, drawn, inputs)
-        total = float(sum(region.volume_ml for region in segmentation.regions))
+        total = total_volume_ml(segmentation.regions)
         # What the finder's thresholds do, and what it measured beside, says nothing of outlines that were drawn anew.
         limitations = [each for each in found.limitations if each not in OF_SIGNAL_RATIO]
         evidence = {name: each for name, each in found.evidence.items() if name != SWEPT}

@@ -20,7 +20,16 @@ from models.errors import CardInvalid, InferenceFailed
 from models.measurement import volume_quantity
 from models.program_errors import NotIsolated, OutputUnusable
 from models.programs import ProgramAnswer, ProgramRequest
-from models.results import CodedTerm, Finding, ModelReference, Outcome, Quantity, Segmentation, StudyResult
+from models.results import (
+    CodedTerm,
+    Finding,
+    ModelReference,
+    Outcome,
+    Quantity,
+    Segmentation,
+    StudyResult,
+    total_volume_ml,
+)
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -181,7 +190,7 @@ class ExternalProgram:
         regions, numbered = labelled_regions(labels, grid, card.labels, recipe.smallest_ml)
         findings = tuple(self._finding(each, answer.report) for each in recipe.findings)
         totals = tuple(self._measured(each, answer.report) for each in recipe.measurements)
-        total = float(sum(region.volume_ml for region in regions)) if recipe.mask != "none" else None
+        total = total_volume_ml(regions) if recipe.mask != "none" else None
         silent = recipe.mask == "none" and not recipe.findings  # only numbers: they are what was found
         found = bool(regions) or silent or any(each.present for each in findings)
         return StudyResult(

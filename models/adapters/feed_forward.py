@@ -21,26 +21,28 @@ from models.embedding import Embedder
 from models.errors import CardInvalid, InferenceFailed, NotAssessed
 from models.measurement import measured_regions, volume_quantity
 from models.model import Model
-from models.results import Outcome, Segmentation, StudyResult
+from models.projection_masks import ProjectionSegmenter
+from models.results import Outcome, Segmentation, StudyResult, total_volume_ml
 from models.steps import bind_steps
 from models.suitability import LIMITATIONS, check_limits, shortcomings
 from models.sweep import SweptVolumes, matched, with_ranges
 from models.volume import Volume
 from models.workspace import Workspace
 
-Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper | BoxFinder
+Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper | BoxFinder | ProjectionSegmenter
 _DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
     "findings": Classifier,
     "dense": DenseSegmenter,
     "embedding": Embedder,
     "map": AnomalyMapper,
     "boxes": BoxFinder,
+    "masks": ProjectionSegmenter,
 }
 
 
 def build(model: Model) -> FeedForward | Decoder:
     """Adapter for ``model``: what its ``options.output`` names (findings, a label for every voxel, a vector, a map,
-    boxes), else the steps of its card.
+    boxes, masks that may overlap), else the steps of its card.
 
     Raises
     ------
@@ -132,7 +134,7 @@ class FeedForward:
         regions = measured_regions(workspace, card.labels)
         if not regions and faults:
             raise faults[0]
-        total = float(sum(region.volume_ml for region in regions))
+        total = total_volume_ml(regions)
         role = card.inputs[0].role
         limitations = [*card.limitations, *workspace.limitations, *(LIMITATIONS[type(fault)] for fault in faults)]
         return StudyResult(

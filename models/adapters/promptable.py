@@ -82,13 +82,15 @@ class PromptableOptions(_Table):
     """The card's ``options``.
 
     ``decoder``: ``boxes`` takes all boxes of a slice as such; ``corner_points`` takes one box at a time as two points with
-    the labels 2 and 3, as exports by Meta's script, samexporter and MedficientSAM do.
+    the labels 2 and 3, as exports by Meta's script and samexporter do. ``enlarged``: whether the mask's probabilities or its
+    logits are brought to the slice's size before the threshold.
     """
 
     decoder: Literal["boxes", "corner_points"] = "boxes"
     image: ImageOptions
     margin_voxels: float = Field(default=0.0, ge=0, le=100)
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    enlarged: Literal["probabilities", "logits"] = "probabilities"
     follow: FollowOptions = FollowOptions()
 
 
@@ -248,16 +250,19 @@ class PromptableAdapter:
         """Probabilities (n, rows, columns) on the slice's own grid, one plane for each box."""
         rows, columns = shape
         high, wide = self._fitted(shape)
-        scale = np.array([wide / columns, high / rows, wide / columns, high / rows], np.float32)
+        scale = np.array([wide / columns, high / rows] * 2, np.float32)
+        if self.options.image.fit == "pad":
+            scale[:] = self.options.image.size / max(shape)  # the sides of the image are rounded, boxes are not
         corners = np.array([[b.left, b.top, b.right, b.bottom] for b in boxes], np.float32) * scale
         logits = self._logits(embedding, corners)
         if logits.ndim != 4 or logits.shape[:2] != (len(boxes), 1):
             raise InferenceFailed(f"{self._model.card.id}: masks of shape {logits.shape} for {len(boxes)} boxes")
-        likely = 1.0 / (1.0 + np.exp(-logits[:, 0].astype(np.float64)))
         # The padding is cut off before the mask is brought to the slice's size; thresholds come after it.
-        side = likely.shape[-1] / self.options.image.size
-        used = likely[:, : max(round(high * side), 1), : max(round(wide * side), 1)]
-        return bilinear(used, shape)
+        side = logits.shape[-1] / self.options.image.size
+        used = logits[:, 0, : max(round(high * side), 1), : max(round(wide * side), 1)]
+        if self.options.enlarged == "logits":
+            return _likely(bilinear(used, shape)).astype(np.float32)
+        return bilinear(_likely(used), shape)
 
     def _logits(self, embedding: Embedding, corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mask logits (n, 1, h, w) of boxes (n, 4) in pixels of the network's image."""
@@ -272,6 +277,11 @@ class PromptableAdapter:
             # Of several masks the first is the single one that box-trained models were trained with.
             found.append(made[:, :1] if made.ndim == 4 else made)
         return np.concatenate(found)
+
+
+def _likely(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    made: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    return made
 
 
 def _corner_feeds(

@@ -25,7 +25,7 @@ from models.dense.stacking import stacked
 from models.errors import CardInvalid, InferenceFailed
 from models.measurement import volume_quantity
 from models.morphology import CUBE
-from models.results import Outcome, Segmentation, StudyResult
+from models.results import Outcome, Segmentation, StudyResult, total_volume_ml
 from models.sweep import Sweep, SweptVolumes, with_ranges
 from models.volume import Volume
 
@@ -80,7 +80,7 @@ class DenseSegmenter:
         answered = self._answered(inputs)
         (labels,) = self._labelled(answered, [self._cut])
         regions, numbered = labelled_regions(labels, inputs[role], self._model.card.labels, self.options.smallest_ml)
-        total = float(sum(region.volume_ml for region in regions))
+        total = total_volume_ml(regions)
         card = self._model.card
         result = StudyResult(
             outcome=Outcome.FOUND if regions else Outcome.NOTHING_FOUND,

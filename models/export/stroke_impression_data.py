@@ -22,6 +22,7 @@ from models.results import (
     Region,
     Segmentation,
     StudyResult,
+    total_volume_ml,
 )
 
 CHANNELS = ("dwi", "low_adc", "mask")
@@ -89,7 +90,7 @@ def truth_result(phantom: Phantom, detection_limit_ml: float = 0.1) -> StudyResu
         site=_BRAIN,
         model=_MODEL,
         segmentation=Segmentation("dwi", mask, tuple(regions)) if regions else None,
-        total_ml=sum(r.volume_ml for r in regions),
+        total_ml=total_volume_ml(regions),
         detection_limit_ml=detection_limit_ml,
     )
 

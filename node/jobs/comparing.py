@@ -40,6 +40,8 @@ def compared(
         reason = NotCompared(prior.withheld) if prior.withheld else NotCompared.IMAGES_GONE
         return replace(result, not_compared=reason), None
     try:
+        if not source.has_place:
+            raise NotComparable("projections and photographs have no place in the patient to compare by")
         stored = stored_files.read_stored(prior.stored)
         objects = prior_objects(prior.segmentation) if prior.segmentation is not None else None
         earlier = _followed(prior, stored, objects, source, inputs)

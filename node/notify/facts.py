@@ -24,10 +24,10 @@ class Term(_Part):
 
 
 class RegionFacts(_Part):
-    """One segmented finding; ``side`` is a value of :class:`models.results.Laterality`."""
+    """One segmented finding, with its volume where it has one; ``side`` is a value of :class:`models.results.Laterality`."""
 
     label: str
-    volume_ml: float
+    volume_ml: float | None
     side: str = "unknown"
 
 

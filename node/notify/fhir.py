@@ -158,7 +158,8 @@ class FhirTransport:
         outcome = result_codes.OUTCOMES.get(facts.outcome, result_codes.NOT_DONE)
         parts = [_volume(facts.total_ml)] if facts.total_ml is not None else []
         for region in facts.regions:
-            parts.append(_volume(region.volume_ml, region.label))
+            if region.volume_ml is not None:
+                parts.append(_volume(region.volume_ml, region.label))
         parts += [_side(side) for side in facts.sides if side in result_codes.SIDES]
         yield self._observation(content, facts, common, "finding", target, outcome, parts)
         for finding in facts.findings:

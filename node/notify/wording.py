@@ -33,7 +33,11 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         lines.append(
             "An earlier notification about this study does not hold any more: a later run has not confirmed it."
         )
-    lines += [f"{each.label}: {each.volume_ml:.2f} mL{_side(each.side)}" for each in facts.regions]
+    lines += [
+        f"{each.label}: {each.volume_ml:.2f} mL{_side(each.side)}"
+        for each in facts.regions
+        if each.volume_ml is not None
+    ]
     lines += [
         f"{each.concept.meaning}: probability {each.probability:.2f}, {'present' if each.present else 'not present'}"
         f"{_side(each.side)}"

@@ -183,13 +183,20 @@ class LocalExecutor:
             if reply["kind"] == "similar":
                 self._send(self._desk.similar(reply))
             elif reply["kind"] == "progress":
-                self._board.note(spec.job_id, reply)
+                self._note(spec.job_id, reply)
             elif reply["kind"] == "program":
                 start = ProgramStart(spec, reply, self._settings.external, room, self._host.user)
                 self._ask(start, until, abandoned, what="a program ran")
             else:
                 self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
         return reply
+
+    def _note(self, job: int, told: dict[str, Any]) -> None:
+        try:
+            self._board.note(job, told)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            self.discard()
+            raise HostUntrusted("the model host says how far a text is in words that are none") from error
 
     def _ask(self, call: Wished, until: float, abandoned: Callable[[], bool], *, what: str) -> None:
         """Wait for what the child wants done, while watching deadline and dispatcher; tell the child."""

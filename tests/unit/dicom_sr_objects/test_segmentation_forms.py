@@ -170,7 +170,7 @@ def test_bits_follow_each_other_without_gaps(shape: tuple[int, int, int]) -> Non
     mask = np.random.default_rng(2).integers(0, 4, shape).astype(np.uint8)
     frames = extents(mask)
     expected = np.concatenate([(mask[f.slice_index] == f.label).ravel() for f in frames])
-    content = np.frombuffer(binary(mask, frames), np.uint8)
+    content = np.frombuffer(binary([mask], frames), np.uint8)
     assert len(content) % 2 == 0
     assert np.array_equal(np.unpackbits(content, count=len(expected), bitorder="little"), expected)
     assert {(f.label, f.slice_index) for f in frames} == {
