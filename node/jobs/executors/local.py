@@ -183,7 +183,7 @@ class LocalExecutor:
             if reply["kind"] == "similar":
                 self._send(self._desk.similar(reply))
             elif reply["kind"] == "progress":
-                self._note(spec.job_id, reply)
+                self._progress(spec.job_id, reply)
             elif reply["kind"] == "program":
                 start = ProgramStart(spec, reply, self._settings.external, room, self._host.user)
                 self._ask(start, until, abandoned, what="a program ran")
@@ -191,7 +191,7 @@ class LocalExecutor:
                 self._ask(self._desk.begin(spec, reply), until, abandoned, what="a remote model was asked")
         return reply
 
-    def _note(self, job: int, told: dict[str, Any]) -> None:
+    def _progress(self, job: int, told: dict[str, Any]) -> None:
         try:
             self._board.note(job, told)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
