@@ -21,7 +21,7 @@ from models.volume import Volume
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the comparison needs transformers")
 
-from models.export import fleming_vl, llava_med  # noqa: E402
+from models.export import fleming_vl, hulu_med, llava_med  # noqa: E402
 from models.export.qwen_vl import convert_qwen  # noqa: E402
 from tests.unit.models_generation import references  # noqa: E402
 from tests.unit.models_generation.references import IMAGE_TOKEN, Reference  # noqa: E402
@@ -34,6 +34,7 @@ PROMPTS = {
     "llava-med": ("<s>", ""),
     "lingshu": ("", "<|image_pad|>"),
     "fleming-vl": ("", ""),
+    "hulu-med": ("", "<image>"),
 }
 
 
@@ -73,6 +74,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     elif request.param == "lingshu":
         reference = references.qwen(source, gated=True)
         convert_qwen("lingshu", source, folder, maximum=64, grids=((4, 8), (6, 6)))
+    elif request.param == "hulu-med":
+        reference = references.hulu(source, three=True)
+        hulu_med.convert(source, folder)
     else:
         reference = references.intern(source)
         fleming_vl.convert(source, folder)
@@ -97,6 +101,9 @@ def test_a_radiograph_becomes_the_text_of_transformers(pair: tuple[Reference, Pa
         assert picture.grid == (4, 8)
         kinds = (ids == IMAGE_TOKEN).long()
         given |= {"image_grid_thw": torch.tensor([[1, *picture.grid]]), "mm_token_type_ids": kinds}
+    if picture.places is not None:
+        assert (picture.height, picture.width, len(features)) == (60, 120, 15 * 30)
+        given |= {"image_grid_thw": torch.tensor([[1, 15, 30]]), "image_merge_sizes": torch.tensor([1])}
     made = reference.model.generate(
         **given, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False
     )
