@@ -56,7 +56,7 @@ class Layout:
 def read_checkpoint(path: Path, *, plain: Sequence[Any] = ()) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``.pth``/``.pt``/``.bin`` file, by key.
 
-    A wrapper (``model``, ``state_dict``, ``network_weights``, ``model_state_dict``) and the prefix ``module.`` that
+    A wrapper (``model``, ``state_dict``, ``network_weights``, ``model_state_dict``, ``net``) and the prefix ``module.`` that
     training leaves are taken off.
 
     Parameters
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path, *, plain: Sequence[Any] = ()) -> dict[str, Tenso
         content = _read(path, plain)
     except (OSError, EOFError) as error:
         raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
-    for wrapper in ("model", "state_dict", "network_weights", "model_state_dict"):
+    for wrapper in ("model", "state_dict", "network_weights", "model_state_dict", "net"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
