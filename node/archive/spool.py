@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from node.archive.header_scan import scan_header
+from node.archive.header_scan import HeaderScan, scan_header
 from node.archive.headers import InstanceHeader, read_header
 from node.archive.part10 import dataset_offset
 from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_uid, link_into_place, sync_file
@@ -118,10 +118,13 @@ class Part:
         Bytes of the file so far.
     transfer_syntax_uid : str
         Set by whoever writes the file meta information; empty has :meth:`header` read the file.
+    scan : callable
+        Reads plain headers; whoever receives one instance after the other sets one that remembers.
     """
 
     def __init__(self, spool: Spool) -> None:
         self.transfer_syntax_uid = ""
+        self.scan: HeaderScan = scan_header
         self._header: InstanceHeader | None = None
         self._head = bytearray()
         self._whole = True
@@ -175,7 +178,7 @@ class Part:
         SpoolFull
             The disk is full.
         """
-        found = self._header or scan_header(self._head, self.transfer_syntax_uid, whole=self._whole)
+        found = self._header or self.scan(bytes(self._head), self.transfer_syntax_uid, whole=self._whole)
         if found is None:
             self.flush()
             found = read_header(self.path)
@@ -247,7 +250,7 @@ class Part:
             return
         if not self._head and self._whole and self.transfer_syntax_uid and len(data) >= _FIRST_LOOK_BYTES:
             # Nearly every header ends here: most of the 256 KiB need never be copied.
-            self._header = scan_header(bytes(data[:_FIRST_LOOK_BYTES]), self.transfer_syntax_uid, whole=False)
+            self._header = self.scan(bytes(data[:_FIRST_LOOK_BYTES]), self.transfer_syntax_uid, whole=False)
             if self._header is not None:
                 return
         room = _HEAD_BYTES - len(self._head)

@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from node.archive.familiar_headers import FamiliarHeaders
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Part, Spool
 from node.dicom.connection import hard_close
@@ -152,6 +153,7 @@ class StreamingProvider(DIMSEServiceProvider):
         self._limit_bytes = limit_bytes
         self._limit_seconds = limit_seconds
         self._latest: IncomingDataSet | None = None
+        self._headers = FamiliarHeaders()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """As the base class, with the data set streamed."""
@@ -200,6 +202,7 @@ class StreamingProvider(DIMSEServiceProvider):
         except OSError as error:
             raise SpoolFull(f"no file can be made in the spool ({error.strerror})") from error
         part.transfer_syntax_uid = transfer_syntax_uid
+        part.scan = self._headers.scan
         try:
             part.write(meta)
         except (SpoolError, OSError):
