@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from node.archive.header_scan import HeaderScan, scan_header
@@ -73,16 +74,20 @@ class Spool:
         SpoolDamaged
             The relative path leads out of the spool.
         """
-        if not Path(relative).is_absolute() and ".." not in Path(relative).parts:
-            return self.root / relative
+        return Path(self._inside(relative))
+
+    def _inside(self, relative: str) -> str:
+        """As :meth:`absolute`, as text: a path object costs more than what is then done with it."""
+        if not relative.startswith("/") and ".." not in relative.split("/"):
+            return f"{self.root}/{relative}"
         raise SpoolDamaged("the index names a path outside the spool")
 
     def sync(self, relatives: Iterable[str]) -> None:
         """Make files committed with ``sync=False`` durable: content, folder entries, folders."""
         folders: set[str] = set()
         for relative in relatives:
-            sync_file(self.absolute(relative))
-            folders.add(str(Path(relative).parent))
+            sync_file(self._inside(relative))
+            folders.add(relative.rpartition("/")[0])
         for folder in sorted(folders):
             sync_file(self._folders.make(folder))
 
@@ -221,7 +226,7 @@ class Part:
                 os.fsync(self._handle)
             self._close()
             relative = link_into_place(
-                self.path,
+                self._name,
                 (into or self._spool)._folders,
                 f"{folder}/{name}",
                 same=lambda path: dataset_digest(path) == digest,
@@ -293,6 +298,7 @@ class Part:
             return
 
 
+@lru_cache(maxsize=256)
 def study_folder(study_uid: str) -> str:
     """Folder of a study, relative to the spool.
 
