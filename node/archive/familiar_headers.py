@@ -32,7 +32,9 @@ _MOST_VARYING = 64
 # So many headers in a row may turn out unlike those before them; then learning is given up, as it costs its share.
 _PATIENCE = 16
 _SETTLED = 4
-_MOST_KNOWN = 64
+# What is remembered of an association is bounded, whatever its peer sends.
+_MOST_KNOWN = 16
+_MOST_KEPT_BYTES = 4096
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
 _LONGEST_UID = 64
 _LONGEST_NUMBER = 9
@@ -91,7 +93,7 @@ class FamiliarHeaders:
         if known is not None:
             return known.of(values)
         header = scan_header(head, transfer_syntax_uid, whole=whole)
-        if header is not None:
+        if header is not None and sum(map(len, values.key)) <= _MOST_KEPT_BYTES:
             layout.remember(values, header)
         return header
 
@@ -110,6 +112,9 @@ class FamiliarHeaders:
             if len(self._varying | differing) <= _MOST_VARYING:
                 self._varying |= differing
         self._elements, self._hits = elements, 0
+        if sum(len(content) for tag, content in elements.items() if tag in KEPT) > _MOST_KEPT_BYTES:
+            self._layout = None
+            return header
         layout = _Layout(head, spans, found, transfer_syntax_uid, self._varying)
         values = layout.values(head)
         self._layout = layout if values is not None else None

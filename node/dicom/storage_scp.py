@@ -7,7 +7,6 @@ goes wrong before that gives a failure status, never success; nothing heavier th
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
 import threading
@@ -58,8 +57,6 @@ _STOP_SECONDS = 5.0
 # A listener's loop turns ten times a second.
 _TURN_SECONDS = 5.0
 _TICK_SECONDS = 0.25
-# Of those made and not gone since the last collection.
-_COLLECTED_OBJECTS = 10_000
 
 
 class _Reception(StreamingProvider):
@@ -355,7 +352,6 @@ def run_receiver(
         logger.info("receiving on %s:%d", host, port)
         left = threading.Thread(target=_index_left, args=(settings, store, spool, started_at), daemon=True)
         left.start()
-        _spare_the_collector()
         liveness.ready(f"receiving on {host}:{port}")
         while not stop_event.wait(_TICK_SECONDS):
             if receiver.accepting():
@@ -365,17 +361,6 @@ def run_receiver(
         left.join(_STOP_SECONDS)
     finally:
         store.close()
-
-
-def _spare_the_collector() -> None:
-    """Have Python's cycle collector look at what associations leave behind, not at the modules and not with every image.
-
-    What an instance makes holds no cycles, yet lives until its row is written: without this it set off a collection
-    every few images. Associations do make cycles, of some thousand objects each.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECTED_OBJECTS, 10, 10)
 
 
 def _index_left(settings: Settings, store: Store, spool: Spool, before: float) -> None:
