@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
 
@@ -32,6 +32,7 @@ from node.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 5
 MIGRATION_LOCK = 0x61696E6F  # "aino": key of the advisory lock under which a PostgreSQL schema is changed
+_MAY_WRITE = "ainode_may_write"
 
 # Result codes of SQLite (sqlite.org/rescode.html) after which the same call may succeed later.
 _PASSING_SQLITE_CODES = frozenset(
@@ -68,6 +69,8 @@ class Store:
         self._engine = engine
         self._process = os.getpid()
         self._turnstile: Turnstile | None = None
+        # Of write_sqlite; its statements stay compiled, which a connection that also reads cannot give (see _begin).
+        self._writer: sqlite3.Connection | None = None
         if self.dialect is Dialect.SQLITE:
             path = _sqlite_path(engine.url)
             self._turnstile = Turnstile(path.with_name(f"{path.name}-turn"), timeout_seconds=lock_timeout_seconds)
@@ -119,10 +122,8 @@ class Store:
         """
         self._check_process()
         with self._turn(), _translated(writing=True):
-            borrowed = self._engine.raw_connection()
+            connection = self._only_writing()
             try:
-                connection: sqlite3.Connection = borrowed.driver_connection  # type: ignore[assignment]
-                connection.execute("PRAGMA query_only=OFF")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -131,11 +132,30 @@ class Store:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
-            finally:
-                borrowed.close()
+            except sqlite3.Error:
+                # Whatever is wrong with it: the next one begins anew.
+                self._drop_writer()
+                raise
+
+    def _only_writing(self) -> sqlite3.Connection:
+        """The connection of :meth:`write_sqlite`; the caller has the turn."""
+        if self._writer is None:
+            borrowed = self._engine.raw_connection()
+            self._writer = cast(sqlite3.Connection, borrowed.driver_connection)
+            borrowed.detach()
+            # Whoever had it before may have read with it.
+            self._writer.execute("PRAGMA query_only=OFF")
+        return self._writer
+
+    def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def close(self) -> None:
         """Close every connection. The store is of no use afterwards."""
+        if self._process == os.getpid():
+            self._drop_writer()
         self._engine.dispose(close=self._process == os.getpid())
         if self._turnstile:
             self._turnstile.close()
@@ -290,7 +310,10 @@ def _sqlite_engine(url: URL, *, busy_timeout_seconds: float, durable: bool) -> E
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         writing = connection.get_execution_options().get("ainode_write", False)
-        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
+        # Only where it changes: it has SQLite compile every statement of the connection anew.
+        if connection.info.get(_MAY_WRITE) is not writing:
+            connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
+            connection.info[_MAY_WRITE] = writing
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine

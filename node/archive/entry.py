@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from node.archive.instance_index import (
     AE_TITLE_LENGTH,
     Arrival,
     check_uids,
+    detail_of_association,
     instance_values,
-    ledger_values,
     study_values,
     those_that_wake,
     waking_statement,
@@ -27,10 +28,11 @@ from node.archive.tables import associations, instances, studies
 from node.archive.tables import ledger as ledger_table
 from node.archive.upsert import insert_statement
 
-_IS_KNOWN = (
-    "SELECT EXISTS (SELECT 1 FROM instances WHERE sop_instance_uid = ?1) "
-    "OR EXISTS (SELECT 1 FROM objects WHERE sop_instance_uid = ?1)"
-)
+_AMONG = "sop_instance_uid IN (SELECT value FROM json_each(?1))"
+_IS_KNOWN = f"SELECT EXISTS (SELECT 1 FROM instances WHERE {_AMONG}) OR EXISTS (SELECT 1 FROM objects WHERE {_AMONG})"
+_RECEIVED = str(ledger.Kind.INSTANCE_RECEIVED)
+# Written as text here: they are made for every instance.
+_ENCODED = ("headers", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,52 @@ def _entered_as_new(store: Store, arrivals: Sequence[Arrival], opened: Sequence[
     uids = {arrival.header.sop_instance_uid for arrival in arrivals}
     if len(uids) < len(arrivals):
         return False
+    # Made before the turn is taken: nobody else writes during it.
+    known = json.dumps(list(uids))
+    openings = [{**entry, "detail": json.dumps(entry["detail"])} for entry in map(_opening, opened)]
+    waking = [study_values(each.at, each.header) for each in those_that_wake(arrivals)]
+    rows = [_instance_row(each) for each in arrivals]
+    entries = [_ledger_row(each) for each in arrivals]
     with store.write_sqlite() as connection:
-        if any(connection.execute(_IS_KNOWN, (uid,)).fetchone()[0] for uid in uids):
+        if connection.execute(_IS_KNOWN, (known,)).fetchone()[0]:
             return False
         _enter(connection, associations, [_association(each) for each in opened])
-        _enter(connection, ledger_table, [_opening(each) for each in opened])
-        _enter(connection, studies, [study_values(each.at, each.header) for each in those_that_wake(arrivals)])
-        _enter(connection, instances, [instance_values(each) for each in arrivals])
-        _enter(connection, ledger_table, [ledger_values(each) for each in arrivals])
+        _enter(connection, ledger_table, openings)
+        _enter(connection, studies, waking)
+        _enter(connection, instances, rows)
+        _enter(connection, ledger_table, entries)
     return True
+
+
+def _instance_row(arrival: Arrival) -> dict[str, Any]:
+    row = instance_values(arrival)
+    row["headers"] = arrival.header.routing_text or json.dumps(arrival.header.routing)
+    return row
+
+
+def _ledger_row(arrival: Arrival) -> dict[str, Any]:
+    """As :func:`ledger_values`, with its detail as text; what the instances of an association share is written once."""
+    behind = _detail_behind(
+        arrival.association_id,
+        arrival.calling_ae_title,
+        arrival.called_ae_title,
+        arrival.move_originator,
+        arrival.move_originator_message_id,
+    )
+    return {
+        "at": arrival.at,
+        "kind": _RECEIVED,
+        "study_uid": arrival.header.study_uid,
+        "job_id": None,
+        "sop_instance_uid": arrival.header.sop_instance_uid,
+        "detail": f'{{"digest": "{arrival.digest}", "size": {arrival.size}, {behind}',
+    }
+
+
+@lru_cache(maxsize=256)
+def _detail_behind(association_id: str, calling: str, called: str, originator: str, message_id: int | None) -> str:
+    shared = detail_of_association(association_id, calling, called, originator, message_id)
+    return json.dumps(ledger.plain(shared))[1:]
 
 
 def _enter(connection: sqlite3.Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -102,7 +141,7 @@ def _statement(table: Table, keys: tuple[str, ...]) -> Prepared:
         made = waking_statement(Dialect.SQLITE)
     elif table is associations:
         made = insert_statement(Dialect.SQLITE, table).on_conflict_do_nothing(index_elements=["id"])
-    return Prepared(made, table, keys)
+    return Prepared(made, table, keys, _ENCODED)
 
 
 def _association(opened: Opened) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pydicom.tag import BaseTag
 
+from node.archive.element_scan import LONGEST_HEAD, SHORT_FORM, UNDEFINED, ElementScan, Odd, explicit_head, length_at
 from node.archive.headers import (
     PRIVATE_B_VALUES,
     PRIVATE_BLOCKS,
@@ -27,19 +28,8 @@ _EXPLICIT_SYNTAX = "1.2.840.10008.1.2.1"
 # Every one of these is explicit VR little endian around compressed pixels (PS3.5 A.4).
 _ENCAPSULATED_SYNTAXES = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
 
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
-_FIRST_PIXELS = min(_PIXELS)
-_LONGEST_HEAD = 12
 _CHARACTER_SET, _CODE_VALUE = 0x00080005, 0x00080100
 _CLASS_UID, _INSTANCE_UID = 0x00080016, 0x00080018
-_DEEPEST = 16
-
-_SHORT_FORM = frozenset([b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN"]) | {
-    *(b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
-}
-_LONG_FORM = frozenset([b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"])
 
 # Keyword: tag and its only VR (PS3.6).
 _WANTED: dict[str, tuple[int, bytes]] = {
@@ -105,8 +95,8 @@ _CREATORS = frozenset(group << 16 | block for group, _, _ in PRIVATE_B_VALUES fo
 _PRIVATE = frozenset(
     group << 16 | block << 8 | element for group, element, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS
 )
-_KEPT = frozenset(tag for tag, _ in _WANTED.values()) | _CREATORS | _PRIVATE | {_CHARACTER_SET}
-_LAST_KEPT = max(_KEPT)
+KEPT = frozenset(tag for tag, _ in _WANTED.values()) | _CREATORS | _PRIVATE | {_CHARACTER_SET}
+_LAST_KEPT = max(KEPT)
 
 # Character sets whose bytes below 0x80 are ASCII as long as no escape sequence says otherwise (PS3.3 C.12.1.1.2).
 _ASCII_BELOW = frozenset(
@@ -121,16 +111,15 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,10}")
 _BEYOND_IS = 1 << 31
 _DECIMAL_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
-_explicit = struct.Struct("<HH2sH").unpack_from
-_implicit = struct.Struct("<HHI").unpack_from
-_length = struct.Struct("<I").unpack_from
+
+class HeaderScan(Protocol):
+    """Something that does what :func:`scan_header` does."""
+
+    def __call__(self, head: bytes, transfer_syntax_uid: str, *, whole: bool) -> InstanceHeader | None:
+        """Read the header from the beginning of a data set."""
 
 
-class _Odd(Exception):
-    """Something pydicom had better look at."""
-
-
-def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: bool) -> InstanceHeader | None:
+def scan_header(head: bytes, transfer_syntax_uid: str, *, whole: bool) -> InstanceHeader | None:
     """Read the header from the beginning of a data set.
 
     Parameters
@@ -145,6 +134,12 @@ def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: boo
     InstanceHeader or None
         None where the header is odd in any way, or does not end within ``head``.
     """
+    found = scan_elements(head, transfer_syntax_uid, whole=whole)
+    return header_of(found, transfer_syntax_uid) if found is not None else None
+
+
+def scan_elements(head: bytes, transfer_syntax_uid: str, *, whole: bool) -> ElementScan | None:
+    """First half of :func:`scan_header`: where the elements lie; None as there."""
     if transfer_syntax_uid == _IMPLICIT_SYNTAX:
         explicit = False
     elif transfer_syntax_uid == _EXPLICIT_SYNTAX or transfer_syntax_uid.startswith(_ENCAPSULATED_SYNTAXES):
@@ -152,8 +147,16 @@ def scan_header(head: bytes | bytearray, transfer_syntax_uid: str, *, whole: boo
     else:
         return None
     try:
-        return header_from(_ScannedValues(_Scan(head, explicit=explicit, whole=whole)), transfer_syntax_uid)
-    except (_Odd, struct.error):
+        return ElementScan(head, explicit=explicit, whole=whole, kept=KEPT, last_kept=_LAST_KEPT)
+    except (Odd, struct.error):
+        return None
+
+
+def header_of(found: ElementScan, transfer_syntax_uid: str) -> InstanceHeader | None:
+    """Second half of :func:`scan_header`: what the elements say; depends on nothing but the bytes of those kept."""
+    try:
+        return header_from(_ScannedValues(found), transfer_syntax_uid)
+    except (Odd, struct.error):
         return None
 
 
@@ -174,14 +177,14 @@ def scan_instance(head: bytes, transfer_syntax_uid: str) -> tuple[str, str] | No
         return None
     found: dict[int, str] = {}
     position, previous = 0, 0
-    while position + _LONGEST_HEAD <= len(head):
-        group, element, vr, short = _explicit(head, position)
+    while position + LONGEST_HEAD <= len(head):
+        group, element, vr, short = explicit_head(head, position)
         tag = group << 16 | element
-        if tag <= previous or (explicit and vr not in _SHORT_FORM):
+        if tag <= previous or (explicit and vr not in SHORT_FORM):
             return None
         if tag > _INSTANCE_UID:
             return found.get(_CLASS_UID, ""), found.get(_INSTANCE_UID, "")
-        length = short if explicit else _length(head, position + 4)[0]
+        length = short if explicit else length_at(head, position + 4)[0]
         value = head[position + 8 : position + 8 + length]
         if tag in (_CLASS_UID, _INSTANCE_UID):
             if not value.isascii() or (explicit and vr != b"UI"):
@@ -191,110 +194,16 @@ def scan_instance(head: bytes, transfer_syntax_uid: str) -> tuple[str, str] | No
     return None
 
 
-class _Scan:
-    """Where the wanted elements of a data set lie: ``found`` maps tag to VR, start and length of the value."""
-
-    def __init__(self, data: bytes | bytearray, *, explicit: bool, whole: bool) -> None:
-        self.data = data
-        self.explicit = explicit
-        self.found: dict[int, tuple[bytes, int, int]] = {}
-        # pydicom believes the first element, not the transfer syntax.
-        if len(data) < 8 or (data[4:6].isalpha() and data[4:6].isupper()) is not explicit:
-            raise _Odd
-        position, end, previous = 0, len(data), 0x00020000
-        last_head = end - _LONGEST_HEAD if not whole else end
-        while position < end and position <= last_head:
-            # Nearly every element has the short form: not worth a call each.
-            group, number, vr, length = _explicit(data, position)
-            if explicit and vr in _SHORT_FORM:
-                tag, start = group << 16 | number, position + 8
-            else:
-                tag, vr, start, length = self.element(position)
-            if tag <= previous or tag >= _FIRST_PIXELS:
-                if tag in _PIXELS:
-                    return
-                if tag <= previous or tag >= _ITEM:
-                    raise _Odd
-            previous = tag
-            if tag in _KEPT:
-                self.found[tag] = (vr, start, length)
-            if length == _UNDEFINED:
-                if tag > _LAST_KEPT and not whole:
-                    return
-                position = self.after_sequence(tag, vr, start, 0)
-            else:
-                position = start + length
-        if position != end and (whole or previous <= _LAST_KEPT):
-            raise _Odd
-
-    def element(self, position: int) -> tuple[int, bytes, int, int]:
-        """Tag, VR (empty where implicit), start and length of the value."""
-        if not self.explicit:
-            group, element, length = _implicit(self.data, position)
-            return group << 16 | element, b"", position + 8, length
-        group, element, vr, length = _explicit(self.data, position)
-        if vr in _SHORT_FORM:
-            return group << 16 | element, vr, position + 8, length
-        if group == 0xFFFE:
-            return group << 16 | element, b"", position + 8, _length(self.data, position + 4)[0]
-        if vr in _LONG_FORM:
-            return group << 16 | element, vr, position + 12, _length(self.data, position + 8)[0]
-        raise _Odd
-
-    def after_sequence(self, tag: int, vr: bytes, position: int, depth: int) -> int:
-        """Position behind a sequence of undefined length."""
-        if (self.explicit and vr != b"SQ") or depth > _DEEPEST:
-            raise _Odd
-        while True:
-            tag, _, start, length = self.element(position)
-            if tag == _SEQUENCE_END:
-                return start
-            if tag != _ITEM:
-                raise _Odd
-            position = self.after_item(start, length, depth)
-
-    def after_item(self, position: int, size: int, depth: int) -> int:
-        """Position behind an item; what is in it must be as well-formed as pydicom wants it."""
-        end = position + size if size != _UNDEFINED else len(self.data)
-        while position < end:
-            tag, vr, start, length = self.element(position)
-            if tag == _ITEM_END and size == _UNDEFINED:
-                return start
-            if tag >= _ITEM:
-                raise _Odd
-            position = start + length if length != _UNDEFINED else self.after_sequence(tag, vr, start, depth + 1)
-        if position != end or size == _UNDEFINED:
-            raise _Odd
-        return position
-
-    def items(self, start: int, length: int) -> list[tuple[int, int]]:
-        """Begin and end of the content of each item of a sequence."""
-        end = start + length if length != _UNDEFINED else len(self.data)
-        found: list[tuple[int, int]] = []
-        position = start
-        while position < end:
-            tag, _, begin, size = self.element(position)
-            if tag == _SEQUENCE_END and length == _UNDEFINED:
-                return found
-            if tag != _ITEM:
-                raise _Odd
-            position = self.after_item(begin, size, 0)
-            found.append((begin, position if size != _UNDEFINED else position - 8))
-        if position != end or length == _UNDEFINED:
-            raise _Odd
-        return found
-
-
 class _ScannedValues(HeaderValues):
     """Decodes what was found."""
 
-    def __init__(self, scan: _Scan) -> None:
+    def __init__(self, scan: ElementScan) -> None:
         super().__init__()
         self._scan = scan
         charset = self._value(_CHARACTER_SET, b"CS")
         terms = [] if charset is None else charset if isinstance(charset, list) else [charset]
         if not _ASCII_BELOW.issuperset(terms):
-            raise _Odd
+            raise Odd
         self._codec = _BEYOND_ASCII.get(terms[0]) if len(terms) == 1 else None
 
     def raw(self, key: str | BaseTag) -> Any:
@@ -305,7 +214,7 @@ class _ScannedValues(HeaderValues):
     def uid(self, key: str) -> str:
         value = super().uid(key)
         if not (value.isascii() and value.isprintable()):
-            raise _Odd  # pydicom has its own idea of what to strip
+            raise Odd  # pydicom has its own idea of what to strip
         return value
 
     def codes(self, key: str) -> list[str]:
@@ -314,7 +223,7 @@ class _ScannedValues(HeaderValues):
             return []
         vr, start, length = self._scan.found[tag]
         if self._scan.explicit and vr != expected:
-            raise _Odd
+            raise Odd
         return [code for begin, end in self._scan.items(start, length) for code in self._codes_of_item(begin, end)]
 
     def in_items(self, key: str, keywords: tuple[str, ...]) -> list[list[str]]:
@@ -323,7 +232,7 @@ class _ScannedValues(HeaderValues):
             return []
         vr, start, length = self._scan.found[tag]
         if self._scan.explicit and vr != expected:
-            raise _Odd
+            raise Odd
         wanted = {_WANTED[keyword][0]: _WANTED[keyword] for keyword in keywords}
         return [self._of_item(begin, end, wanted) for begin, end in self._scan.items(start, length)]
 
@@ -333,13 +242,13 @@ class _ScannedValues(HeaderValues):
         while position < end:
             tag, vr, start, length = self._scan.element(position)
             if tag <= previous or tag == _CHARACTER_SET:
-                raise _Odd
+                raise Odd
             previous = tag
             if tag in wanted:
                 texts[tag] = "\\".join(clean_texts(self._decoded(vr, wanted[tag][1], start, length)))
-            position = start + length if length != _UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
+            position = start + length if length != UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
         if position != end:
-            raise _Odd
+            raise Odd
         return list(texts.values())
 
     def _codes_of_item(self, position: int, end: int) -> list[str]:
@@ -348,13 +257,13 @@ class _ScannedValues(HeaderValues):
         while position < end:
             tag, vr, start, length = self._scan.element(position)
             if tag <= previous or tag == _CHARACTER_SET:
-                raise _Odd
+                raise Odd
             previous = tag
             if tag == _CODE_VALUE:
                 codes = clean_texts(self._decoded(vr, b"SH", start, length))
-            position = start + length if length != _UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
+            position = start + length if length != UNDEFINED else self._scan.after_sequence(tag, vr, start, 0)
         if position != end:
-            raise _Odd
+            raise Odd
         return codes
 
     def _value(self, tag: int, expected: bytes) -> Any:
@@ -367,9 +276,9 @@ class _ScannedValues(HeaderValues):
         decode = _DECODERS.get(vr or expected)
         content = bytes(self._scan.data[start : start + length])
         if decode is None or (vr and expected and vr != expected) or len(content) != length:
-            raise _Odd
+            raise Odd
         if not expected and vr not in _NUMBERS:
-            raise _Odd
+            raise Odd
         value = decode(self, content) if content else None
         return None if value == "" else value
 
@@ -386,7 +295,7 @@ class _ScannedValues(HeaderValues):
     def _whole_numbers(self, content: bytes) -> Any:
         numbers = self._numbers(content, _WHOLE_NUMBER, int)
         if isinstance(numbers, int) and abs(numbers) >= _BEYOND_IS:
-            raise _Odd
+            raise Odd
         return numbers
 
     def _decimal_numbers(self, content: bytes) -> Any:
@@ -397,7 +306,7 @@ class _ScannedValues(HeaderValues):
         if texts == [""]:
             return None
         if any(len(text) > 16 or not form.fullmatch(text) for text in texts):
-            raise _Odd
+            raise Odd
         return _one_or_several([make(text) for text in texts])
 
     def _unsigned_short(self, content: bytes) -> int:
@@ -411,20 +320,20 @@ class _ScannedValues(HeaderValues):
 
     def _binary(self, form: str, content: bytes) -> Any:
         if len(content) != struct.calcsize(form):
-            raise _Odd
+            raise Odd
         return struct.unpack(form, content)[0]
 
     def _unicode(self, content: bytes) -> str:
         if b"\x1b" in content:
-            raise _Odd
+            raise Odd
         if content.isascii():
             return content.decode("ascii")
         if self._codec is None:
-            raise _Odd
+            raise Odd
         try:
             return content.decode(self._codec)
         except UnicodeDecodeError as error:
-            raise _Odd from error
+            raise Odd from error
 
 
 _DECODERS: dict[bytes, Callable[[_ScannedValues, bytes], Any]] = {

@@ -138,6 +138,8 @@ class InstanceHeader:
         General Equipment: who made it.
     contributors : tuple of Device
         Contributing Equipment: what it was made from or with.
+    routing_text : str
+        ``routing`` as JSON, where whoever read the header has it at hand; else empty.
     """
 
     sop_class_uid: str
@@ -155,6 +157,7 @@ class InstanceHeader:
     routing: dict[str, Any] = field(default_factory=dict)
     device: Device = Device()
     contributors: tuple[Device, ...] = ()
+    routing_text: str = field(default="", compare=False, repr=False)
 
 
 def _behind_header(tag: BaseTag, _vr: str | None, _length: int) -> bool:

@@ -290,16 +290,29 @@ def instance_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
 def ledger_values(arrival: Arrival, *, ours: bool = False) -> dict[str, Any]:
     """Ledger row of an instance of which there is no copy yet."""
     identifiers = {"study_uid": arrival.header.study_uid, "sop_instance_uid": arrival.header.sop_instance_uid}
-    detail = {
-        "digest": arrival.digest,
-        "size": arrival.size,
-        "association_id": arrival.association_id,
-        "calling_ae_title": arrival.calling_ae_title,
-        "called_ae_title": arrival.called_ae_title,
-        "ours": ours,
-        **_moved(arrival.move_originator, arrival.move_originator_message_id),
-    }
+    shared = detail_of_association(
+        arrival.association_id,
+        arrival.calling_ae_title,
+        arrival.called_ae_title,
+        arrival.move_originator,
+        arrival.move_originator_message_id,
+        ours=ours,
+    )
+    detail = {"digest": arrival.digest, "size": arrival.size, **shared}
     return ledger.entry(arrival.at, _event(Recorded.NEW), identifiers, detail)
+
+
+def detail_of_association(
+    association_id: str, calling: str, called: str, originator: str, message_id: int | None, *, ours: bool = False
+) -> dict[str, Any]:
+    """What :func:`ledger_values` says of every instance that came in the same way."""
+    return {
+        "association_id": association_id,
+        "calling_ae_title": calling,
+        "called_ae_title": called,
+        "ours": ours,
+        **_moved(originator, message_id),
+    }
 
 
 def _derived_entry(at: float, header: InstanceHeader, calling_ae_title: str) -> dict[str, Any]:

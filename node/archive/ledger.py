@@ -87,7 +87,7 @@ def record(
 def entry(now: float, kind: str, identifiers: Mapping[str, Any], detail: Mapping[str, Any]) -> dict[str, Any]:
     """A row for :func:`record_all`; ``identifiers`` are ``study_uid``, ``job_id`` and ``sop_instance_uid``."""
     unnamed = {"study_uid": None, "job_id": None, "sop_instance_uid": None}
-    return {"at": now, "kind": str(kind), **unnamed, **identifiers, "detail": _plain(detail)}
+    return {"at": now, "kind": str(kind), **unnamed, **identifiers, "detail": plain(detail)}
 
 
 def record_all(connection: Connection, entries: Sequence[dict[str, Any]]) -> None:
@@ -181,7 +181,7 @@ def _seal(previous: str, sequence: int, row: Row[Any]) -> str:
     return hashlib.sha256(f"{previous}\n{content}".encode("ascii")).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """``value`` as it comes back from the database, so that the seal is over what is stored."""
     match value:
         case None | bool() | int():
@@ -189,11 +189,11 @@ def _plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else str(value)
         case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case set() | frozenset():
-            return sorted((_plain(item) for item in value), key=str)
+            return sorted((plain(item) for item in value), key=str)
         case _:
             # NUL and half surrogates have no place in a PostgreSQL text.
             return str(value).replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from node.errors import ObjectRejected, SpoolDamaged, SpoolFull
@@ -28,12 +29,18 @@ def checked_uid(value: str, what: str) -> str:
     ObjectRejected
         Empty, longer than 64 characters, or anything but digits and single dots.
     """
-    if len(value) > 64 or not _UID.fullmatch(value):
+    if len(value) > 64 or not _is_uid(value):
         raise ObjectRejected(f"{what} is not a UID (PS3.5 9.1)", length=len(value))
     return value
 
 
-def sync_file(path: Path) -> None:
+@lru_cache(maxsize=1024)
+def _is_uid(value: str) -> bool:
+    """Those of a study, a series and a kind of object are asked about again with every image."""
+    return _UID.fullmatch(value) is not None
+
+
+def sync_file(path: str | Path) -> None:
     """Wait until the file's (or folder's) content is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -57,12 +64,13 @@ class Folders:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # Text: it begins the name of every file that is put into place.
+        self.root = str(root)
         self._synced: set[tuple[str, int]] = set()
 
     def make(self, relative: str, *, sync: bool = True) -> Path:
         """Return the absolute folder, made where it was missing."""
-        folder = self.root / relative
+        folder = Path(self.root, relative)
         folder.mkdir(parents=True, exist_ok=True)
         if sync:
             for level in self._levels(relative):
@@ -153,6 +161,6 @@ def link_into_place(
             there.rename(there.with_name(f"{name}.{Path(source).stem}.damaged"))
             continue
         if sync:
-            sync_file(Path(target).parent)
+            sync_file(f"{folders.root}/{parent}")
         return f"{parent}/{name}"
     raise SpoolDamaged("no free name for a file", name=wanted)

@@ -11,9 +11,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
-from node.archive.header_scan import scan_header
+from node.archive.header_scan import HeaderScan, scan_header
 from node.archive.headers import InstanceHeader, read_header
 from node.archive.part10 import dataset_offset
 from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_uid, link_into_place, sync_file
@@ -73,16 +74,20 @@ class Spool:
         SpoolDamaged
             The relative path leads out of the spool.
         """
-        if not Path(relative).is_absolute() and ".." not in Path(relative).parts:
-            return self.root / relative
+        return Path(self._inside(relative))
+
+    def _inside(self, relative: str) -> str:
+        """As :meth:`absolute`, as text: a path object costs more than what is then done with it."""
+        if not relative.startswith("/") and ".." not in relative.split("/"):
+            return f"{self.root}/{relative}"
         raise SpoolDamaged("the index names a path outside the spool")
 
     def sync(self, relatives: Iterable[str]) -> None:
         """Make files committed with ``sync=False`` durable: content, folder entries, folders."""
         folders: set[str] = set()
         for relative in relatives:
-            sync_file(self.absolute(relative))
-            folders.add(str(Path(relative).parent))
+            sync_file(self._inside(relative))
+            folders.add(relative.rpartition("/")[0])
         for folder in sorted(folders):
             sync_file(self._folders.make(folder))
 
@@ -118,10 +123,13 @@ class Part:
         Bytes of the file so far.
     transfer_syntax_uid : str
         Set by whoever writes the file meta information; empty has :meth:`header` read the file.
+    scan : callable
+        Reads plain headers; whoever receives one instance after the other sets one that remembers.
     """
 
     def __init__(self, spool: Spool) -> None:
         self.transfer_syntax_uid = ""
+        self.scan: HeaderScan = scan_header
         self._header: InstanceHeader | None = None
         self._head = bytearray()
         self._whole = True
@@ -175,7 +183,7 @@ class Part:
         SpoolFull
             The disk is full.
         """
-        found = self._header or scan_header(self._head, self.transfer_syntax_uid, whole=self._whole)
+        found = self._header or self.scan(bytes(self._head), self.transfer_syntax_uid, whole=self._whole)
         if found is None:
             self.flush()
             found = read_header(self.path)
@@ -218,7 +226,7 @@ class Part:
                 os.fsync(self._handle)
             self._close()
             relative = link_into_place(
-                self.path,
+                self._name,
                 (into or self._spool)._folders,
                 f"{folder}/{name}",
                 same=lambda path: dataset_digest(path) == digest,
@@ -247,7 +255,7 @@ class Part:
             return
         if not self._head and self._whole and self.transfer_syntax_uid and len(data) >= _FIRST_LOOK_BYTES:
             # Nearly every header ends here: most of the 256 KiB need never be copied.
-            self._header = scan_header(bytes(data[:_FIRST_LOOK_BYTES]), self.transfer_syntax_uid, whole=False)
+            self._header = self.scan(bytes(data[:_FIRST_LOOK_BYTES]), self.transfer_syntax_uid, whole=False)
             if self._header is not None:
                 return
         room = _HEAD_BYTES - len(self._head)
@@ -290,6 +298,7 @@ class Part:
             return
 
 
+@lru_cache(maxsize=256)
 def study_folder(study_uid: str) -> str:
     """Folder of a study, relative to the spool.
 

@@ -13,7 +13,7 @@ import typer
 from node import log
 from node.cli import new_app
 from node.liveness import Liveness
-from node.process import PARENT_VARIABLE, die_with_parent, forbid_core_dumps, leave, stop_event
+from node.process import PARENT_VARIABLE, die_with_parent, forbid_core_dumps, leave, spare_the_collector, stop_event
 from node.pulse import Pulse
 from node.settings import Settings
 
@@ -35,6 +35,7 @@ def receiver(ctx: typer.Context) -> None:
         from node.dicom.storage_scp import run_receiver
         from node.listening import listening
 
+        spare_the_collector()
         with listening(settings) as listeners:
             run_receiver(settings, stop, listeners, liveness)
     leave()

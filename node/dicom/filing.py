@@ -56,6 +56,7 @@ class Session:
     address: str
     opened_at: float
     recorded: bool = False
+    opened: Opened | None = None
     priors: dict[tuple[str, bool], bool] = field(default_factory=dict)
 
 
@@ -189,9 +190,11 @@ class Filing:
             move_originator=moved.originator,
             move_originator_message_id=moved.message_id,
         )
-        opened = Opened(
-            session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
-        )
+        opened = session.opened
+        if opened is None:
+            opened = session.opened = Opened(
+                session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
+            )
         if writer is None:
             self._commits.add(arrival, None if session.recorded else opened)
             self._ring()

@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from node.archive.familiar_headers import FamiliarHeaders
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Part, Spool
 from node.dicom.connection import hard_close
@@ -152,6 +153,9 @@ class StreamingProvider(DIMSEServiceProvider):
         self._limit_bytes = limit_bytes
         self._limit_seconds = limit_seconds
         self._latest: IncomingDataSet | None = None
+        self._headers = FamiliarHeaders()
+        # Calling and called AE title, once the association stands.
+        self._titles: tuple[str, str] | None = None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """As the base class, with the data set streamed."""
@@ -185,13 +189,16 @@ class StreamingProvider(DIMSEServiceProvider):
         if context.abstract_syntax in _NO_STORAGE:
             raise ObjectRejected("a C-STORE request on a context that is for no storage")
         transfer_syntax_uid = str(context.transfer_syntax[0])
+        if self._titles is None:
+            self._titles = str(self.assoc.requestor.ae_title).strip(), called_ae_title(self.assoc)
+        sending, receiving = self._titles
         try:
             meta = file_meta_bytes(
                 sop_class_uid=sop_class_uid,
                 sop_instance_uid=sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax_uid,
-                sending_ae_title=str(self.assoc.requestor.ae_title).strip(),
-                receiving_ae_title=called_ae_title(self.assoc),
+                sending_ae_title=sending,
+                receiving_ae_title=receiving,
             )
         except UnicodeEncodeError as error:
             raise ObjectRejected("the UIDs of the C-STORE request are not ASCII") from error
@@ -200,6 +207,7 @@ class StreamingProvider(DIMSEServiceProvider):
         except OSError as error:
             raise SpoolFull(f"no file can be made in the spool ({error.strerror})") from error
         part.transfer_syntax_uid = transfer_syntax_uid
+        part.scan = self._headers.scan
         try:
             part.write(meta)
         except (SpoolError, OSError):

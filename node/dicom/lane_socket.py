@@ -100,6 +100,31 @@ class LaneSocket(PeerSocket):
         self.is_foreign = True
         self.start = self.end = 0
 
+    def answer(self, content: bytes) -> None:
+        """Send a response.
+
+        Raises
+        ------
+        OSError
+            The connection ended, or the peer takes nothing for as long as its time limit.
+        """
+        connection = self.socket
+        if connection is None:
+            raise ConnectionResetError("the connection is closed")
+        connection.sendall(content)
+
+    def begin(self) -> None:
+        """Have at least one unread byte in the buffer, of a message that may lie in it as a whole; raises as :meth:`fill`.
+
+        The answer acknowledges such a message. Who must wait for more of it acknowledges what came: see :meth:`fill`.
+        """
+        if self.start == self.end:
+            connection = self.socket
+            if connection is None:
+                raise ConnectionResetError("the connection is closed")
+            self.start = self.end = 0
+            self._take(connection)
+
     def fill(self) -> None:
         """Read what there is, at least one byte, behind what is unread. There is always room for half a buffer.
 
@@ -133,6 +158,9 @@ class LaneSocket(PeerSocket):
 
     def _read(self, connection: socket.socket) -> None:
         self.acknowledge_at_once(connection)
+        self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
         count = connection.recv_into(self.view[self.end :])
         if not count:
             raise ConnectionResetError("the peer closed the connection")

@@ -132,7 +132,7 @@ class ReceivingLane:
             if request is None:
                 return False
             if isinstance(request, EchoRequest):
-                self._wire.send(echo_response(request))
+                self._wire.answer(echo_response(request))
             else:
                 self._store(request)
         except _Interrupted:
@@ -162,7 +162,7 @@ class ReceivingLane:
     def _request(self) -> StoreRequest | EchoRequest | None:
         """The request next in the buffer, read over; None, and nothing read over, where something else is next."""
         wire = self._wire
-        wire.need(1)
+        wire.begin()
         if wire.view[wire.start] != _P_DATA:
             return None
         wire.need(_PDU_HEADER_BYTES + _FRAGMENT_HEADER_BYTES)
@@ -198,7 +198,7 @@ class ReceivingLane:
             answer = self._file_instance(incoming, request)
         finally:
             incoming.discard()
-        self._wire.send(store_response(request, answer.status, answer.comment))
+        self._wire.answer(store_response(request, answer.status, answer.comment))
 
     def _receive(self, incoming: IncomingDataSet, context_id: int) -> None:
         """Read the fragments of one data set (PS3.8 annex E) into ``incoming``.
@@ -321,7 +321,6 @@ def contract_violations() -> list[str]:
         (association.dul, "state_machine"),
         (AssociationSocket, "ready"),
         (AssociationSocket, "recv"),
-        (AssociationSocket, "send"),
         (AssociationSocket, "event_queue"),
     )
     found += [f"{name} is missing" for owner, name in owners if not hasattr(owner, name)]

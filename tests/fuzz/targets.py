@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pydicom import dcmread
 
+from node.archive.familiar_headers import FamiliarHeaders
 from node.archive.header_scan import scan_header
 from node.archive.headers import InstanceHeader, read_header
 from node.archive.part10 import dataset_offset, file_meta_bytes, read_file_meta
@@ -89,11 +90,20 @@ def header(folder: Path) -> Iterator[Ready]:
 def scan(folder: Path) -> Iterator[Ready]:
     """The scanner of the first bytes, as ``header``; what it says is what pydicom says, or pydicom refuses the whole."""
 
+    before = [content for _, content in images(folder)]
+
     def run(content: bytes) -> None:
         syntax = SYNTAXES[content[0] % len(SYNTAXES)] if content else EXPLICIT
         found = scan_header(content[1:], syntax, whole=True)
+        # Whatever came before, who remembers it says the same.
+        familiar = FamiliarHeaders()
+        for known in (*before, content[1:], content[1:]):
+            remembered = familiar.scan(known, syntax, whole=True)
+        assert remembered == found
         if found is None:
             return
+        assert remembered is not None
+        assert not remembered.routing_text or json.loads(remembered.routing_text) == found.routing
         fits_a_database(found)
         try:
             expected = read_header(io.BytesIO(_meta(syntax) + content[1:]))
@@ -101,7 +111,7 @@ def scan(folder: Path) -> Iterator[Ready]:
             return
         assert found == expected
 
-    yield Ready(run, tuple(bytes([at]) + content for at in range(2) for _, content in images(folder)))
+    yield Ready(run, tuple(bytes([at]) + content for at in range(2) for content in before))
 
 
 @contextmanager
