@@ -83,8 +83,8 @@ class ResultFacts(_Part):
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Sides of what was found, without those that are not known."""
-        found = [region.side for region in self.regions]
+        """Sides of what was found, without those that are not known; a structure outlined on a radiograph is no finding."""
+        found = [region.side for region in self.regions if region.volume_ml is not None]
         found += [finding.side for finding in self.findings if finding.present]
         return tuple(dict.fromkeys(side for side in found if side != "unknown"))
 

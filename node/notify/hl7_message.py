@@ -171,8 +171,9 @@ def _lines(content: Mapping[str, Any], facts: ResultFacts) -> Iterator[_Line]:
     if facts.total_ml is not None:
         yield _Line("NM", result_codes.VOLUME, f"{facts.total_ml:.3f}", "1", "mL^milliliter^UCUM", abnormal=found)
     for number, region in enumerate(facts.regions, start=1):
-        if region.volume_ml is not None:
-            yield _Line("NM", result_codes.VOLUME, f"{region.volume_ml:.3f}", f"1.{number}", "mL^milliliter^UCUM")
+        if region.volume_ml is None:
+            continue  # a structure outlined on a radiograph; a side alone would say nothing
+        yield _Line("NM", result_codes.VOLUME, f"{region.volume_ml:.3f}", f"1.{number}", "mL^milliliter^UCUM")
         if region.side in result_codes.SIDES:
             yield _Line("CWE", result_codes.LATERALITY, _term(result_codes.SIDES[region.side]), f"1.{number}")
     for number, finding in enumerate(facts.findings, start=2):
