@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from node.archive.header_scan import HeaderScan, scan_header
 from node.archive.headers import InstanceHeader, read_header
 from node.archive.part10 import dataset_offset
 from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_uid, link_into_place, sync_file
+from node.archive.writeback import OPEN_AT_ONCE, sync_files
 from node.errors import SpoolDamaged, SpoolFull
 
 INCOMING = "incoming"
@@ -82,12 +83,12 @@ class Spool:
             return f"{self.root}/{relative}"
         raise SpoolDamaged("the index names a path outside the spool")
 
-    def sync(self, relatives: Iterable[str]) -> None:
+    def sync(self, relatives: Collection[str]) -> None:
         """Make files committed with ``sync=False`` durable: content, folder entries, folders."""
-        folders: set[str] = set()
-        for relative in relatives:
-            sync_file(self._inside(relative))
-            folders.add(relative.rpartition("/")[0])
+        paths = [self._inside(relative) for relative in relatives]
+        for begin in range(0, len(paths), OPEN_AT_ONCE):
+            sync_files(paths[begin : begin + OPEN_AT_ONCE])
+        folders = {relative.rpartition("/")[0] for relative in relatives}
         for folder in sorted(folders):
             sync_file(self._folders.make(folder))
 
