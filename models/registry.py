@@ -14,6 +14,12 @@ from models.errors import (
 )
 from models.model import Model
 from models.programs import Programs
+from models.warm_pool import WarmPool
+
+
+def cards_in(folder: Path) -> list[Path]:
+    """Cards of a folder of models, sorted; a folder whose name begins with a dot is being made or put aside."""
+    return [card for card in sorted(folder.glob(f"*/{CARD_FILE}")) if not card.parent.name.startswith(".")]
 
 
 class Registry:
@@ -44,19 +50,26 @@ class Registry:
         corpus: Corpus | None = None,
         programs: Programs | None = None,
     ) -> None:
+        self._pool = WarmPool()
         self.programs = programs
         self.chat = chat
         self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
         self._models: dict[str, Model] = {}
         for catalogue in (EMBEDDED, *folders):
-            for card in sorted(catalogue.glob(f"*/{CARD_FILE}")):
+            for card in cards_in(catalogue):
                 self._add(card.parent, threads)
 
     def _add(self, folder: Path, threads: int) -> None:
         try:
             model = Model(
-                folder, threads=threads, find=self.get, chat=self.chat, corpus=self.corpus, programs=self.programs
+                folder,
+                threads=threads,
+                find=self.get,
+                chat=self.chat,
+                corpus=self.corpus,
+                programs=self.programs,
+                pool=self._pool,
             )
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
