@@ -94,6 +94,7 @@ def original(seed: int) -> Original:
     return made
 
 
+SEED = 4  # with these weights about half of a noise image is labelled
 PLANS: dict[str, Any] = {
     "num_classes": 1,
     "modalities": {0: "dwi", 1: "adc"},
@@ -128,7 +129,7 @@ def results(folder: Path, folds: int = 1, plans: dict[str, Any] | None = None) -
         (folder / f"fold_{fold}").mkdir()
         content = {
             "epoch": 1000,
-            "state_dict": OrderedDict(original(fold).state_dict()),
+            "state_dict": OrderedDict(original(fold + SEED).state_dict()),
             "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 0.01}]},
             "plot_stuff": ([np.float64(0.5)], [0.4], [], [np.float64(0.7)]),
             "best_stuff": (None, np.float64(0.3), None),
@@ -217,7 +218,7 @@ def test_a_results_folder_becomes_a_model(tmp_path: Path) -> None:
         [(dwi - dwi.mean()) / max(dwi.std(), 1e-8), (np.clip(volumes["adc"].array_zyx, 0, 3000) - 800) / 300]
     )
     with torch.no_grad():
-        answers = [torch.softmax(original(n)(torch.from_numpy(image[None]).float()), 1) for n in range(2)]
+        answers = [torch.softmax(original(n + SEED)(torch.from_numpy(image[None]).float()), 1) for n in range(2)]
     wanted = (sum(answers) / 2)[0].argmax(0).numpy() > 0
     found = np.zeros_like(wanted) if result.segmentation is None else result.segmentation.mask_zyx > 0
     assert 0.05 < wanted.mean() < 0.95 and (found != wanted).mean() < 1e-3

@@ -37,10 +37,11 @@ def test_models_come_change_and_go(tmp_path: Path) -> None:
         assert "site" not in {card.id for card in installed().list()}
         install(tmp_path / "site", "1.0.0")
         first = installed()
+        before = first.get("site").digest
         assert first.get("site").card.version == "1.0.0" and installed() is first
         install(tmp_path / "site", "2.0.0")
         second = installed()
         assert second.get("site").card.version == "2.0.0" and len(registries) == 1
-        assert second.get("site").digest != first.get("site").digest
+        assert second.get("site").digest != before
         shutil.rmtree(tmp_path / "site")
         assert "site" not in {card.id for card in installed().list()}
