@@ -37,6 +37,7 @@ from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
 from models.session import CPU, Session, preferred_providers
 from models.volume import Volume
+from models.warm_pool import WarmPool
 
 
 class Model:
@@ -75,7 +76,9 @@ class Model:
         corpus: Corpus | None = None,
         programs: Programs | None = None,
         progress: TextProgress | None = None,
+        pool: WarmPool | None = None,
     ) -> None:
+        self._pool = pool or WarmPool()
         self.folder = folder
         self._progress = progress
         self.programs = programs
@@ -102,7 +105,7 @@ class Model:
             name=self.card.name,
             manufacturer=self.card.manufacturer,
             digest=self.digest,
-            provider=providers[0] if providers else preferred_providers()[0],
+            provider=(providers or self._providers or preferred_providers())[0],
             parameters=dict(sorted(parameters.items())),
         )
 
@@ -137,7 +140,10 @@ class Model:
             The file is missing or differs from its pinned digest.
         GraphMismatch
             There is no such graph, or its inputs or outputs are not those of the card.
+        OutOfMemory
+            Its weights would not fit, whatever else is unloaded.
         """
+        self._pool.use(self)
         if name not in self._sessions:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
@@ -146,6 +152,7 @@ class Model:
                 self._once(self.card.files[weights])
             path = self._once(graph)
             self._require_pinned_data(path)
+            self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
             session = Session(path, providers=self._providers, threads=self._threads)
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
@@ -162,6 +169,19 @@ class Model:
         """What a text of at most ``limit`` tokens is to call with its tokens so far; only their number is passed on."""
         hears = self._progress
         return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
+
+    def _size(self, name: str) -> int:
+        """Bytes of a graph and its weights on disk."""
+        files = [self.card.graphs[name].file]
+        if (weights := f"{name}_data") in self.card.files:
+            files.append(self.card.files[weights].file)
+        return sum((self.folder / each).stat().st_size for each in files)
+
+    def unload(self) -> bool:
+        """Let go of every loaded graph; it is loaded again when it is needed. False where there is none."""
+        loaded = bool(self._sessions)
+        self._sessions.clear()
+        return loaded
 
     def warm(self) -> None:
         """Load every graph, so that the first study does not wait for it. Raises as :meth:`session`."""

@@ -15,6 +15,12 @@ from models.errors import (
 from models.model import Model
 from models.programs import Programs
 from models.progress import TextProgress
+from models.warm_pool import WarmPool
+
+
+def cards_in(folder: Path) -> list[Path]:
+    """Cards of a folder of models, sorted; a folder whose name begins with a dot is being made or put aside."""
+    return [card for card in sorted(folder.glob(f"*/{CARD_FILE}")) if not card.parent.name.startswith(".")]
 
 
 class Registry:
@@ -48,6 +54,7 @@ class Registry:
         programs: Programs | None = None,
         progress: TextProgress | None = None,
     ) -> None:
+        self._pool = WarmPool()
         self.programs = programs
         self.progress = progress
         self.chat = chat
@@ -55,7 +62,7 @@ class Registry:
         self.problems: dict[str, CardInvalid] = {}
         self._models: dict[str, Model] = {}
         for catalogue in (EMBEDDED, *folders):
-            for card in sorted(catalogue.glob(f"*/{CARD_FILE}")):
+            for card in cards_in(catalogue):
                 self._add(card.parent, threads)
 
     def _add(self, folder: Path, threads: int) -> None:
@@ -68,6 +75,7 @@ class Registry:
                 corpus=self.corpus,
                 programs=self.programs,
                 progress=self.progress,
+                pool=self._pool,
             )
             if model.card.id in self._models:
                 # An embedded model cannot be replaced behind its name: results name the model they came from.

@@ -42,6 +42,8 @@ class NnUNetShape:
         Of the convolutions.
     epsilon : float
         Of the instance norm.
+    decoder_kernels : tuple of tuple of int
+        For each stage of the decoder, lowest first; empty where they are those of the stages beside, as in version 2.
     """
 
     kind: Literal["plain", "residual"]
@@ -54,6 +56,7 @@ class NnUNetShape:
     decoder_blocks: tuple[int, ...]
     bias: bool = True
     epsilon: float = 1e-5
+    decoder_kernels: tuple[Size, ...] = ()
 
     @property
     def axes(self) -> int:
@@ -173,7 +176,7 @@ class Decoder(nn.Module):
         for s in range(1, len(shape.features)):
             below, out, stride = shape.features[-s], shape.features[-s - 1], shape.strides[-s]
             transposed.append(_TRANSPOSED[shape.axes](below, out, stride, stride, bias=shape.bias))
-            kernel = shape.kernels[-s - 1]
+            kernel = shape.decoder_kernels[s - 1] if shape.decoder_kernels else shape.kernels[-s - 1]
             stages.append(ConvStack(shape, shape.decoder_blocks[s - 1], 2 * out, out, kernel, (1,) * shape.axes))
             logits.append(_CONVOLUTION[shape.axes](out, shape.classes, 1, 1, 0, bias=True))
         self.stages = nn.ModuleList(stages)

@@ -211,9 +211,13 @@ def import_checkpoint(
     ] = None,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original."""
+    from rich.console import Console
+
     from node.model_import import import_model
 
-    report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed)
+    # Minutes for a large one; where there is no terminal nothing is drawn.
+    with Console(stderr=True).status(f"converting {checkpoint.name}"):
+        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed)
     for name, graph in report["graphs"].items():
         worst = max(graph["relative_differences"])
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")

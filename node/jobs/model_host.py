@@ -87,8 +87,10 @@ def _registry(
     from node.external.desk import ProgramDesk
     from node.jobs.program_pipe import ProgramPipe
 
-    key = (tuple(folders), threads)
+    key = (tuple(folders), threads, _installed(folders))
     if key not in registries:
+        # Installed, exchanged or taken away since: from the next job on, and what was loaded of the old files goes.
+        registries.clear()
         registries[key] = Models(
             folders,
             threads=threads,
@@ -98,6 +100,20 @@ def _registry(
             progress=ProgressPipe(chat.connection),
         )
     return registries[key]
+
+
+def _installed(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What tells one state of the model folders from another: their cards, by name, inode and time."""
+    from models.registry import cards_in
+
+    found = []
+    for card in (card for folder in folders for card in cards_in(folder)):
+        try:
+            about = card.stat()
+        except OSError:
+            continue  # it is being taken away
+        found.append((str(card), about.st_ino, about.st_mtime_ns))
+    return tuple(found)
 
 
 def _warm(
