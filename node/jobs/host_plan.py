@@ -36,7 +36,7 @@ class HostPlan:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._missing: list[Path] = []
+        self._seen: dict[Path, bool] | None = None
         self.user: Account | None = None
         self._no_user = ""
         if settings.model_host.user:
@@ -74,8 +74,8 @@ class HostPlan:
         """The plan as the last word of a host's command line; none where it is not to shut itself in."""
         if not self._settings.model_host.confine:
             return []
-        folders = [each.resolve() for each in self._settings.models.folders]
-        self._missing = [each for each in folders if not each.exists()]
+        folders = self._model_folders()
+        self._seen = {each: each.exists() for each in folders}
         plan = Plan(
             readable=[room.inside, *folders],
             writable=[room.outside, room.temporary],
@@ -91,9 +91,15 @@ class HostPlan:
         files = [settings.source, *secret_files(settings), *keys]
         return [settings.data_dir.resolve(), *(each.resolve() for each in files if each is not None)]
 
+    def _model_folders(self) -> list[Path]:
+        """The folders of models, and where links in them lead: a host sees what lies below them, and not through links."""
+        folders = [each.resolve() for each in self._settings.models.folders]
+        links = [link for each in folders if each.is_dir() for link in sorted(each.iterdir()) if link.is_symlink()]
+        return [*folders, *(link.resolve() for link in links)]
+
     def outdated(self) -> bool:
         """Whether a model folder has come into being that a running host cannot see."""
-        return any(each.exists() for each in self._missing)
+        return self._seen is not None and {each: each.exists() for each in self._model_folders()} != self._seen
 
     def as_user(self) -> dict[str, Any]:
         """Words for `subprocess.Popen`."""

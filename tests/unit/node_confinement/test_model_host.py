@@ -205,6 +205,11 @@ def test_a_model_folder_that_comes_later_is_seen(tmp_path: Path, site: Site) -> 
     later.mkdir()
     (later / "model.toml").write_text("id")
     assert site.tried({"later": ("read", str(later / "model.toml"))})["later"] == "allowed"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "model.toml").write_text("id")
+    (site.models / "linked").symlink_to(elsewhere)
+    assert site.tried({"linked": ("read", f"{site.models}/linked/model.toml")})["linked"] == "allowed"
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user can be taken only by root")
