@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from models.dense.options import DenseOptions
 from models.export import infarct_training as training
+from models.export.infarct_deformation import deformed
 from models.export.infarct_implants import Head, as_other_scanner, implanted, phantom_head, read_head, with_decoys
 from models.export.infarct_network import WINDOW, write_model
 from models.export.infarct_table import NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
@@ -58,6 +59,18 @@ def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
     assert not heads(8)[2].truth_zyx.any()
 
 
+def test_a_bent_head_keeps_its_infarct_and_comes_again(healthy: Head) -> None:
+    head = training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))
+    one, again, other = (deformed(head, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert np.array_equal(one.image, again.image) and np.array_equal(one.truth, again.truth)
+    assert not np.array_equal(one.image, other.image)
+    assert one.image.shape == head.image.shape
+    # Zoomed by at most 1.15 along each axis.
+    assert 1 / 1.8 < np.count_nonzero(one.truth) / np.count_nonzero(head.truth) < 1.8
+    adc = one.image[1].astype(np.float32)
+    assert np.median(adc[one.truth]) < np.median(adc[(adc != 0) & ~one.truth]) - 0.3
+
+
 @pytest.mark.slow
 def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, tmp_path: Path) -> None:
     torch.set_num_threads(1)
@@ -76,6 +89,7 @@ def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, t
     # What prepares a study in the node is what prepared the heads trained on.
     options = DenseOptions.model_validate(card.options)
     assert options.channels == training.CHANNELS
+    assert options.brain == training.BRAIN
     assert options.spacing_mm == training.SPACING_MM
     assert options.orientation == training.ORIENTATION
     assert options.image_spline == 1
