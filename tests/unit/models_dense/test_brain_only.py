@@ -10,7 +10,7 @@ import pytest
 
 from models.dense.channels import normalised
 from models.dense.options import BrainOnly, Channel
-from models.dense.stripping import brain_only
+from models.dense.stripping import brain_only, levelled
 from models.errors import BrainNotFound, CardInvalid
 from models.model import Model
 from models.phantom import LesionSpec, Phantom, make_phantom
@@ -42,6 +42,22 @@ def test_a_scanner_s_scale_cancels(head: Phantom) -> None:
     # The envelope goes by what ADC is like tissue's, so its rim may move.
     assert np.count_nonzero(brain ^ same) < 0.05 * np.count_nonzero(brain)
     assert np.abs(plain - scaled)[:, both].max() < 0.02
+
+
+def test_the_coil_s_profile_is_taken_out_and_an_infarct_is_not(head: Phantom) -> None:
+    _, brain = channels(head)
+    signal, adc = head.dwi.array_zyx * brain, head.adc.array_zyx
+    core = (head.truth_zyx > 0) & brain
+    towards_the_back = np.linspace(-0.5, 0.5, signal.shape[1], dtype=np.float32)[None, :, None]
+    plain, bent = (
+        levelled(each, adc, brain, head.dwi.spacing_mm_zyx) for each in (signal, signal * np.exp(towards_the_back))
+    )
+    assert not plain[~brain].any()
+    changed = np.abs(np.log(np.maximum(bent, 1e-3) / np.maximum(plain, 1e-3)))[brain]
+    # Where the signal was bent by up to a factor of 1.6 either way.
+    assert np.percentile(changed, 95) < 0.05
+    assert float(np.median(plain[core])) > 1.4
+    assert float(np.median(plain[brain & ~core])) == pytest.approx(1, abs=0.05)
 
 
 def test_normal_tissue_is_at_zero_and_an_infarct_is_not(head: Phantom) -> None:

@@ -13,7 +13,15 @@ from scipy import ndimage
 from models.dense.options import DenseOptions
 from models.export import infarct_training as training
 from models.export.infarct_deformation import deformed
-from models.export.infarct_implants import Head, as_other_scanner, implanted, phantom_head, read_head, with_decoys
+from models.export.infarct_implants import (
+    Head,
+    as_other_scanner,
+    implanted,
+    phantom_head,
+    read_head,
+    with_decoys,
+    with_iron,
+)
 from models.export.infarct_network import WINDOW, write_model
 from models.export.infarct_table import NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
 from models.model import Model
@@ -42,6 +50,14 @@ def test_an_implant_has_its_volume_and_obeys_the_diffusion_law(healthy: Head, vo
     assert ratio.max() < 1.701
     far = ~ndimage.binary_dilation(core, iterations=5)
     assert np.allclose(made.dwi.array_zyx[far], healthy.dwi.array_zyx[far], rtol=1e-5)
+
+
+def test_iron_is_dark_on_dwi_and_low_on_adc(healthy: Head) -> None:
+    made = with_iron(healthy, np.random.default_rng(2))
+    changed = np.abs(made.adc.array_zyx - healthy.adc.array_zyx) > 50
+    assert changed.any() and not made.truth_zyx.any()
+    assert (made.adc.array_zyx[changed] < healthy.adc.array_zyx[changed]).all()
+    assert (made.dwi.array_zyx[changed] < healthy.dwi.array_zyx[changed]).all()
 
 
 def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
