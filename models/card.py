@@ -152,6 +152,8 @@ class Card(_Strict):
         The concept looked for, and where; stated also when nothing was found or nothing ran.
     clinical : bool
         Whether anybody has approved clinical use. False unless a site says otherwise.
+    needs_approval : bool
+        A person has to approve it before it serves, although it came with the product. Others need that anyhow.
     inputs, graphs, files, preprocessing, postprocessing, labels
         What it takes and how it is run. ``files`` are pinned files other than graphs (vocabularies …).
     golden : dict
@@ -184,6 +186,7 @@ class Card(_Strict):
     intended_use: str
     caveats: tuple[str, ...] = ()
     clinical: bool = False
+    needs_approval: bool = False
     finding: CodedTerm
     site: CodedTerm
     inputs: list[CardInput]

@@ -280,8 +280,13 @@ class Model:
         """Whether it came with this product."""
         return self.folder.parent == EMBEDDED
 
+    @property
+    def serves_unasked(self) -> bool:
+        """Whether it may serve without anybody's approval: it came with the product, and its card asks for none."""
+        return self.embedded and not self.card.needs_approval
+
     def require_approved(self, approved: Mapping[str, str]) -> None:
-        """Refuse to serve unless these very files are approved; what came with the product needs no approval.
+        """Refuse to serve unless these very files are approved, where that is needed.
 
         Parameters
         ----------
@@ -293,7 +298,7 @@ class Model:
         ModelNotApproved
             The model, or one it is made of, is not approved, or its files have changed since.
         """
-        if not self.embedded and approved.get(self.card.id) != self.digest:
+        if not self.serves_unasked and approved.get(self.card.id) != self.digest:
             why = "its files have changed since they were approved" if self.card.id in approved else "not approved"
             raise ModelNotApproved(f"{self.card.id} {self.card.version}: {why}")
         for name in self.needs:

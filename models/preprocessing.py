@@ -20,7 +20,7 @@ from models.tissue import (
     healthier_side,
     local_adc,
     log_background,
-    normal_adc,
+    normal_level,
     side_ratio,
     signal_noise,
 )
@@ -118,7 +118,7 @@ def normalise_adc(workspace: Workspace, *, reach_mm: float, share: float) -> Non
     # The mid-sagittal plane is found later, and with signal relative to this; the brain's centre is near enough.
     side = voxel_positions(interior, affine)[:, 0] - float(np.median(voxel_positions(brain, affine, 7)[:, 0]))
     values = smooth[interior]
-    median = normal_adc(values[healthier_side(values, side, apart_mm=MIDLINE_BAND_MM)])
+    median = normal_level(values[healthier_side(values, side, apart_mm=MIDLINE_BAND_MM)])
     ratio_of_sides = side_ratio(values, side, apart_mm=MIDLINE_BAND_MM)
     workspace.values["side_ratio"] = ratio_of_sides
     workspace.evidence["adc_left_to_right"] = round(ratio_of_sides, 3)

@@ -32,12 +32,19 @@ def spread(values: npt.NDArray[Any]) -> Spread:
     return Spread(median, float(MAD_TO_SIGMA * np.median(np.abs(values - median))))
 
 
-def normal_adc(adc: npt.NDArray[Any]) -> float:
-    """Median ADC of normal tissue among ``adc`` values, refined so that infarct and CSF do not pull it."""
-    median = float(np.median(adc))
+def normal_level(values: npt.NDArray[Any]) -> float:
+    """Median of normal tissue among ``values`` of a brain (ADC, or signal), so refined that infarct and CSF do not pull it.
+
+    Zero where there is nothing.
+    """
+    if not values.size:
+        return 0.0
+    median = float(np.median(values))
     for _ in range(4):
-        ratio = adc / median
-        normal = adc[(ratio > 0.85) & (ratio < 1.35)]
+        if median <= 0:
+            break
+        ratio = values / median
+        normal = values[(ratio > 0.85) & (ratio < 1.35)]
         if normal.size == 0:
             break
         median = float(np.median(normal))

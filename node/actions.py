@@ -216,7 +216,7 @@ def approve(
     from models.registry import Registry
 
     found = Registry(settings.models.folders, threads=settings.jobs.threads).get(model_id)
-    if found.embedded:
+    if found.serves_unasked:
         raise UsageError(f"{model_id} came with this product and needs no approval")
     if digest is not None and digest != found.digest:
         raise UsageError(f"the files of {model_id} have changed since its card was shown; look at it again")

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import CardInvalid, InferenceFailed, PromptMissing
-from models.intensity import Intensity, as_grey_levels, to_unit_range
-from models.pillow import WHOLE_LEVELS
+from models.intensity import as_grey_levels
+from models.network_image import ImageOptions
 from models.prompted_result import prompted_result
 from models.prompts import BoxPrompt, box_of
-from models.resizing import RESIZERS, bilinear
+from models.resizing import bilinear
 from models.results import StudyResult
 from models.roi_prompting import RoiPrompting
 from models.volume import Volume
@@ -40,35 +40,11 @@ _CORNERS = (2.0, 3.0)
 """Labels of a box's first and second corner among points (segment_anything/modeling/prompt_encoder.py)."""
 _POINT_INPUTS = frozenset({"input_points", "point_coords"})
 Embedding = dict[str, npt.NDArray[np.float32]]
-_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
-_IMAGENET_SPREAD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 _MOST_TARGETS = 254
-_RESIZERS = {**RESIZERS, **WHOLE_LEVELS}
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageOptions(_Table):
-    """From a slice to the network's image.
-
-    ``fit``: ``stretch`` gives both sides the size, ``pad`` the longer one and fills right and bottom with zero. ``scale``:
-    ``unit_range`` stretches each image to [0, 1], ``imagenet`` divides by 255 and standardises.
-    """
-
-    size: int = Field(ge=16, le=4096)
-    resize: str
-    fit: Literal["stretch", "pad"]
-    intensity: Intensity
-    scale: Literal["unit_range", "imagenet"]
-
-    @field_validator("resize")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in _RESIZERS:
-            raise ValueError(f"no resizer named {name}; there are {', '.join(sorted(_RESIZERS))}")
-        return name
 
 
 class FollowOptions(_Table):
@@ -217,39 +193,17 @@ class PromptableAdapter:
             if prompt.slice_index >= slices or outside:
                 raise InferenceFailed(f"{name}: a box on slice {prompt.slice_index + 1} lies outside the image")
 
-    def image_of(self, grey_yx: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The network's image (1, 3, size, size) of one slice of grey levels."""
-        image = self.options.image
-        rows, columns = self._fitted(grey_yx.shape)
-        resized = _RESIZERS[image.resize](grey_yx, (rows, columns)).astype(np.uint8)
-        colours = np.repeat(resized[np.newaxis].astype(np.float32), 3, axis=0)
-        if image.scale == "unit_range":
-            colours = to_unit_range(colours)
-        else:
-            colours = ((colours / 255 - _IMAGENET_MEAN) / _IMAGENET_SPREAD).astype(np.float32)
-        padded = np.zeros((3, image.size, image.size), np.float32)
-        padded[:, :rows, :columns] = colours
-        return padded[np.newaxis]
-
-    def _fitted(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns a slice takes up in the network's image."""
-        image = self.options.image
-        if image.fit == "stretch":
-            return image.size, image.size
-        factor = image.size / max(shape)
-        return int(shape[0] * factor + 0.5), int(shape[1] * factor + 0.5)
-
     def embedding(self, grey_yx: npt.NDArray[np.uint8]) -> Embedding:
         """What the image graph makes of one slice, by output."""
         session = self._model.session("encoder")
-        return session.run({session.inputs[0]: self.image_of(grey_yx)})
+        return session.run({session.inputs[0]: self.options.image.image_of(grey_yx)})
 
     def masks(
         self, embedding: Embedding, boxes: Sequence[BoxPrompt], shape: tuple[int, int]
     ) -> npt.NDArray[np.float32]:
         """Probabilities (n, rows, columns) on the slice's own grid, one plane for each box."""
         rows, columns = shape
-        high, wide = self._fitted(shape)
+        high, wide = self.options.image.fitted(shape)
         scale = np.array([wide / columns, high / rows] * 2, np.float32)
         if self.options.image.fit == "pad":
             scale[:] = self.options.image.size / max(shape)  # the sides of the image are rounded, boxes are not

@@ -11,6 +11,7 @@ from scipy import ndimage
 from models.dense.options import Channel
 from models.errors import InferenceFailed
 from models.intensity import Percentile, as_grey_levels
+from models.tissue import normal_level
 
 Array = npt.NDArray[np.float32]
 Box = tuple[slice, slice, slice]
@@ -43,7 +44,7 @@ def normalised(stack: Array, channels: Sequence[Channel], mask: npt.NDArray[np.b
     Parameters
     ----------
     mask : numpy.ndarray
-        What is not background in any channel, for ``zscore_mask``.
+        What is not background in any channel, for ``zscore_mask`` and ``tissue_ratio``.
     """
     return np.stack([_normalised(image, channel, mask) for image, channel in zip(stack, channels, strict=True)])
 
@@ -64,6 +65,10 @@ def _normalised(image: Array, channel: Channel, mask: npt.NDArray[np.bool_]) -> 
     if channel.normalise == "grey_levels":
         levels = as_grey_levels(image, Percentile(kind="percentile")) / np.float32(255)
         return ((levels - np.float32(channel.mean)) / np.float32(channel.spread)).astype(np.float32)
+    if channel.normalise == "tissue_ratio":
+        level = normal_level(image[mask & (image > 0)])
+        ratio = np.clip(image / np.float32(max(level, _LEAST)), channel.low, channel.high)
+        return np.where(mask, (ratio - channel.mean) / channel.spread, 0).astype(np.float32)
     if channel.normalise == "own_range":
         low = image.min()
         return (image - low) / max(float(image.max() - low), _LEAST)

@@ -25,12 +25,22 @@ class Channel(_Table):
         ``zscore_nonzero`` over what is not zero in this channel; ``clip_standardise``: clip to ``low`` … ``high``, subtract
         ``mean``, divide by ``spread`` (nnU-Net's CT); ``range``: ``low`` … ``high`` to 0 … 1, clipped; ``own_range``: its own
         smallest and largest value to 0 … 1; ``grey_levels``: the percentiles 0.5 and 99.5 of the positive voxels to 256 steps
-        of 0 … 1, then less ``mean``, divided by ``spread``; ``none``.
+        of 0 … 1, then less ``mean``, divided by ``spread``; ``tissue_ratio``: relative to the level of normal tissue in this
+        very image (:func:`models.tissue.normal_level`), clipped to ``low`` … ``high``, less ``mean``, divided by ``spread``;
+        ``none``.
     """
 
     role: str
     normalise: Literal[
-        "zscore", "zscore_mask", "zscore_nonzero", "clip_standardise", "range", "own_range", "grey_levels", "none"
+        "zscore",
+        "zscore_mask",
+        "zscore_nonzero",
+        "clip_standardise",
+        "range",
+        "own_range",
+        "grey_levels",
+        "tissue_ratio",
+        "none",
     ]
     low: float = 0.0
     high: float = 1.0
@@ -42,6 +52,18 @@ class Channel(_Table):
         if self.high <= self.low:
             raise ValueError("high must be above low")
         return self
+
+
+class BrainOnly(_Table):
+    """For a model trained on stripped brains: what lies outside the brain is zero in every channel, and gets no label.
+
+    The brain is found on diffusion MR (:func:`models.brain.brain_mask`), on the roles ``dwi`` and ``adc``. Those in
+    ``level`` become relative to what normal tissue would have at each voxel (:func:`models.dense.stripping.levelled`).
+    """
+
+    dwi: str
+    adc: str
+    level: tuple[str, ...] = ()
 
 
 class Window(_Table):
@@ -88,6 +110,8 @@ class DenseOptions(_Table):
         Order of the spline that brings the image to the network's grid: 3 in nnU-Net, 1 (linear) in MONAI.
     crop_to_nonzero : bool
         Leave out the margin that is zero in every channel.
+    brain : BrainOnly or None
+        Strip everything but the brain first.
     members : tuple of str
         Graphs that answer, and how they are combined.
     activation : str
@@ -108,6 +132,7 @@ class DenseOptions(_Table):
     stretch: tuple[int, int] | None = None
     image_spline: Literal[1, 3] = 3
     crop_to_nonzero: bool = False
+    brain: BrainOnly | None = None
     channels: tuple[Channel, ...] = Field(min_length=1)
     window: Window
     members: tuple[str, ...] = ("main",)

@@ -22,6 +22,7 @@ from models.dense.regions import label_volumes, labelled_regions
 from models.dense.resampling import coarse_axis, new_shape, resized
 from models.dense.sliding_window import slide
 from models.dense.stacking import stacked
+from models.dense.stripping import brain_only
 from models.errors import CardInvalid, InferenceFailed
 from models.measurement import volume_quantity
 from models.morphology import CUBE
@@ -44,6 +45,7 @@ class _Answered:
     answer: Array
     apart: int | None
     turned: Turning
+    within: npt.NDArray[np.bool_] | None
     shape: tuple[int, ...]
     box: Box
 
@@ -64,6 +66,8 @@ class DenseSegmenter:
         self._roles = tuple(channel.role for channel in self.options.channels)
         if unknown := set(self._roles) - {each.role for each in card.inputs}:
             raise CardInvalid(f"{card.id}: options.channels: no input named {', '.join(sorted(unknown))}")
+        if (brain := self.options.brain) and (unknown := {brain.dwi, brain.adc, *brain.level} - set(self._roles)):
+            raise CardInvalid(f"{card.id}: options.brain: no channel of {', '.join(sorted(unknown))}")
         if unknown := set(self.options.members) - set(card.graphs):
             raise CardInvalid(f"{card.id}: options.members: no graph named {', '.join(sorted(unknown))}")
         named = {*(paint.label for paint in self.options.paint), *self.options.largest_part}
@@ -143,13 +147,16 @@ class DenseSegmenter:
         options, grid = self.options, inputs.get(self._roles[0])
         stack = stacked(inputs, self._roles, options.co_register)
         assert grid is not None  # stacked() refuses a missing input
+        within = None
+        if options.brain is not None:
+            stack, within = brain_only(stack, self._roles, options.brain, grid.spacing_mm_zyx)
         turned = turning(grid.affine_lps, options.orientation, options.order)
         image = np.stack([turned.apply(each) for each in stack])
         mask = nonzero_mask(image)
         box = box_of(mask) if options.crop_to_nonzero else box_of(np.ones_like(mask))
         cropped = normalised(image[(slice(None), *box)], options.channels, mask[box])
         answer, apart = self._asked(cropped, turned.spacing(grid.spacing_mm_zyx))
-        return _Answered(answer, apart, turned, mask.shape, box)
+        return _Answered(answer, apart, turned, within, mask.shape, box)
 
     def _labelled(self, answered: _Answered, cuts: Sequence[float]) -> list[Labels]:
         """Labels on the voxels of the first input, for each probability to cut at."""
@@ -158,7 +165,10 @@ class DenseSegmenter:
         for inside in labels_at(answered.answer, size, self.options, apart=answered.apart, cuts=cuts):
             labels = np.zeros(answered.shape, np.uint8)
             labels[answered.box] = inside
-            made.append(np.ascontiguousarray(self._kept(answered.turned.undo(labels))))
+            labels = answered.turned.undo(labels)
+            if answered.within is not None:
+                labels = np.where(answered.within, labels, 0)
+            made.append(np.ascontiguousarray(self._kept(labels)))
         return made
 
     def _asked(self, image: Array, spacing: tuple[float, ...]) -> tuple[Array, int | None]:

@@ -119,6 +119,18 @@ def with_decoys(head: Head, rng: np.random.Generator) -> Head:
     return _with_signal(head, head.dwi.array_zyx, adc, factor, head.truth_zyx)
 
 
+def with_iron(head: Head, rng: np.random.Generator) -> Head:
+    """What holds iron: low on ADC as an infarct is, for its signal sinks into the noise, but dark on DWI."""
+    room = head.brain_zyx & ~ndimage.binary_dilation(head.truth_zyx, iterations=2)
+    adc, dwi = head.adc.array_zyx, head.dwi.array_zyx
+    for _ in range(int(rng.integers(0, 5))):
+        spot = _piece(head, rng, room, rng.random() < 0.5, float(np.exp(rng.uniform(np.log(0.1), np.log(4)))))
+        soft = ndimage.gaussian_filter(spot.astype(np.float32), 0.6)
+        adc = adc * (1 - soft * np.float32(rng.uniform(0.1, 0.6)))
+        dwi = dwi * (1 - soft * np.float32(rng.uniform(0.25, 0.7)))
+    return replace(head, dwi=replace(head.dwi, array_zyx=dwi), adc=replace(head.adc, array_zyx=adc))
+
+
 def as_other_scanner(head: Head, rng: np.random.Generator) -> Head:
     """The same head as another scanner might show it: b-value, coil, blur, noise, ADC scale, background."""
     b = head.dwi.facts["b_value"]
@@ -126,7 +138,7 @@ def as_other_scanner(head: Head, rng: np.random.Generator) -> Head:
     adc, dwi = head.adc.array_zyx.copy(), head.dwi.array_zyx
     dwi = dwi * np.where(head.brain_zyx, np.exp((b - other) * 1e-6 * np.clip(adc, 0, 3000)), 1).astype(np.float32)
     coil = _smooth_noise(rng, dwi.shape, min(dwi.shape) / 2)
-    dwi = dwi * np.exp(np.float32(rng.uniform(0, 0.25)) * coil)
+    dwi = dwi * np.exp(np.float32(rng.uniform(0, 0.4)) * coil)
     if rng.random() < 0.4:
         width = rng.uniform(0.3, 0.7)
         dwi, adc = ndimage.gaussian_filter(dwi, width), ndimage.gaussian_filter(adc, width)

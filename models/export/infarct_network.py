@@ -18,17 +18,19 @@ import numpy as np
 import torch
 
 from models.card import Card
+from models.errors import BrainNotFound
 from models.export.graph_export import Exported, Recipe, export_graph
 from models.export.imported import complete_card
-from models.export.infarct_implants import read_head
-from models.export.infarct_training import BATCH, PATCH, prepared, train, training_heads
+from models.export.infarct_deformation import deformed
+from models.export.infarct_implants import Head, read_head
+from models.export.infarct_training import BATCH, PATCH, Prepared, prepared, train, training_heads
 from models.export.infarct_unet import FEATURES, InfarctUNet
 
 SYSTEM = "infarct-network"
 LOG = "training.json"
 SEED = 7
 WINDOW = (16, 96, 96)
-VARIANTS, PHANTOMS, STEPS = 50, 120, 1300
+VARIANTS, PHANTOMS, STEPS = 120, 200, 3000
 
 
 def recipe() -> Recipe:
@@ -63,10 +65,11 @@ def main() -> None:
     scans = [read_head(path) for path in paths]
     heads = training_heads(scans, rng, each=given.variants, phantoms=given.phantoms)
     volumes = [head.infarct_ml for head in heads if head.infarct_ml]
-    ready = [prepared(head) for head in heads]
+    ready = [deformed(each, rng) for each in map(_prepared, heads) if each is not None]
+    count = len(heads)
+    del heads
     preparing = time.monotonic() - begun
     print(f"{len(ready)} heads in {preparing:.0f} s", flush=True)
-    del heads
     network, log = train(ready, given.seed, given.steps)
     provenance = {
         "weights": "trained from scratch by this product's recipe; no others' weights",
@@ -82,7 +85,8 @@ def main() -> None:
         "phantoms": given.phantoms,
         "infarct_ml": {"smallest": round(min(volumes), 2), "median": round(float(np.median(volumes)), 2)}
         | {"largest": round(max(volumes), 1)},
-        "heads_without_infarct": len(ready) - len(volumes),
+        "heads_without_infarct": count - len(volumes),
+        "heads_without_a_brain": count - len(ready),
         "parameters": sum(each.numel() for each in network.parameters()),
         "features": list(FEATURES),
         "window_zyx": list(PATCH),
@@ -96,6 +100,14 @@ def main() -> None:
     }
     (given.out / LOG).write_text(json.dumps({**summary, "log": log}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=1))
+
+
+def _prepared(head: Head) -> Prepared | None:
+    """None where the node would find no brain."""
+    try:
+        return prepared(head)
+    except BrainNotFound:
+        return None
 
 
 def _arguments() -> argparse.Namespace:

@@ -16,25 +16,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.dense.channels import box_of, nonzero_mask, normalised
-from models.dense.options import Channel
+from models.dense.options import BrainOnly, Channel
 from models.dense.orientation import turning
 from models.dense.resampling import coarse_axis, new_shape, resized
-from models.export.infarct_implants import Head, as_other_scanner, draw_volume_ml, implanted, phantom_head, with_decoys
+from models.dense.stripping import brain_only
+from models.export.infarct_implants import (
+    Head,
+    as_other_scanner,
+    draw_volume_ml,
+    implanted,
+    phantom_head,
+    with_decoys,
+    with_iron,
+)
 from models.export.infarct_unet import InfarctUNet
 
 ORIENTATION = "LPS"
 SPACING_MM = (4.0, 2.0, 2.0)
 CHANNELS = (
-    Channel(role="dwi", normalise="zscore_nonzero"),
-    Channel(role="adc", normalise="clip_standardise", low=0.0, high=3000.0, mean=800.0, spread=400.0),
+    Channel(role="dwi", normalise="tissue_ratio", low=0.0, high=6.0, mean=1.0, spread=0.5),
+    Channel(role="adc", normalise="tissue_ratio", low=0.0, high=3.0, mean=1.0, spread=0.4),
 )
+BRAIN = BrainOnly(dwi="dwi", adc="adc", level=("dwi",))
 PATCH = (12, 64, 64)
-BATCH = 2
-RATE = 4e-3
-HEALTHY_SHARE = 0.12
+BATCH = 4
+RATE = 3e-3
+HEALTHY_SHARE = 0.15
 """Of the heads trained on, those without an infarct."""
 AIMED_SHARE = 0.6
 """Of the windows, those cut around an infarct."""
+SETTLED_SHARE = 0.65
+"""Of the steps, those after which batch norm uses its running statistics, as it does in the node."""
 Array = npt.NDArray[np.float32]
 
 
@@ -47,10 +59,18 @@ class Prepared:
 
 
 def prepared(head: Head) -> Prepared:
-    """``head`` as the network sees it."""
+    """``head`` as the network sees it.
+
+    Raises
+    ------
+    BrainNotFound
+        The node would refuse it.
+    """
     turned = turning(head.dwi.affine_lps, ORIENTATION)
-    image = np.stack([turned.apply(each.array_zyx) for each in (head.dwi, head.adc)])
-    truth = turned.apply(head.truth_zyx)
+    stack = np.stack([head.dwi.array_zyx, head.adc.array_zyx])
+    stripped, brain = brain_only(stack, [each.role for each in CHANNELS], BRAIN, head.dwi.spacing_mm_zyx)
+    image = np.stack([turned.apply(each) for each in stripped])
+    truth = turned.apply(head.truth_zyx & brain)
     mask = nonzero_mask(image)
     box = box_of(mask)
     image = normalised(image[(slice(None), *box)], CHANNELS, mask[box])
@@ -69,7 +89,7 @@ def training_heads(scans: Sequence[Head], rng: np.random.Generator, *, each: int
             head = scan
             if number >= HEALTHY_SHARE * each:
                 head = implanted(head, rng, draw_volume_ml(rng))
-            heads.append(as_other_scanner(with_decoys(head, rng), rng))
+            heads.append(as_other_scanner(with_iron(with_decoys(head, rng), rng), rng))
     seeds = rng.integers(100_000, 2**31, phantoms)
     return heads + [phantom_head(int(seed), healthy=n < HEALTHY_SHARE * phantoms) for n, seed in enumerate(seeds)]
 
@@ -102,8 +122,8 @@ class Windows:
         truth = np.pad(head.truth[here], margins)
         flips = tuple(axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if rng.random() < share)
         image, truth = np.flip(image, flips), np.flip(truth, flips)
-        gain = np.array([rng.uniform(0.7, 1.4), rng.uniform(0.95, 1.05)], np.float32)
-        shift = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.1)], np.float32)
+        gain = np.array([rng.uniform(0.7, 1.4), rng.uniform(0.9, 1.1)], np.float32)
+        shift = np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.2, 0.2)], np.float32)
         image = image * gain[:, None, None, None] + shift[:, None, None, None]
         return torch.from_numpy(image.copy()), torch.from_numpy(truth.copy())[None].float()
 
@@ -116,9 +136,10 @@ def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet, list[dict[str, float]]]:
-    """The network after ``steps``, and its log: one row every 50 steps."""
+    """The network after ``steps``, and its log: one row every 50 steps. Products are taken in bfloat16, weights are float32."""
     torch.manual_seed(seed)
     network = InfarctUNet()
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch knows it, its types do not
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda done: min(1.0, (done + 1) / 50) * max(1 - done / steps, 0) ** 0.9
@@ -127,8 +148,12 @@ def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet
     log: list[dict[str, float]] = []
     recent: list[float] = []
     for step in range(1, steps + 1):
+        if step == int(SETTLED_SHARE * steps) + 1:
+            network.eval()
         image, truth = windows.next()
-        loss = loss_of(network(image), truth)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(image.to(memory_format=torch.channels_last_3d))
+        loss = loss_of(logits.float(), truth)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
@@ -140,4 +165,5 @@ def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet
             log.append({"step": step, "minutes": round(minutes, 2), "loss": round(float(np.mean(recent)), 4)})
             print(log[-1], flush=True)
             recent.clear()
-    return network, log
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network.eval(), log

@@ -170,7 +170,7 @@ def approve(
     settings = ctx.obj.settings()
     found = _registry(settings).get(model)
     card = found.card
-    if not found.embedded and (not accept_licence or not by.strip()):
+    if not found.serves_unasked and (not accept_licence or not by.strip()):
         raise UsageError(
             f"licence of {model}: {card.licence}; intended use: {card.intended_use} Name a person with --by and accept with "
             "--accept-licence"

@@ -115,7 +115,7 @@ def models(settings: Settings) -> str:
     for model_id in wanted:
         model = registry.get(model_id)
         model.verify()
-        if settings.models.require_approval and not model.embedded and approved.get(model_id) != model.digest:
+        if settings.models.require_approval and not model.serves_unasked and approved.get(model_id) != model.digest:
             unapproved.append(model_id)
     if unapproved:
         raise NotStored(f"not approved as they are now: {', '.join(unapproved)}; see `ainode models approve`")

@@ -69,7 +69,7 @@ def _view(
     registry: Registry, card: Card, settings: Settings, approved: Any, days: Counter[tuple[str, int]]
 ) -> ModelView:
     model = registry.get(card.id)
-    if model.embedded:
+    if model.serves_unasked:
         state = "embedded"
     elif not settings.models.require_approval:
         state = "not needed"

@@ -12,7 +12,16 @@ from scipy import ndimage
 
 from models.dense.options import DenseOptions
 from models.export import infarct_training as training
-from models.export.infarct_implants import Head, as_other_scanner, implanted, phantom_head, read_head, with_decoys
+from models.export.infarct_deformation import deformed
+from models.export.infarct_implants import (
+    Head,
+    as_other_scanner,
+    implanted,
+    phantom_head,
+    read_head,
+    with_decoys,
+    with_iron,
+)
 from models.export.infarct_network import WINDOW, write_model
 from models.export.infarct_table import NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
 from models.model import Model
@@ -43,6 +52,14 @@ def test_an_implant_has_its_volume_and_obeys_the_diffusion_law(healthy: Head, vo
     assert np.allclose(made.dwi.array_zyx[far], healthy.dwi.array_zyx[far], rtol=1e-5)
 
 
+def test_iron_is_dark_on_dwi_and_low_on_adc(healthy: Head) -> None:
+    made = with_iron(healthy, np.random.default_rng(2))
+    changed = np.abs(made.adc.array_zyx - healthy.adc.array_zyx) > 50
+    assert changed.any() and not made.truth_zyx.any()
+    assert (made.adc.array_zyx[changed] < healthy.adc.array_zyx[changed]).all()
+    assert (made.dwi.array_zyx[changed] < healthy.dwi.array_zyx[changed]).all()
+
+
 def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
     def heads(seed: int) -> list[Head]:
         rng = np.random.default_rng(seed)
@@ -56,6 +73,18 @@ def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
     assert not np.array_equal(heads(8)[0].truth_zyx, heads(9)[0].truth_zyx)
     assert heads(8)[1].truth_zyx.any()
     assert not heads(8)[2].truth_zyx.any()
+
+
+def test_a_bent_head_keeps_its_infarct_and_comes_again(healthy: Head) -> None:
+    head = training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))
+    one, again, other = (deformed(head, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert np.array_equal(one.image, again.image) and np.array_equal(one.truth, again.truth)
+    assert not np.array_equal(one.image, other.image)
+    assert one.image.shape == head.image.shape
+    # Zoomed by at most 1.15 along each axis.
+    assert 1 / 1.8 < np.count_nonzero(one.truth) / np.count_nonzero(head.truth) < 1.8
+    adc = one.image[1].astype(np.float32)
+    assert np.median(adc[one.truth]) < np.median(adc[(adc != 0) & ~one.truth]) - 0.3
 
 
 @pytest.mark.slow
@@ -76,6 +105,7 @@ def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, t
     # What prepares a study in the node is what prepared the heads trained on.
     options = DenseOptions.model_validate(card.options)
     assert options.channels == training.CHANNELS
+    assert options.brain == training.BRAIN
     assert options.spacing_mm == training.SPACING_MM
     assert options.orientation == training.ORIENTATION
     assert options.image_spline == 1

@@ -184,7 +184,7 @@ def test_masks_are_those_of_the_original(made: tuple[EfficientSam, Model], shape
     small = opencv_linear(grey, (high, wide)) if shape != (64, 64) else grey.astype(np.float32)
     image = np.zeros((1, 3, 64, 64), np.float32)
     image[:, :, :high, :wide] = (small - small.min()) / max(float(small.max() - small.min()), 1e-8)
-    assert np.abs(adapter.image_of(grey) - image).max() < 1e-6
+    assert np.abs(adapter.options.image.image_of(grey) - image).max() < 1e-6
     boxes = [BoxPrompt(1, 0, 10, 12, 40, 38), BoxPrompt(2, 0, 5, 3, 22, 44)]
     given = adapter.masks(adapter.embedding(grey), boxes, shape)
     corners = torch.tensor([[b.left, b.top, b.right, b.bottom] for b in boxes])[:, None] / max(shape)

@@ -133,7 +133,7 @@ def test_the_checkpoint_becomes_a_model(tmp_path: Path) -> None:
     planes = dict(model.planes(volume, [BoxPrompt(1, 1, 10, 10, 50, 60)]))
     adapter = model._adapter
     grey = rng.uniform(0, 255, (70, 90)).astype(np.uint8)
-    image = torch.from_numpy(adapter.image_of(grey))  # type: ignore[union-attr]
+    image = torch.from_numpy(adapter.options.image.image_of(grey))  # type: ignore[union-attr]
     box = torch.tensor([[[10.0 * 128 / 90, 10.0 * 128 / 70, 60.0 * 128 / 90, 50.0 * 128 / 70]]])
     with torch.no_grad():
         logits, _ = FrameDecoder(sam)(*FrameEncoder(sam)(image), box)

@@ -155,7 +155,7 @@ def test_the_folder_runs_as_a_model(converted: tuple[Sam, Path]) -> None:
     # The mask is the network's own: the same image and box through torch.
     adapter = model._adapter
     grey = rng.uniform(0, 255, (70, 90)).astype(np.uint8)
-    image = torch.from_numpy(adapter.image_of(grey))  # type: ignore[union-attr]
+    image = torch.from_numpy(adapter.options.image.image_of(grey))  # type: ignore[union-attr]
     assert image.shape == (1, 3, 128, 128)
     assert (float(image.min()), float(image.max())) == (0.0, 1.0)
     box = torch.tensor([[[10.0 * 128 / 90, 10.0 * 128 / 70, 60.0 * 128 / 90, 50.0 * 128 / 70]]])
