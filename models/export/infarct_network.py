@@ -46,10 +46,13 @@ def recipe() -> Recipe:
     return Recipe(("image",), ("logits",), (two,), [(one,), (two,)], {"image": {0: "count"}}, legacy_first=True)
 
 
-def write_model(network: InfarctUNet, folder: Path, provenance: dict[str, Any]) -> tuple[Card, Exported]:
+def write_model(
+    network: InfarctUNet, folder: Path, provenance: dict[str, Any], model_id: str = SYSTEM
+) -> tuple[Card, Exported]:
     """Write graph, known answer and card of ``network`` into ``folder``."""
     graph = export_graph(network, recipe(), folder / "main.onnx")
-    card = complete_card(SYSTEM, folder, {"main": graph}, tables={"provenance": provenance})
+    named = {f'id = "{SYSTEM}"': f'id = "{model_id}"'}
+    card = complete_card(SYSTEM, folder, {"main": graph}, tables={"provenance": provenance}, replacements=named)
     return card, graph
 
 
@@ -76,7 +79,7 @@ def main() -> None:
         "built_by": f"python -m models.export.infarct_network SCANS OUT --seed {given.seed} --steps {given.steps}",
         "scans": [path.stem for path in paths],
     }
-    _, graph = write_model(network, given.out, provenance)
+    _, graph = write_model(network, given.out, provenance, given.id)
     summary: dict[str, Any] = {
         "seed": given.seed,
         "scans": [path.stem for path in paths],
@@ -114,6 +117,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("scans", type=Path, help="folder of healthy scans, NAME.npz")
     parser.add_argument("out", type=Path, help="folder to write the model into")
+    parser.add_argument("--id", default=SYSTEM, help="of the model; the one shipped has its own already")
     parser.add_argument("--without", action="append", default=[], help="scan to leave out (for the evaluation)")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--steps", type=int, default=STEPS)

@@ -73,6 +73,9 @@ def test_a_named_person_approves(spots: Path, tmp_path: Path, capsys: pytest.Cap
     with store.read() as connection:
         assert approvals.current(connection) == {}
     store.close()
+    # One that came with the product and asks for a person all the same; accepting its terms is part of it.
+    assert main([*words, "approve", "infarct-network", "--by", "Dr Test"]) == 2
+    assert main([*words, "approve", "infarct-network", "--by", "Dr Test", "--accept-licence"]) == 0
     # A model that answers wrong, or whose files are not the pinned ones, cannot be approved.
     write_graph(spots / "spots" / "main.onnx", constant=3.0)
     assert main([*words, "approve", "bright-spots", "--by", "Dr Test", "--accept-licence"]) == 1

@@ -28,7 +28,8 @@ def card(path: Path, tmp_path: Path) -> Card:
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_every_card_is_whole_and_its_codes_are_right(path: Path, tmp_path: Path) -> None:
     found = card(path, tmp_path)
-    assert found.options["orientation"] == "RAS"
+    # SEALS states none: it read the files as they lay.
+    assert found.options["orientation"] == ("LPS" if path.stem == "deepisles-seals" else "RAS")
     assert len({label.name for label in found.labels}) == len(found.labels)
     for label in found.labels:
         for side in ("left", "right"):
