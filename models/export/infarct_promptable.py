@@ -33,7 +33,7 @@ from models.prompts import parts_of
 from models.resizing import bilinear
 
 SHAPE = SamShape(
-    image_size=256,
+    image_size=192,
     patch=8,
     width=96,
     depth=4,
@@ -50,7 +50,7 @@ IMAGE = ImageOptions(
     intensity=Percentile(kind="percentile"),
     scale="unit_range",
 )
-SEED, VARIANTS, PHANTOMS, STEPS = 11, 40, 80, 3000
+SEED, VARIANTS, PHANTOMS, STEPS = 11, 40, 80, 1200
 BATCH, RATE = 8, 1e-3
 MOST_PARTS = 3
 """Boxes asked on one slice in a step."""
