@@ -226,8 +226,7 @@ class Card(_Strict):
         if unknown := set(self.golden) - set(self.graphs):
             raise ValueError(f"golden: no such graph: {', '.join(sorted(unknown))}")
         for pinned in self.pinned:
-            path = PurePosixPath(pinned.file)
-            if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
+            if not lies_inside(pinned.file):
                 raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
         return self
 
@@ -278,6 +277,12 @@ class Card(_Strict):
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
             raise CardInvalid(f"{folder.name}/{CARD_FILE}: {'; '.join(faults)}", keys=faults) from error
+
+
+def lies_inside(name: str) -> bool:
+    """Whether the path of a file, with ``/``, stays in the folder it starts from, on every system."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or not path.parts or ".." in path.parts or re.search(r"[\\:]", name))
 
 
 def file_digest(path: Path) -> str:

@@ -221,6 +221,14 @@ class TooFewImages(ModelError):
     remedy = "Label more patients with and without the finding the message names; images of one patient count once."
 
 
+class PackageInvalid(ModelError):
+    code = "MOD-032"
+    summary = "A file or folder is no package of a model, or cannot be made one."
+    remedy = (
+        "See the message; have the package made again with `ainode models export`. Nothing was installed or written."
+    )
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

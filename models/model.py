@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,11 +23,10 @@ from models.errors import (
     GraphMismatch,
     ModelNotApproved,
     ModelNotFound,
-    OutsideData,
     ParameterInvalid,
     SelfTestFailed,
 )
-from models.external_data import external_files
+from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
 from models.programs import Programs
@@ -151,7 +150,8 @@ class Model:
             if (weights := f"{name}_data") in self.card.files:
                 self._once(self.card.files[weights])
             path = self._once(graph)
-            self._require_pinned_data(path)
+            for each in pinned_data(self.folder, self.card, path):
+                self._once(each)
             self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
             session = Session(path, providers=self._providers, threads=self._threads)
             for what, found, stated in (
@@ -383,20 +383,6 @@ class Model:
             self._verify(pinned)
             self._verified.add(pinned.file)
         return self.folder / pinned.file
-
-    def _require_pinned_data(self, graph: Path) -> None:
-        """Raise OutsideData unless every file the graph takes data from is pinned, right, and in this folder."""
-        pinned = {each.file: each for each in self.card.files.values()}
-        for location in external_files(graph):
-            place = PurePosixPath(graph.relative_to(self.folder).parent, location)
-            if (name := str(place)) not in pinned:
-                raise OutsideData(
-                    f"{self.card.id}: {graph.name} takes data from a file that is not pinned", file=location
-                )
-            steps = [self.folder / each for each in (place, *place.parents)][:-1]
-            if any(each.is_symlink() for each in steps) or not (self.folder / place).is_file():
-                raise OutsideData(f"{self.card.id}: {name} is a link, or no file", file=location)
-            self._once(pinned[name])
 
     def _verify(self, pinned: PinnedFile) -> None:
         try:
