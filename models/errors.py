@@ -229,6 +229,12 @@ class PackageInvalid(ModelError):
     )
 
 
+class ProviderMissing(ModelError):
+    code = "MOD-033"
+    summary = "The machine has none of the devices that the card lets the model run on."
+    remedy = "Run it on a machine that has one (`ainode models info ID` shows which), or widen runtime.providers of the card."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,10 +47,11 @@ def list_models(
 
 @app.command()
 def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
-    """Show a model's card as it was read."""
+    """Show a model's card as it was read, its digest, and with what it runs on this node."""
     found = _registry(ctx.obj.settings()).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
-    typer.echo(json.dumps({**card, "digest": found.digest}, indent=2, ensure_ascii=False))
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with)}
+    typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 
 @app.command()
