@@ -17,7 +17,7 @@ from models.card import CARD_FILE, Card, file_digest
 from models.errors import CardInvalid, DigestMismatch, NodeError, OutsideData, PackageInvalid
 from models.export.imported import REPORT_FILE as IMPORT_REPORT
 from models.export.imported import Imported
-from models.manifest import MANIFEST_FILE, REPORT_FILE, Manifest
+from models.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, PackagedFile
 from models.package import REPORT_KEYS, install_package, write_package
 from models.registry import Registry
 from models.volume import Volume
@@ -100,7 +100,34 @@ def test_files_that_are_not_as_pinned_are_not_exported(spots: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_weights_beside_the_graph_go_along_or_nothing_does(tmp_path: Path) -> None:
+def test_weights_beside_the_graph_go_along(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(np.ones((512, 1024), np.float32).tobytes())
+    registry = _model(tmp_path, "below/weights.bin", {"below/weights.bin": weights})
+    (tmp_path / "site" / "outside" / "below").mkdir()
+    shutil.copy(weights, tmp_path / "site" / "outside" / "below")
+    write_package(registry.get("outside"), tmp_path / "out.tar")
+    install_package(tmp_path / "out.tar", tmp_path / "other" / "outside")
+    model = Registry([tmp_path / "other"]).get("outside")
+    assert model.digest == registry.get("outside").digest
+    assert model.session("main").run({"x": np.zeros((512, 1024), np.float32)})["y"].min() == 1
+
+
+def test_a_package_whose_graph_reaches_out_is_not_installed(tmp_path: Path) -> None:
+    """Made by hand, with every digest right."""
+    registry = _model(tmp_path, "../weights.bin", {})
+    model = registry.get("outside")
+    names = ("main.onnx", CARD_FILE)
+    facts = {name: PackagedFile.of((model.folder / name).read_bytes()) for name in names}
+    manifest = Manifest(model="outside", version=model.card.version, digest=model.digest, files=facts)
+    files = {f"outside/{name}": (model.folder / name).read_bytes() for name in names}
+    package = pack(tmp_path / "out.tar", {**files, f"outside/{MANIFEST_FILE}": manifest.encoded()})
+    with pytest.raises(OutsideData):
+        install_package(package, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_graph_without_its_weights_is_not_exported(tmp_path: Path) -> None:
     registry = _model(tmp_path, "main.onnx.data", {})
     with pytest.raises(OutsideData, match="not pinned"):
         write_package(registry.get("outside"), tmp_path / "out.tar")
