@@ -301,7 +301,8 @@ def file_digest(path: Path) -> str:
 def model_digest(folder: Path, card: Card) -> str:
     """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files: the identity of a model.
 
-    Of ``[runtime]`` only what can change a result is part of it (:func:`models.runtime_settings.identity_of`).
+    Of ``[runtime]`` only what can change a result, threads and providers, is part of it; see
+    :func:`models.runtime_settings.identity_of`.
     """
     card_digest = hashlib.sha256(identity_of((folder / CARD_FILE).read_bytes()))
     total = hashlib.sha256(card_digest.digest())

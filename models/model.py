@@ -177,7 +177,7 @@ class Model:
         """What the card's ``[runtime]`` comes to on this node and machine."""
         runtime = self.card.runtime
         return RunsWith(
-            threads=runtime.threads_of(self._threads),
+            threads=self._threads if runtime.threads is None else runtime.threads,
             memory_arena=runtime.memory_arena,
             deadline_seconds=runtime.deadline_seconds,
             providers=runtime.allowed(self._providers or preferred_providers()),

@@ -23,7 +23,7 @@ class RuntimeSettings(BaseModel):
     Attributes
     ----------
     threads : int or None
-        Threads within one operator; None: the node's ``jobs.threads``. Where the node has a number, no more than that.
+        Threads within one operator, whatever the node's ``jobs.threads``; None: those.
     memory_arena : bool
         Whether ONNX Runtime keeps memory of the CPU for the next run. Without it a run takes longer, and a model with large
         intermediate arrays gives the memory back between runs.
@@ -34,10 +34,10 @@ class RuntimeSettings(BaseModel):
 
     Notes
     -----
-    Only ``providers`` is part of the model's digest: another device adds in another order, and gives other last digits,
-    which can move a voxel at a threshold. Threads, memory and time change when an answer comes, not what it is: with
-    ``use_deterministic_compute`` a CPU's outputs do not depend on the number of threads. So a site may tune them without
-    a new approval, and without other UIDs.
+    ``threads`` and ``providers`` are part of the model's digest: another device, or sums split among another number of
+    threads, add in another order and give other last digits, which can move a voxel at a threshold (ONNX Runtime repeats
+    its answers for one number of threads only, ``use_deterministic_compute`` or not). Arena and deadline change when an
+    answer comes, not what it is: a site may tune them without a new approval, and without other UIDs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,12 +46,6 @@ class RuntimeSettings(BaseModel):
     memory_arena: bool = True
     deadline_seconds: float | None = Field(default=None, gt=0, le=86400)
     providers: tuple[Literal["cpu", "cuda"], ...] = ()
-
-    def threads_of(self, site: int) -> int:
-        """Threads where the node has ``site`` of them for one model; 0 leaves it to the runtime."""
-        if self.threads is None:
-            return site
-        return min(self.threads, site) if site else self.threads
 
     def allowed(self, providers: tuple[str, ...]) -> tuple[str, ...]:
         """Those execution providers, by ONNX Runtime's names, that the card lets run it, in the same order."""
@@ -82,7 +76,7 @@ class RunsWith:
 def identity_of(card: bytes) -> bytes:
     """The bytes of a card that are its model's identity: all but the lines that change no result.
 
-    A card without ``[runtime]`` is itself. Else the table is cut out, with an empty line before it, and the providers it allows
+    A card without ``[runtime]`` is itself. Else the table is cut out, with an empty line before it, and threads and providers
     are put at the end: the rest is byte for byte what it would be without the table.
 
     Raises
@@ -97,8 +91,9 @@ def identity_of(card: bytes) -> bytes:
     rest = _without_table(text)
     if _parsed(rest) != {key: value for key, value in content.items() if key != TABLE}:
         raise CardInvalid("model.toml, runtime: write it as a table [runtime] of its own, with one key on each line")
-    providers = content[TABLE].get("providers", [])
-    return (rest + "".join(f"\0{each}" for each in sorted(providers))).encode()
+    stated = [str(content[TABLE]["threads"])] if "threads" in content[TABLE] else []
+    stated += sorted(content[TABLE].get("providers", []))
+    return (rest + "".join(f"\0{each}" for each in stated)).encode()
 
 
 def _without_table(text: str) -> str:

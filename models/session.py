@@ -67,7 +67,7 @@ class Session:
     providers : sequence of str, optional
         Execution providers, best first; :func:`preferred_providers` when None.
     threads : int
-        Threads within one operator; 0 leaves it to ONNX Runtime. On the CPU the outputs do not depend on it.
+        Threads within one operator; 0 leaves it to ONNX Runtime. Of some graphs the last digits depend on it.
     memory_arena : bool
         Keep memory of the CPU for the next run.
 
