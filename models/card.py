@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.errors import CardInvalid
 from models.limits import Limits
 from models.results import CodedTerm, Laterality
+from models.runtime_settings import RuntimeSettings, identity_of
 from models.sweep import Sweep
 
 CARD_FILE = "model.toml"
@@ -170,6 +171,8 @@ class Card(_Strict):
         Age, field strength, contrast agent, spacing and coverage it was made for; see :mod:`models.limits`.
     limitations : tuple of str
         Keys of fixed sentences every result carries.
+    runtime : RuntimeSettings
+        Threads, memory, time and devices; see :mod:`models.runtime_settings`.
     options : dict
         Settings only the family's adapter understands.
     provenance, evidence : dict
@@ -202,6 +205,7 @@ class Card(_Strict):
     suitability: dict[str, float] = {}
     limits: Limits = Limits()
     limitations: tuple[str, ...] = ()
+    runtime: RuntimeSettings = RuntimeSettings()
     options: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     evidence: dict[str, Any] = {}
@@ -229,8 +233,7 @@ class Card(_Strict):
         if unknown := set(self.golden) - set(self.graphs):
             raise ValueError(f"golden: no such graph: {', '.join(sorted(unknown))}")
         for pinned in self.pinned:
-            path = PurePosixPath(pinned.file)
-            if path.is_absolute() or ".." in path.parts or re.search(r"[\\:]", pinned.file):
+            if not lies_inside(pinned.file):
                 raise ValueError(f"{pinned.file!r} must lie in the model's own folder")
         return self
 
@@ -275,12 +278,21 @@ class Card(_Strict):
         """
         path = folder / CARD_FILE
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+            card = cls.model_validate(tomllib.loads(text))
+            identity_of(text.encode())
+            return card
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise CardInvalid(f"{folder.name}/{CARD_FILE}: {error}") from error
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()]
             raise CardInvalid(f"{folder.name}/{CARD_FILE}: {'; '.join(faults)}", keys=faults) from error
+
+
+def lies_inside(name: str) -> bool:
+    """Whether the path of a file, with ``/``, stays in the folder it starts from, on every system."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or not path.parts or ".." in path.parts or re.search(r"[\\:]", name))
 
 
 def file_digest(path: Path) -> str:
@@ -290,8 +302,13 @@ def file_digest(path: Path) -> str:
 
 
 def model_digest(folder: Path, card: Card) -> str:
-    """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files: the identity of a model."""
-    total = hashlib.sha256(bytes.fromhex(file_digest(folder / CARD_FILE)))
+    """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files: the identity of a model.
+
+    Of ``[runtime]`` only what can change a result, threads and providers, is part of it; see
+    :func:`models.runtime_settings.identity_of`.
+    """
+    card_digest = hashlib.sha256(identity_of((folder / CARD_FILE).read_bytes()))
+    total = hashlib.sha256(card_digest.digest())
     for kind, pinned in (("graph", card.graphs), ("file", card.files)):
         for name in sorted(pinned):
             total.update(f"\0{kind}\0{name}\0".encode() + bytes.fromhex(pinned[name].sha256))

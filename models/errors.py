@@ -221,6 +221,20 @@ class TooFewImages(ModelError):
     remedy = "Label more patients with and without the finding the message names; images of one patient count once."
 
 
+class PackageInvalid(ModelError):
+    code = "MOD-032"
+    summary = "A file or folder is no package of a model, or cannot be made one."
+    remedy = (
+        "See the message; have the package made again with `ainode models export`. Nothing was installed or written."
+    )
+
+
+class ProviderMissing(ModelError):
+    code = "MOD-033"
+    summary = "The machine has none of the devices that the card lets the model run on."
+    remedy = "Run it on a machine that has one (`ainode models info ID` shows which), or widen runtime.providers of the card."
+
+
 def register(root: type[NodeError] = NodeError) -> Iterator[type[NodeError]]:
     """Yield every class of the tree that carries a code, in code order. Import the branches first."""
     found: dict[type[NodeError], None] = {}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from models.errors import GraphMismatch
+from models.card import Card, PinnedFile
+from models.errors import GraphMismatch, OutsideData
 
 _VARINT, _EIGHT, _SIZED, _FOUR = 0, 1, 2, 5
 _DEEPEST = 64
@@ -43,6 +44,29 @@ def external_files(path: Path) -> list[str]:
     except (ValueError, IndexError) as error:
         raise GraphMismatch(f"{path.name} cannot be loaded: it is no ONNX graph") from error
     return list(found)
+
+
+def pinned_data(folder: Path, card: Card, graph: Path) -> list[PinnedFile]:
+    """The pinned files a graph takes data from; their digests are still to be looked at.
+
+    Raises
+    ------
+    OutsideData
+        It takes data from a file that is not pinned, or not a plain file in the model's folder.
+    GraphMismatch
+        The file is no ONNX graph.
+    """
+    pinned = {each.file: each for each in card.files.values()}
+    found = []
+    for location in external_files(graph):
+        place = PurePosixPath(graph.relative_to(folder).parent, location)
+        if (name := str(place)) not in pinned:
+            raise OutsideData(f"{card.id}: {graph.name} takes data from a file that is not pinned", file=location)
+        steps = [folder / each for each in (place, *place.parents)][:-1]
+        if any(each.is_symlink() for each in steps) or not (folder / place).is_file():
+            raise OutsideData(f"{card.id}: {name} is a link, or no file", file=location)
+        found.append(pinned[name])
+    return found
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:

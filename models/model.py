@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,11 +23,11 @@ from models.errors import (
     GraphMismatch,
     ModelNotApproved,
     ModelNotFound,
-    OutsideData,
     ParameterInvalid,
+    ProviderMissing,
     SelfTestFailed,
 )
-from models.external_data import external_files
+from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
 from models.programs import Programs
@@ -35,6 +35,7 @@ from models.progress import TextProgress
 from models.prompts import BoxPrompt
 from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
+from models.runtime_settings import RunsWith
 from models.session import CPU, Session, preferred_providers
 from models.volume import Volume
 from models.warm_pool import WarmPool
@@ -105,7 +106,7 @@ class Model:
             name=self.card.name,
             manufacturer=self.card.manufacturer,
             digest=self.digest,
-            provider=(providers or self._providers or preferred_providers())[0],
+            provider=(providers or self.runs_with.providers or preferred_providers())[0],
             parameters=dict(sorted(parameters.items())),
         )
 
@@ -151,9 +152,15 @@ class Model:
             if (weights := f"{name}_data") in self.card.files:
                 self._once(self.card.files[weights])
             path = self._once(graph)
-            self._require_pinned_data(path)
+            for each in pinned_data(self.folder, self.card, path):
+                self._once(each)
             self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
-            session = Session(path, providers=self._providers, threads=self._threads)
+            session = Session(
+                path,
+                providers=self._allowed_providers(),
+                threads=self.runs_with.threads,
+                memory_arena=self.runs_with.memory_arena,
+            )
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
                 ("outputs", session.outputs, graph.outputs),
@@ -164,6 +171,23 @@ class Model:
                     )
             self._sessions[name] = session
         return self._sessions[name]
+
+    @property
+    def runs_with(self) -> RunsWith:
+        """What the card's ``[runtime]`` comes to on this node and machine."""
+        runtime = self.card.runtime
+        return RunsWith(
+            threads=self._threads if runtime.threads is None else runtime.threads,
+            memory_arena=runtime.memory_arena,
+            deadline_seconds=runtime.deadline_seconds,
+            providers=runtime.allowed(self._providers or preferred_providers()),
+        )
+
+    def _allowed_providers(self) -> tuple[str, ...]:
+        """Raises ProviderMissing where the machine has none that the card allows."""
+        if not (providers := self.runs_with.providers):
+            raise ProviderMissing(f"{self.card.id} runs only on {' or '.join(self.card.runtime.providers)}")
+        return providers
 
     def on_token(self, limit: int) -> Callable[[Sequence[int]], None] | None:
         """What a text of at most ``limit`` tokens is to call with its tokens so far; only their number is passed on."""
@@ -213,8 +237,10 @@ class Model:
         return found
 
     def fall_back_to_cpu(self) -> bool:
-        """Drop what is loaded and use the CPU from now on; False where it runs there already."""
+        """Drop what is loaded and use the CPU from now on; False where it runs there already, or its card forbids it."""
         if all(session.provider == CPU for session in self._sessions.values()):
+            return False
+        if not self.card.runtime.allowed((CPU,)):
             return False
         self._sessions.clear()
         self._providers = (CPU,)
@@ -388,20 +414,6 @@ class Model:
             self._verify(pinned)
             self._verified.add(pinned.file)
         return self.folder / pinned.file
-
-    def _require_pinned_data(self, graph: Path) -> None:
-        """Raise OutsideData unless every file the graph takes data from is pinned, right, and in this folder."""
-        pinned = {each.file: each for each in self.card.files.values()}
-        for location in external_files(graph):
-            place = PurePosixPath(graph.relative_to(self.folder).parent, location)
-            if (name := str(place)) not in pinned:
-                raise OutsideData(
-                    f"{self.card.id}: {graph.name} takes data from a file that is not pinned", file=location
-                )
-            steps = [self.folder / each for each in (place, *place.parents)][:-1]
-            if any(each.is_symlink() for each in steps) or not (self.folder / place).is_file():
-                raise OutsideData(f"{self.card.id}: {name} is a link, or no file", file=location)
-            self._once(pinned[name])
 
     def _verify(self, pinned: PinnedFile) -> None:
         try:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from models.errors import GraphMismatch, InferenceFailed, OutOfMemory, OutputNotFinite
+from models.errors import GraphMismatch, InferenceFailed, OutOfMemory, OutputNotFinite, ProviderMissing
 
 Held: TypeAlias = Any
 """A tensor that stays where it was computed (``onnxruntime.OrtValue``, of which there are no types)."""
@@ -67,7 +67,9 @@ class Session:
     providers : sequence of str, optional
         Execution providers, best first; :func:`preferred_providers` when None.
     threads : int
-        Threads within one operator; 0 leaves it to ONNX Runtime. On the CPU the outputs do not depend on it.
+        Threads within one operator; 0 leaves it to ONNX Runtime. Of some graphs the last digits depend on it.
+    memory_arena : bool
+        Keep memory of the CPU for the next run.
 
     Attributes
     ----------
@@ -84,12 +86,20 @@ class Session:
         It did not fit.
     """
 
-    def __init__(self, path: Path, *, providers: Sequence[str] | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int = 0,
+        memory_arena: bool = True,
+    ) -> None:
         # The library prints to stderr when a provider's libraries are missing; the options' own level does not reach that.
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = memory_arena
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
         options.log_severity_level = _FATAL_ONLY
@@ -106,6 +116,11 @@ class Session:
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
         self.provider = str(self._session.get_providers()[0])
+        if self.provider not in wanted:
+            # The runtime falls back to the CPU without an error; who did not ask for that is told.
+            raise ProviderMissing(
+                f"{path.name} is to run on {' or '.join(wanted)}, and this machine has only {self.provider}"
+            )
 
     def run(
         self,
@@ -169,7 +184,7 @@ class Session:
 
         Raises
         ------
-        InferenceFailed, OutOfMemory, OutputNotFinite
+        InferenceFailed, OutOfMemory, OutputNotFinite, ProviderMissing
             As :meth:`run`; only what is read is looked at.
         """
         device = "cuda" if self.provider == CUDA else "cpu"

@@ -273,7 +273,7 @@ class JobError(NodeError):
 class DeadlineExceeded(JobError):
     code = "JOB-001"
     summary = "The run exceeded its time limit and was stopped."
-    remedy = "Raise deadline_seconds of the rule if the study is large; else report to the model's supplier."
+    remedy = "Raise deadline_seconds of rule or card if the study is large; else report to the model's supplier."
 
 
 class ChildDied(Transient, JobError):

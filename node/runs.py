@@ -214,7 +214,8 @@ def specification(
         ``files`` (relative to the spool), ``profiles`` (name → ProfileSection), ``destinations`` (profile → names),
         ``further`` (notify rule → profile → names: only where its rule holds for the result),
         ``languages``, ``parameters``, ``report_model``, ``contradictions``,
-        ``question``, ``deadline_seconds``, ``procedures`` (of the order, where it
+        ``question``, ``deadline_seconds``, ``deadline_by`` (``rule``, or ``node``: then a card's goes first),
+        ``procedures`` (of the order, where it
         agrees with the images), ``corrected`` (attributes of the patient that hold instead of the images'),
         ``limitations`` (keys of sentences), ``trigger`` (reason of the decision).
     """
@@ -247,6 +248,7 @@ def specification(
         "question": rule.question,
         "compare_with_prior": rule.compare_with_prior,
         "deadline_seconds": rule.deadline_seconds or settings.jobs.deadline_seconds,
+        "deadline_by": "rule" if rule.deadline_seconds else "node",
         "procedures": [_procedure(each) for each in order.orders],
         "limitations": [key for key, holds in said.items() if holds],
         "corrected": dict(corrected or {}),

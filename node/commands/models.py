@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from node.cli import new_app
+from node.commands.model_packages import export_model, import_package
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -45,10 +47,11 @@ def list_models(
 
 @app.command()
 def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
-    """Show a model's card as it was read."""
+    """Show a model's card as it was read, its digest, and with what it runs on this node."""
     found = _registry(ctx.obj.settings()).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
-    typer.echo(json.dumps({**card, "digest": found.digest}, indent=2, ensure_ascii=False))
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with)}
+    typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -199,9 +202,9 @@ def revoke(
 
 @app.command("import")
 def import_checkpoint(
-    system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam.")],
-    checkpoint: Annotated[Path, typer.Argument(exists=True, help="The released file or folder.")],
+    system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam; or, alone, a package.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
+    checkpoint: Annotated[Path | None, typer.Argument(exists=True, help="The released file or folder.")] = None,
     weights: Annotated[
         str, typer.Option("--weights", help="float; int8 or fp16 of a model that writes text: its drift is measured.")
     ] = "float",
@@ -210,7 +213,10 @@ def import_checkpoint(
         typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
     ] = None,
 ) -> None:
-    """Convert a released checkpoint to ONNX, and prove that it equals the original."""
+    """Convert a released checkpoint to ONNX, and prove that it equals the original; or install a package of another node."""
+    if checkpoint is None:
+        import_package(Path(system), out)
+        return
     from rich.console import Console
 
     from node.model_import import import_model
@@ -230,6 +236,9 @@ def import_checkpoint(
     rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
     typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
+
+
+app.command("export")(export_model)
 
 
 @app.command("train-head")

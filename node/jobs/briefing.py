@@ -13,6 +13,7 @@ from node.archive.engine import Store
 from node.archive.placing import as_spool_error
 from node.errors import SpoolDamaged
 from node.jobs import queue, retractions, status_jobs, versions
+from node.jobs.deadlines import Deadlines
 from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import JobSpec, Request, StoredFile
 from node.settings import ProfileSection, Settings
@@ -34,6 +35,7 @@ class Briefing:
         self._settings = settings
         self._store = store
         self._identity = identity
+        self._deadlines = Deadlines(settings.models.folders, settings.jobs.deadline_seconds)
 
     def specify(self, job: LeasedJob, folder: Path, *, with_history: bool = True) -> JobSpec:
         """The job with everything that is looked up at start.
@@ -77,7 +79,7 @@ class Briefing:
             languages=content["languages"],
             identity=self._identity,
             output_dir=folder,
-            deadline_seconds=content["deadline_seconds"],
+            deadline_seconds=self._deadline(job),
             threads=self._settings.jobs.threads,
             procedures=content.get("procedures", []),
             limitations=content.get("limitations", []),
@@ -87,6 +89,13 @@ class Briefing:
             anonymisation_key=anonymisation_key(self._settings, profiles.values()),
             **(self._history(job) if with_history else {}),
         )
+
+    def _deadline(self, job: LeasedJob) -> float:
+        """Seconds as decided; where only the node's limit was to be had, what the cards say of it now goes first."""
+        content = job.specification
+        if content.get("deadline_by") != "node" or job.kind is not JobKind.RUN:
+            return float(content["deadline_seconds"])
+        return self._deadlines.of([name for name in (job.model_id, content["report_model"]) if name])
 
     def _approved(self) -> dict[str, str] | None:
         if not self._settings.models.require_approval:

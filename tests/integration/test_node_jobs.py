@@ -54,7 +54,7 @@ host = "127.0.0.1"
 port = 1
 [[rule]]
 name = "RULE"
-model = "infarct-adc-baseline"
+model = "MODEL"
 destinations = ["pacs"]
 EXTRA
 """
@@ -63,9 +63,9 @@ EXTRA
 class Bench:
     """A node without network: files are indexed by hand, steps are taken one by one."""
 
-    def __init__(self, folder: Path, rule: str, extra: str = "") -> None:
+    def __init__(self, folder: Path, rule: str, extra: str = "", model: str = "infarct-adc-baseline") -> None:
         self.config = folder / "node.toml"
-        self.config.write_text(CONFIG.replace("RULE", rule).replace("EXTRA", extra))
+        self.config.write_text(CONFIG.replace("RULE", rule).replace("MODEL", model).replace("EXTRA", extra))
         self.settings: Settings = load(self.config)
         upgrade(self.settings)
         self.store: Store = open_store(self.settings)
