@@ -21,7 +21,7 @@ def _write(spec: JobSpec, progress: Any) -> None:
     for tokens in range(1, 31):
         progress.made("writer", tokens, 64)
         time.sleep(0.05)
-    while not (spec.output_dir / "seen").exists():
+    while not (spec.output_dir.parent / "tmp" / "seen").exists():
         time.sleep(0.02)
 
 
