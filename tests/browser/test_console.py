@@ -52,7 +52,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         node.start()
         for name, role in (("ada", "administrator"), ("vera", "viewer")):
             _user(node, name, role)
-        wait_for(lambda: _answers(port), "the console answers", seconds=40)
+        wait_for(lambda: _answers(port), "the console answers", seconds=120)
         yield run_script("console.mjs", folder, {**_study(folder, node), **_task(folder, port, chromium)})
     finally:
         node.stop()

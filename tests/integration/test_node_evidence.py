@@ -56,7 +56,7 @@ def test_ordered_performed_answered(tmp_path: Path, worklist: int) -> None:
 
 
 def _run(node: NodeProcess, pacs: TestPacs, folder: Path) -> None:
-    wait_for(lambda: node.json("worklist"), "the worklist", seconds=30)
+    wait_for(lambda: node.json("worklist"), "the worklist", seconds=90)
     (entry,) = node.json("worklist")
     assert (entry["state"], entry["intends"]) == ("expected", "stroke (stat)")
     study = uid("ordered", "a")

@@ -216,10 +216,10 @@ def test_the_node_watches_and_reconciles_by_the_clock(tmp_path: Path) -> None:
         )
         node.start()
         try:
-            wait_for(partial(_is_complete, node, "before"), "the study of before", seconds=40)
+            wait_for(partial(_is_complete, node, "before"), "the study of before", seconds=120)
             assert "for reconcile by get: 2" in _story(node, "before")
             archive.store(dated_images(tmp_path / "i", "new", 2, begun))
-            wait_for(partial(_is_complete, node, "new"), "the study that is new", seconds=40)
+            wait_for(partial(_is_complete, node, "new"), "the study that is new", seconds=120)
             assert "for watch by move: 2" in _story(node, "new")
         finally:
             node.stop()

@@ -58,7 +58,7 @@ def test_over_tls_with_a_stream_open_at_the_end(tmp_path: Path) -> None:
     try:
         trust = ssl.create_default_context(cafile=str(authority.ca))
         with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust) as client:
-            wait_for(lambda: _answers(client), "the console answers", seconds=20)
+            wait_for(lambda: _answers(client), "the console answers", seconds=90)
             page = client.get("/login")
             token = re.search(r'form_token" value="([^"]+)"', page.text)
             assert token and "max-age" in page.headers["strict-transport-security"]

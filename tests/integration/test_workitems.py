@@ -30,7 +30,7 @@ from tests.node_process import NodeProcess
 from tests.peers import free_port
 from tests.workitem_managers import Manager, dimse, report, web, workitem
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 IDENTITY = {"PatientID": "P1", "PatientName": "Test^Patient", "AccessionNumber": "ACC-1"}
 RULE = {
@@ -287,7 +287,7 @@ def test_a_served_node_hears_events(tmp_path: Path, serve: Any) -> None:
         node = NodeProcess(tmp_path / "node", pacs, extra=extra, rules=rule, port=receiver)
         node.start()
         try:
-            wait_for(lambda: manager.subscribers, "the subscription", seconds=30)
+            wait_for(lambda: manager.subscribers, "the subscription", seconds=90)
             assert manager.subscribers == ["AINODE"]
             asked = manager.add(workitem("s", {uid("series"): [uid("image")]}, **IDENTITY))
             manager.tell(asked, EventType.STATE)
