@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from pydicom.dataset import Dataset
 
@@ -17,19 +17,25 @@ def check_key_objects(subject: Subject) -> Iterator[str]:
     for role, document in subject.objects:
         if kind_of(role) != "key_objects" or role in NOTES:
             continue
-        template = document.get("ContentTemplateSequence")
-        if document.get("Modality") != "KO" or not template or template[0].get("TemplateIdentifier") != "2010":
-            yield f"{role}: is not a TID 2010 key object selection"
-        if concept(document) != _OF_INTEREST:
-            yield f"{role}: the title is not Of Interest"
-        items = document.get("ContentSequence", [])
-        if not {_OBSERVER_UID, _DESCRIPTION} <= {concept(entry) for entry in items}:
-            yield f"{role}: names no device observer, or does not say what it selects"
-        references = [entry for entry in items if "ReferencedSOPSequence" in entry]
-        if any("ConceptNameCodeSequence" in entry for entry in references):
-            yield f"{role}: a reference states a purpose (TID 2010 forbids it)"
+        references = yield from selection_problems(role, document, _OF_INTEREST, "Of Interest")
         if _named(references) != _expected(subject):
             yield f"{role}: does not select exactly the images of the findings"
+
+
+def selection_problems(role: str, document: Dataset, title: str, meaning: str) -> Generator[str, None, list[Dataset]]:
+    """What any TID 2010 selection must say, whatever it selects for; returns its items that refer to objects."""
+    template = document.get("ContentTemplateSequence")
+    if document.get("Modality") != "KO" or not template or template[0].get("TemplateIdentifier") != "2010":
+        yield f"{role}: is not a TID 2010 key object selection"
+    if concept(document) != title:
+        yield f"{role}: the title is not {meaning}"
+    items = document.get("ContentSequence", [])
+    if not {_OBSERVER_UID, _DESCRIPTION} <= {concept(entry) for entry in items}:
+        yield f"{role}: names no device observer, or does not say what it selects and why"
+    references = [entry for entry in items if "ReferencedSOPSequence" in entry]
+    if any("ConceptNameCodeSequence" in entry for entry in references):
+        yield f"{role}: a reference states a purpose (TID 2010 forbids it)"
+    return references
 
 
 def _named(references: list[Dataset]) -> set[tuple[str, int | None]]:

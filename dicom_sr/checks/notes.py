@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from dicom_sr.checks.subject import Subject, concept, walk
+from dicom_sr.checks.key_objects import selection_problems
+from dicom_sr.checks.subject import Subject, walk
 from dicom_sr.rendering import REJECTION, SUPERSEDED
 
-_REJECTED, _OBSERVER_UID, _DESCRIPTION = "113001", "121012", "113012"
+_REJECTED = "113001"
 _LISTED = re.compile(r"^[a-z_]+(?:-[a-z0-9]+)*: ([0-9]+(?:\.[0-9]+)+)\r?$", re.MULTILINE)
 
 
@@ -29,17 +30,7 @@ def check_notes(subject: Subject) -> Iterator[str]:
 
 
 def _rejection_problems(role: str, document: Dataset, expected: set[str]) -> Iterator[str]:
-    template = document.get("ContentTemplateSequence")
-    if document.get("Modality") != "KO" or not template or template[0].get("TemplateIdentifier") != "2010":
-        yield f"{role}: is not a TID 2010 key object selection"
-    if concept(document) != _REJECTED:
-        yield f"{role}: the title does not reject"
-    items = document.get("ContentSequence", [])
-    if not {_OBSERVER_UID, _DESCRIPTION} <= {concept(entry) for entry in items}:
-        yield f"{role}: names no device observer, or does not say why"
-    references = [entry for entry in items if "ReferencedSOPSequence" in entry]
-    if any("ConceptNameCodeSequence" in entry for entry in references):
-        yield f"{role}: a reference states a purpose (TID 2010 forbids it)"
+    references = yield from selection_problems(role, document, _REJECTED, "Rejected for Quality Reasons")
     evidence = document.get("CurrentRequestedProcedureEvidenceSequence", [])
     for named in (_named(references), _named([each for item in evidence for each in walk(item)])):
         if named != expected:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.card import Card
+from models.export.descent import Descent
 from models.export.imported import complete_card
 from models.export.infarct_implants import Head, read_head
 from models.export.infarct_training import training_heads
@@ -51,7 +52,8 @@ IMAGE = ImageOptions(
     scale="unit_range",
 )
 SEED, VARIANTS, PHANTOMS, STEPS = 11, 40, 80, 1200
-BATCH, RATE = 8, 1e-3
+BATCH = 8
+DESCENT = Descent(rate=1e-3, decay=1e-2, clip=1.0, every=100)
 MOST_PARTS = 3
 """Boxes asked on one slice in a step."""
 SMALLEST_VOXELS = 4
@@ -145,28 +147,8 @@ def started(seed: int) -> Sam:
 def train(slices: Sequence[Slice], seed: int, steps: int) -> tuple[Sam, list[dict[str, float]]]:
     """The network after ``steps``, and its log: one row every 100 steps."""
     sam = started(seed)
-    decoder = BoxDecoder(sam)
-    optimiser = torch.optim.AdamW(sam.parameters(), RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min(1.0, (done + 1) / 100) * max(1 - done / steps, 0) ** 0.9
-    )
-    batches, begun = Batches(slices, seed), time.monotonic()
-    log: list[dict[str, float]] = []
-    recent: list[float] = []
-    for step in range(1, steps + 1):
-        images, boxes, masks = batches.next()
-        loss = _loss(sam, decoder, images, boxes, masks)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        recent.append(float(loss.detach()))
-        if step % 100 == 0 or step == steps:
-            minutes = (time.monotonic() - begun) / 60
-            log.append({"step": step, "minutes": round(minutes, 2), "loss": round(float(np.mean(recent)), 4)})
-            print(log[-1], flush=True)
-            recent.clear()
+    decoder, batches = BoxDecoder(sam), Batches(slices, seed)
+    log = DESCENT.run(sam, steps, lambda step: _loss(sam, decoder, *batches.next()))
     return sam.eval(), log
 
 

@@ -5,7 +5,6 @@ Heads are prepared by the very functions of :mod:`models.dense` that prepare a s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from models.dense.options import BrainOnly, Channel
 from models.dense.orientation import turning
 from models.dense.resampling import coarse_axis, new_shape, resized
 from models.dense.stripping import brain_only
+from models.export.descent import Descent
 from models.export.infarct_implants import (
     Head,
     as_other_scanner,
@@ -40,7 +40,7 @@ CHANNELS = (
 BRAIN = BrainOnly(dwi="dwi", adc="adc", level=("dwi",))
 PATCH = (12, 64, 64)
 BATCH = 4
-RATE = 3e-3
+DESCENT = Descent(rate=3e-3, decay=1e-4, clip=12.0, every=50)
 HEALTHY_SHARE = 0.15
 """Of the heads trained on, those without an infarct."""
 AIMED_SHARE = 0.6
@@ -140,30 +140,16 @@ def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet
     torch.manual_seed(seed)
     network = InfarctUNet()
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch knows it, its types do not
-    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min(1.0, (done + 1) / 50) * max(1 - done / steps, 0) ** 0.9
-    )
-    windows, begun = Windows(heads, seed), time.monotonic()
-    log: list[dict[str, float]] = []
-    recent: list[float] = []
-    for step in range(1, steps + 1):
-        if step == int(SETTLED_SHARE * steps) + 1:
+    windows, settled = Windows(heads, seed), int(SETTLED_SHARE * steps) + 1
+
+    def loss_at(step: int) -> Tensor:
+        if step == settled:
             network.eval()
         image, truth = windows.next()
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(image.to(memory_format=torch.channels_last_3d))
-        loss = loss_of(logits.float(), truth)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
-        optimiser.step()
-        schedule.step()
-        recent.append(float(loss.detach()))
-        if step % 50 == 0 or step == steps:
-            minutes = (time.monotonic() - begun) / 60
-            log.append({"step": step, "minutes": round(minutes, 2), "loss": round(float(np.mean(recent)), 4)})
-            print(log[-1], flush=True)
-            recent.clear()
+        return loss_of(logits.float(), truth)
+
+    log = DESCENT.run(network, steps, loss_at)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network.eval(), log
