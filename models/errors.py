@@ -209,6 +209,12 @@ class ModelNotApproved(ModelError):
     remedy = "A named person looks at card and licence and calls `ainode models approve ID --by NAME --accept-licence`."
 
 
+class VersionNotChosen(ModelError):
+    code = "MOD-034"
+    summary = "Several versions of a model are installed, and it is not said which one serves."
+    remedy = "Try one by `ID@VERSION`, then call `ainode models approve ID@VERSION --by NAME --accept-licence`."
+
+
 class OutsideData(ModelError):
     code = "MOD-018"
     summary = "An ONNX graph takes data from a file that its card does not pin."

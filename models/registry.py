@@ -1,16 +1,17 @@
-"""Installed models: the embedded catalogue and the site's folders, each with one folder a model."""
+"""Installed models: the embedded catalogue and the site's folders, each with one folder for each version of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.card import CARD_FILE, EMBEDDED, Card
+from models.card import CARD_FILE, EMBEDDED
 from models.chains.passages import Corpus
 from models.chat import Chat
 from models.errors import (
     CardInvalid,
     ModelNotFound,
+    VersionNotChosen,
 )
 from models.model import Model
 from models.programs import Programs
@@ -23,8 +24,16 @@ def cards_in(folder: Path) -> list[Path]:
     return [card for card in sorted(folder.glob(f"*/{CARD_FILE}")) if not card.parent.name.startswith(".")]
 
 
+VERSION_SIGN = "@"
+"""Between id and version, where one of several installed versions is meant: ``id@version``."""
+
+
 class Registry:
-    """The models of this node: the embedded catalogue first, then the site's folders, each with one folder a model.
+    """The models of this node: the embedded catalogue first, then the site's folders.
+
+    Several versions of one id may lie side by side, each in a folder of its own. The approved one stands behind the id
+    (:meth:`serve`); any other is had by ``id@version``, to be verified and tried before it takes over. A model of the
+    catalogue is the only one of its id: it cannot be replaced behind its name.
 
     A folder whose card is not valid does not hide the others: it is kept in :attr:`problems` and raised by
     :meth:`get` when asked for by its folder's name.
@@ -60,7 +69,8 @@ class Registry:
         self.chat = chat
         self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
-        self._models: dict[str, Model] = {}
+        self._approved: Mapping[str, str] = {}
+        self._models: dict[str, dict[str, Model]] = {}
         for catalogue in (EMBEDDED, *folders):
             for card in cards_in(catalogue):
                 self._add(card.parent, threads)
@@ -77,34 +87,83 @@ class Registry:
                 progress=self.progress,
                 pool=self._pool,
             )
-            if model.card.id in self._models:
+            installed = self._models.get(model.card.id, {})
+            if model.card.version in installed or any(each.embedded for each in installed.values()):
                 # An embedded model cannot be replaced behind its name: results name the model they came from.
-                raise CardInvalid(f"{folder.name}: a model named {model.card.id} is installed already")
+                raise CardInvalid(f"{folder.name}: a model named {_named(model)} is installed already")
         except CardInvalid as error:
             self.problems[folder.name] = error
         else:
-            self._models[model.card.id] = model
+            self._models[model.card.id] = {**installed, model.card.version: model}
 
-    def get(self, model_id: str) -> Model:
-        """The model ``model_id``.
+    def serve(self, approved: Mapping[str, str]) -> None:
+        """From now on, of several versions the one with the approved digest stands behind its id.
+
+        What is loaded of another one stays until its memory is needed.
+
+        Parameters
+        ----------
+        approved : mapping
+            Model id → digest of the approved files.
+        """
+        self._approved = approved
+
+    def get(self, model: str) -> Model:
+        """The model of an id, or the version ``id@version``.
 
         Raises
         ------
         ModelNotFound
-            No such model.
+            No such model, or no such version of it.
+        VersionNotChosen
+            Several versions are installed, and none of them is approved.
         CardInvalid
             Its card is not valid.
         """
-        if model_id in self._models:
-            return self._models[model_id]
-        if model_id in self.problems:
-            raise self.problems[model_id]
-        raise ModelNotFound(f"no model named {model_id} is installed", installed=sorted(self._models))
+        model_id, _, version = model.partition(VERSION_SIGN)
+        if not (installed := self._models.get(model_id)):
+            if model in self.problems:
+                raise self.problems[model]
+            raise ModelNotFound(f"no model named {model} is installed", installed=sorted(self._models))
+        if version:
+            if version not in installed:
+                raise ModelNotFound(f"{model} is not installed; there is {', '.join(map(_named, installed.values()))}")
+            return installed[version]
+        return self._standing(model_id, list(installed.values()))
 
-    def missing(self, model_id: str) -> tuple[str, ...]:
-        """Ids of the models ``model_id`` is made of that are not installed. Raises as :meth:`get`."""
-        return tuple(name for name in self.get(model_id).needs if name not in self._models)
+    def _standing(self, model_id: str, installed: Sequence[Model]) -> Model:
+        if (found := next(filter(self.stands, installed), None)) is None:
+            why = "the approved one is none of them" if model_id in self._approved else "none of them is approved"
+            raise VersionNotChosen(f"there are {', '.join(map(_named, installed))}, and {why}")
+        return found
 
-    def list(self) -> list[Card]:
-        """Cards of all valid models, by id."""
-        return [self._models[name].card for name in sorted(self._models)]
+    def stands(self, model: Model) -> bool:
+        """Whether ``model`` is what its id alone means."""
+        installed = self.versions(model.card.id)
+        return len(installed) == 1 or self._approved.get(model.card.id) == model.digest
+
+    def versions(self, model_id: str) -> tuple[Model, ...]:
+        """Every installed version of an id; empty where there is none."""
+        return tuple(self._models.get(model_id, {}).values())
+
+    def with_digest(self, model: str, digest: str) -> Model | None:
+        """The version of ``model`` (id, or ``id@version``) whose card and files have this digest; None where there is none."""
+        model_id, _, version = model.partition(VERSION_SIGN)
+        found = [each for each in self.versions(model_id) if version in ("", each.card.version)]
+        return next((each for each in found if each.digest == digest), None)
+
+    def name(self, model: Model) -> str:
+        """What :meth:`get` finds it by: its id, or ``id@version`` where there are several versions."""
+        return model.card.id if len(self.versions(model.card.id)) == 1 else _named(model)
+
+    def missing(self, model: Model) -> tuple[str, ...]:
+        """Ids of the models ``model`` is made of that are not installed. Raises CardInvalid."""
+        return tuple(name for name in model.needs if name not in self._models)
+
+    def list(self) -> list[Model]:
+        """Every version of every valid model, by id and version."""
+        return [each for name in sorted(self._models) for _, each in sorted(self._models[name].items())]
+
+
+def _named(model: Model) -> str:
+    return f"{model.card.id}{VERSION_SIGN}{model.card.version}"

@@ -6,7 +6,7 @@ Each function does it or raises; each leaves a row ``person.acted`` in the ledge
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -17,11 +17,15 @@ from node.archive.engine import Store
 from node.archive.pauses import find
 from node.delivery import outbox
 from node.errors import NotStored, StudyHeld, UsageError
+from node.installed_models import registry_of
 from node.jobs import queue, status_jobs
 from node.kill_switch import Backlog
 from node.scopes import scope_of
 from node.settings import Settings
 from node.status import run_folder
+
+if TYPE_CHECKING:
+    from models.model import Model
 
 
 def retry(settings: Settings, store: Store, job: int, *, by: Actor) -> int | None:
@@ -197,8 +201,12 @@ def approve(
 ) -> tuple[str, str]:
     """Let a model's very files serve, after their digests and known answers were looked at.
 
+    They take over from those approved before, of this version or another: jobs that run end on what they began with.
+
     Parameters
     ----------
+    model_id : str
+        Id, or ``id@version`` where there are several.
     answers : str
         Name of the person who answers for it.
     digest : str or None
@@ -213,29 +221,51 @@ def approve(
     ModelError, UsageError
         The model is not as its card says; it needs no approval, or has changed since it was looked at.
     """
-    from models.registry import Registry
-
-    found = Registry(settings.models.folders, threads=settings.jobs.threads).get(model_id)
-    if found.serves_unasked:
-        raise UsageError(f"{model_id} came with this product and needs no approval")
-    if digest is not None and digest != found.digest:
+    registry = registry_of(settings)
+    if digest is None:
+        found = registry.get(model_id)
+    elif (seen := registry.with_digest(model_id, digest)) is None:
+        registry.get(model_id)  # says so where there is no such model
         raise UsageError(f"the files of {model_id} have changed since its card was shown; look at it again")
-    found.verify()
-    found.self_test()
-    card = found.card
+    else:
+        found = seen
+    return _let_serve(store, found, answers, by=by, verb="approve")
+
+
+def rollback(settings: Settings, store: Store, model_id: str, answers: str, *, by: Actor) -> tuple[str, str]:
+    """Let the files serve again that were approved before; their licence was accepted then.
+
+    Returns
+    -------
+    version, digest : str
+
+    Raises
+    ------
+    ModelError, UsageError
+        Nothing else was ever approved, or its files are not installed any more, or are not as its card says.
+    """
+    with store.read() as connection:
+        digest = approvals.before(connection, model_id)
+    if digest is None:
+        raise UsageError(f"no other files of {model_id} were approved before; see `ainode models approve`")
+    found = registry_of(settings).with_digest(model_id, digest)
+    if found is None:
+        raise UsageError(f"the files of {model_id} that were approved before ({digest}) are not installed any more")
+    return _let_serve(store, found, answers, by=by, verb="rollback")
+
+
+def _let_serve(store: Store, model: Model, answers: str, *, by: Actor, verb: str) -> tuple[str, str]:
+    card = model.card
+    if model.serves_unasked:
+        raise UsageError(f"{card.id} came with this product and needs no approval")
+    model.verify()
+    model.self_test()
+    about = {"version": card.version, "digest": model.digest}
     with store.write() as connection:
         now = time.time()
-        approvals.approve(
-            connection,
-            now,
-            model_id=model_id,
-            version=card.version,
-            digest=found.digest,
-            by=answers,
-            licence=card.licence,
-        )
-        _acted(connection, now, by, "approve", model=model_id, version=card.version, digest=found.digest)
-    return card.version, found.digest
+        approvals.approve(connection, now, model_id=card.id, **about, by=answers, licence=card.licence)
+        _acted(connection, now, by, verb, model=card.id, **about)
+    return card.version, model.digest
 
 
 def revoke(settings: Settings, store: Store, model_id: str, answers: str, *, by: Actor) -> bool:

@@ -29,6 +29,7 @@ from models.card import CARD_FILE, Family
 from models.errors import NodeError
 from models.model import Model
 from models.prompts import BoxPrompt
+from models.registry import Registry
 from models.results import StudyResult
 from models.volume import Volume
 from node.errors import NotStored, UsageError
@@ -47,7 +48,7 @@ _LIBRARIES = ("ainode", "numpy", "scipy", "SimpleITK", "pydicom", "onnxruntime",
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 
 
-def write_bundle(spec: JobSpec, model: Model, job: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def write_bundle(spec: JobSpec, registry: Registry, job: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Write the bundle of a job.
 
     Parameters
@@ -78,11 +79,13 @@ def write_bundle(spec: JobSpec, model: Model, job: Mapping[str, Any], out: Path)
             "this run answered a question: its words are a person's and may name the patient, so they go into no bundle, and "
             "without them nothing can be replayed"
         )
+    result = _stored(job.get("result"))
+    ran = result and registry.with_digest(spec.model_id, result.model.digest)
+    model = ran or registry.get(spec.model_id)
     if model.card.family is Family.EXTERNAL:
         raise UsageError(
             f"{model.card.id} takes files, not arrays; give its maker the images by the way your site has for that"
         )
-    result = _stored(job.get("result"))
     volumes, prompts, refusal = _volumes(spec, model)
     if refusal is None:
         volumes |= _earlier(spec, model, result)

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from models.registry import Registry
 from node import earlier_images
 from node.archive.engine import Store
 from node.debug_bundle import write_bundle
 from node.errors import NotStored, UsageError
 from node.identity import load_identity
+from node.installed_models import registry_of
 from node.jobs import queue
 from node.jobs.queue import JobKind, LeasedJob
 from node.jobs.specification import JobSpec, Request
@@ -30,6 +30,7 @@ def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> d
     """
     with store.read() as connection:
         row = queue.get(connection, job_id)
+        registry = registry_of(settings, connection)
         earlier = earlier_images.find(connection, LeasedJob.of(row), settings) if row is not None else None
     if row is None:
         raise NotStored(f"there is no job {job_id}")
@@ -60,9 +61,8 @@ def bundle_of_job(settings: Settings, store: Store, job_id: int, out: Path) -> d
             request=_request(job_id, content, settings),
             earlier=earlier,
         )
-        model = Registry(settings.models.folders, threads=settings.jobs.threads).get(row.model_id)
         about = {"state": row.state, "error_code": row.error_code, "message": row.message, "result": result}
-        return write_bundle(spec, model, about, out)
+        return write_bundle(spec, registry, about, out)
 
 
 def _request(job_id: int, content: dict[str, Any], settings: Settings) -> Request | None:

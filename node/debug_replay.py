@@ -41,7 +41,8 @@ def replay(path: Path, registry: Registry) -> dict[str, Any]:
         The model is not installed here.
     """
     manifest, volumes = _read(path)
-    model = registry.get(manifest["model"]["id"])
+    ran = manifest["model"]
+    model = registry.with_digest(ran["id"], ran["digest"]) or registry.get(ran["id"])
     then = manifest["result"] or manifest["refused_before_the_model"] or manifest["failure"] or {}
     if manifest["refused_before_the_model"]:
         now = then  # no model was asked, and there is nothing to ask one about

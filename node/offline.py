@@ -13,6 +13,7 @@ from node import routing
 from node.archive.headers import InstanceHeader, read_header
 from node.errors import ObjectRejected, UsageError
 from node.identity import load_identity, offline_identity
+from node.installed_models import chosen
 from node.jobs.specification import JobSpec
 from node.settings import ProfileSection, RuleSection, Settings
 from node.site_secret import anonymisation_key
@@ -138,7 +139,7 @@ def process_study(
         registry = Registry(
             settings.models.folders, threads=settings.jobs.threads, programs=ProgramDesk(), progress=progress
         )
-        bundle = execute(spec, registry)
+        bundle = execute(spec, chosen(registry, settings))
         objects = []
         for each in bundle.objects:
             named = [other for other in bundle.objects if other.role == each.role]

@@ -157,7 +157,7 @@ def agreement(finders: Mapping[str, Finder | None], head: Head) -> dict[str, Any
 
 def rows_of(registry: Registry, network: Model | None) -> dict[str, Finder | None]:
     """The four rows; None where weights are missing."""
-    there = not registry.missing(CHAIN)
+    there = not registry.missing(registry.get(CHAIN))
     return {
         "threshold": model_finder(registry.get(BASELINE)),
         "automatic boxes + promptable": model_finder(registry.get(CHAIN)) if there else None,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from node.archive import ledger
 from node.archive.tables import model_approvals
 
-__all__ = ["approve", "current", "listed", "revoke"]
+__all__ = ["approve", "before", "current", "listed", "revoke"]
 
 
 def approve(
@@ -53,6 +53,13 @@ def current(connection: Connection) -> dict[str, str]:
         select(model_approvals.c.model_id, model_approvals.c.digest).where(model_approvals.c.revoked_at.is_(None))
     )
     return {row.model_id: row.digest for row in rows}
+
+
+def before(connection: Connection, model_id: str) -> str | None:
+    """Digest of the files that were approved last before those that are now, or before the approval was taken back."""
+    digests = [row.digest for row in listed(connection, model_id)]
+    standing = current(connection).get(model_id)
+    return next((each for each in digests if standing is None or each != standing), None)
 
 
 def listed(connection: Connection, model_id: str | None = None) -> Sequence[Row[Any]]:

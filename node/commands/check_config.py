@@ -136,7 +136,7 @@ def _find_models(settings: Settings) -> None:
         if not folder.is_dir():
             raise ConfigError(f"models.folders: {folder} is not a folder; correct or remove it")
     registry = Registry(settings.models.folders, threads=1)
-    installed = {card.id for card in registry.list()}
+    installed = {each.card.id for each in registry.list()}
     for rule in settings.rule:
         for key, name in (("model", rule.model), ("report_model", rule.report_model)):
             if name is not None and name not in installed:

@@ -16,12 +16,13 @@ def export_model(
     """Write an installed model as one verifiable package that another node can install."""
     from models.card import file_digest
     from models.package import write_package
-    from models.registry import Registry
     from node.errors import UsageError
+    from node.installed_models import chosen, registry_of
 
     if out.exists():
         raise UsageError(f"{out} exists; name a new file or folder")
-    found = Registry(ctx.obj.settings().models.folders).get(model)
+    settings = ctx.obj.settings()
+    found = chosen(registry_of(settings), settings).get(model)
     manifest = write_package(found, out)
     size = sum(each.size for each in manifest.files.values())
     typer.echo(f"{model} {manifest.version}: {len(manifest.files)} files, {size / 2**20:.1f} MiB, in {out}")
@@ -30,7 +31,7 @@ def export_model(
         typer.echo(f"file digest {file_digest(out)}")
     for name in manifest.needs:
         typer.echo(f"It is made of {name}, which is a package of its own: `ainode models export {name} --out …`")
-    typer.echo(f"Elsewhere: `ainode models import {out.name} --out MODELS_FOLDER/{model}`")
+    typer.echo(f"Elsewhere: `ainode models import {out.name} --out MODELS_FOLDER/{manifest.model}-{manifest.version}`")
 
 
 def import_package(package: Path, out: Path) -> None:

@@ -11,8 +11,10 @@ import typer
 
 from node.cli import new_app
 from node.commands.model_packages import export_model, import_package
+from node.installed_models import chosen, registry_of
 
 if TYPE_CHECKING:
+    from models.model import Model
     from models.registry import Registry
     from node.settings import Settings
 
@@ -31,14 +33,14 @@ def list_models(
     registry = _registry(ctx.obj.settings())
     rows = [
         {
-            "model": card.id,
-            "version": card.version,
-            "family": card.family,
-            "licence": card.licence,
-            "status": _status(registry, card.id),
-            "name": card.name,
+            "model": each.card.id,
+            "version": each.card.version,
+            "family": each.card.family,
+            "licence": each.card.licence,
+            "status": _status(registry, each),
+            "name": each.card.name,
         }
-        for card in registry.list()
+        for each in registry.list()
     ]
     if as_json or everything:
         rows = _with_systems(rows, details=as_json)
@@ -63,7 +65,7 @@ def verify(
 
     registry = _registry(ctx.obj.settings())
     failed = 0
-    for name in [model] if model else [*(card.id for card in registry.list()), *sorted(registry.problems)]:
+    for name in [model] if model else [*map(registry.name, registry.list()), *sorted(registry.problems)]:
         try:
             found = registry.get(name)
             found.verify()
@@ -100,7 +102,7 @@ def run(
     by_series = series_files(files)
     with text_bar() as bar:
         registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk, progress=bar)
-        found = registry.get(model)
+        found = chosen(registry, settings).get(model)
         sources = fill_roles(load_study(files), found.card.inputs)
         desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
         result = found.run({role: source.volume for role, source in sources.items()}, {})
@@ -158,20 +160,20 @@ def replay(
 @app.command()
 def approve(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model id.")],
+    model: Annotated[str, typer.Argument(help="Model id; ID@VERSION where there are several.")],
     by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="The licence was read and is accepted.")
     ] = False,
 ) -> None:
-    """Let a model serve, these very files of it, once card and licence were read."""
+    """Let a model serve, these very files of it, once card and licence were read; another version makes way for it."""
     from node import actions
     from node.commands.operator import operator
     from node.commands.table import opened
     from node.errors import UsageError
 
     settings = ctx.obj.settings()
-    found = _registry(settings).get(model)
+    found = registry_of(settings).get(model)  # where there are several versions, one is to be named
     card = found.card
     if not found.serves_unasked and (not accept_licence or not by.strip()):
         raise UsageError(
@@ -180,6 +182,26 @@ def approve(
         )
     with opened(settings) as store:
         version, digest = actions.approve(settings, store, model, by.strip(), found.digest, by=operator())
+    typer.echo(f"{card.id} {version} may serve, digest {digest}")
+
+
+@app.command()
+def rollback(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="Model id.")],
+    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
+) -> None:
+    """Let the version serve again that was approved before; jobs that run end on the one they began with."""
+    from node import actions
+    from node.commands.operator import operator
+    from node.commands.table import opened
+    from node.errors import UsageError
+
+    if not by.strip():
+        raise UsageError("name a person with --by")
+    settings = ctx.obj.settings()
+    with opened(settings) as store:
+        version, digest = actions.rollback(settings, store, model, by.strip(), by=operator())
     typer.echo(f"{model} {version} may serve, digest {digest}")
 
 
@@ -274,8 +296,9 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
     from models.export.table import rows
 
     known = {row["system"]: row for row in rows()}
-    listed = [{**known.pop(row["model"], {}), **row, "installed": True} for row in installed]
-    for name, row in known.items():
+    listed = [{**known.get(row["model"], {}), **row, "installed": True} for row in installed]
+    there = {row["model"] for row in installed}
+    for name, row in ((name, row) for name, row in known.items() if name not in there):
         licence = f"{row['licence_code']} / {row['licence_weights']}"
         shown = {"model": name, "version": "", "family": row["family"], "licence": licence, "status": row["status"]}
         listed.append({**row, **shown, "name": row["title"], "installed": False})
@@ -283,12 +306,11 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
     return listed if details else [{key: row[key] for key in columns} for row in listed]
 
 
-def _status(registry: Registry, model: str) -> str:
-    missing = registry.missing(model)
-    return f"needs {', '.join(missing)}" if missing else "runs"
+def _status(registry: Registry, model: Model) -> str:
+    if missing := registry.missing(model):
+        return f"needs {', '.join(missing)}"
+    return "runs" if registry.stands(model) else "beside"
 
 
 def _registry(settings: Settings) -> Registry:
-    from models.registry import Registry
-
-    return Registry(settings.models.folders, threads=settings.jobs.threads)
+    return chosen(registry_of(settings), settings)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
 
-from models.registry import Registry
 from node.archive import approvals, ledger
 from node.archive.engine import Dialect
 from node.archive.tables import deliveries, instances, jobs, studies
 from node.commands.table import opened
 from node.delivery.delivery_states import DeliveryState
 from node.errors import LedgerBroken, Misconfigured, NotStored, SpoolDamaged
+from node.installed_models import registry_of
 from node.jobs.queue import JobState
 from node.settings import Settings
 
@@ -107,11 +107,11 @@ def _count(connection: Connection, table: object, *conditions: object) -> int:
 
 def models(settings: Settings) -> str:
     """Models that rules name are installed, have their digests, and are approved."""
-    registry = Registry(settings.models.folders, threads=1)
     wanted = sorted({each for rule in settings.rule for each in (rule.model, rule.report_model) if each})
     unapproved = []
     with opened(settings) as store, store.read() as connection:
         approved = approvals.current(connection)
+        registry = registry_of(settings, connection)
     for model_id in wanted:
         model = registry.get(model_id)
         model.verify()

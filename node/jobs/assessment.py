@@ -167,7 +167,7 @@ def hand_files(model: Model, spec: JobSpec, sources: Mapping[str, SeriesVolume])
 
 def _serving(spec: JobSpec, registry: Registry, model_id: str) -> Model:
     model = registry.get(model_id)
-    if spec.approved is not None:
+    if spec.require_approval:
         model.require_approved(spec.approved)
     return model
 
@@ -185,7 +185,7 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
         study = load_study(spec.files, corrected=spec.corrected)
         source = None
         if stored.source_role:
-            source = images_for(registry.get(spec.model_id), study)[stored.source_role]
+            source = images_for(_as_it_ran(registry, stored.result.model), study)[stored.source_role]
         comparison = stored.result.comparison
         prior = None
         if comparison is not None and comparison.prior_segmentation_uid:
@@ -195,6 +195,11 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
             else:
                 prior = comparing.prior_objects(spec.prior.segmentation)
     return Assessment(study, stored.result, source, stored.report_model, stored.source_role, prior)
+
+
+def _as_it_ran(registry: Registry, reference: ModelReference) -> Model:
+    """The version that made a result, where it is still installed; else the one that stands for it now."""
+    return registry.with_digest(reference.model_id, reference.digest) or registry.get(reference.model_id)
 
 
 def not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:

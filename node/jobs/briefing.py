@@ -72,7 +72,8 @@ class Briefing:
             contradictions=content.get("contradictions", "block"),
             question=content.get("question", "none"),
             model_folders=self._settings.models.folders,
-            approved=self._approved(),
+            approved=self.approved(),
+            require_approval=self._settings.models.require_approval,
             parameters=content["parameters"],
             files=files,
             profiles=profiles,
@@ -97,9 +98,8 @@ class Briefing:
             return float(content["deadline_seconds"])
         return self._deadlines.of([name for name in (job.model_id, content["report_model"]) if name])
 
-    def _approved(self) -> dict[str, str] | None:
-        if not self._settings.models.require_approval:
-            return None
+    def approved(self) -> dict[str, str]:
+        """Model id → digest of the files that may serve."""
         with self._store.read() as connection:
             return approvals.current(connection)
 

@@ -32,18 +32,15 @@ class Deadlines:
 
         Where each card states its time, their sum; else the node's limit, or what is stated where that is more.
         """
-        stated = [card.runtime.deadline_seconds if (card := self._card(name)) else None for name in models]
+        stated = [self._stated(name) for name in models]
         known = sum(each for each in stated if each is not None)
         return known if stated and None not in stated else max(known, self._usual)
 
-    def _card(self, model: str) -> Card | None:
-        """The card a registry would take: the first of that id; None where there is none, which the run itself says."""
-        for folder in self._folders:
-            for path in cards_in(folder):
-                card = self._loaded(path)
-                if card is not None and card.id == model:
-                    return card
-        return None
+    def _stated(self, model: str) -> float | None:
+        """The longest that a version of this id asks for; None where one asks for nothing, or none is installed."""
+        cards = [card for folder in self._folders for path in cards_in(folder) if (card := self._loaded(path))]
+        asked = [card.runtime.deadline_seconds for card in cards if card.id == model]
+        return max((each for each in asked if each is not None), default=None) if None not in asked else None
 
     def _loaded(self, path: Path) -> Card | None:
         state = file_state(path)

@@ -119,7 +119,7 @@ class Dispatcher:
             while not stopping.is_set():
                 self._liveness.beat()
                 try:
-                    self._executor.start()
+                    self._executor.start(self._briefing.approved)
                     self._liveness.beat(**self._facts())
                     if self.run_once():
                         continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from node.confinement.shut_in import Confinement
@@ -31,8 +31,14 @@ class Executor(Protocol):
     def confinement(self) -> Confinement | None:
         """How the child is shut in; None where it has not said so yet."""
 
-    def start(self) -> None:
-        """Make sure a child is there and warming up. Returns at once."""
+    def start(self, approved: Callable[[], Mapping[str, str]]) -> None:
+        """Make sure a child is there and warming up. Returns at once.
+
+        Parameters
+        ----------
+        approved : callable
+            Gives model id → digest of the files that may serve; asked only where a child has to warm up.
+        """
 
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
         """Run one job.

@@ -127,6 +127,7 @@ def _warm(
     dicom_sr.warm.prewarm()
     problems = []
     registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries, chat)
+    registry.serve(message["approved"])
     for model_id in message["models"]:
         try:
             registry.get(model_id).warm()
@@ -144,6 +145,7 @@ def _run(
 
     def tested() -> Registry:
         registry = _registry(spec.model_folders, spec.threads, registries, chat)
+        registry.serve(spec.approved)
         if spec.status_only is None and spec.accounts is None:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)

@@ -204,8 +204,10 @@ class JobSpec(_Message):
         ``"block"`` or ``"flag"`` (:mod:`models.report`).
     question : str
         ``"order"``, ``"report"`` or ``"any"``: the model answers the question found there and measures nothing.
-    approved : dict or None
-        Model id → digest of the files that may serve; None where nobody asks (`ainode process`).
+    approved : dict
+        Model id → digest of the files that may serve; of several versions, those serve.
+    require_approval : bool
+        Whether others are refused. `ainode process` refuses none.
     procedures : list of RequestedProcedure
         The order, where one agrees with the images.
     corrected : dict
@@ -223,7 +225,8 @@ class JobSpec(_Message):
     contradictions: str = "block"
     question: str = "none"
     model_folders: list[Path] = Field(default_factory=list)
-    approved: dict[str, str] | None = None
+    approved: dict[str, str] = Field(default_factory=dict)
+    require_approval: bool = False
     parameters: dict[str, str] = Field(default_factory=dict)
     files: list[Path]
     profiles: dict[str, ProfileSection]

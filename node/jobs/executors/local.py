@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -103,11 +103,11 @@ class LocalExecutor:
         """Process id of the child, None when there is none."""
         return self._child.pid if self._child else None
 
-    def start(self) -> None:
+    def start(self, approved: Callable[[], Mapping[str, str]] = dict) -> None:
         """See `Executor.start`."""
         self._spawn()
         if self._cold:
-            self._send(self._warm_up_message())
+            self._send(self._warm_up_message(approved()))
             self._cold, self._warming = False, True
 
     def greeted(self, seconds: float) -> Confinement | None:
@@ -147,7 +147,7 @@ class LocalExecutor:
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
         """See `Executor.run`."""
         if spec.status_only is None:
-            self.start()
+            self.start(lambda: spec.approved)
         else:
             # No model is needed to say that it failed; loading it may be what kills the child.
             self._spawn()
@@ -239,7 +239,7 @@ class LocalExecutor:
         """See `Executor.close`."""
         self.discard()
 
-    def _warm_up_message(self) -> dict[str, Any]:
+    def _warm_up_message(self, approved: Mapping[str, str]) -> dict[str, Any]:
         wanted = [model for rule in self._settings.rule for model in (rule.model, rule.report_model) if model]
         wanted += [prompt.model for prompt in self._settings.prompt]
         return {
@@ -247,6 +247,7 @@ class LocalExecutor:
             "model_folders": [str(folder) for folder in self._settings.models.folders],
             "threads": self._settings.jobs.threads,
             "models": list(dict.fromkeys(wanted)),
+            "approved": dict(approved),
         }
 
     def _send(self, message: dict[str, Any]) -> None:

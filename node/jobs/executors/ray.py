@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.errors import NodeError, Transient
@@ -31,9 +31,9 @@ class RemoteHost:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._executor = LocalExecutor(Settings.model_validate(settings))
 
-    def start(self) -> None:
+    def start(self, approved: dict[str, str]) -> None:
         """Warm the child."""
-        self._executor.start()
+        self._executor.start(lambda: approved)
 
     def run(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Run one job; errors come back as a failure, so that Ray need not carry exceptions."""
@@ -84,7 +84,7 @@ class RayExecutor:
         """Not told across machines."""
         return None
 
-    def start(self) -> None:
+    def start(self, approved: Callable[[], Mapping[str, str]]) -> None:
         """See `Executor.start`."""
         if self._actor is not None:
             return
@@ -92,11 +92,11 @@ class RayExecutor:
             self._ray.init(address="auto", log_to_driver=False)
         content = self._settings.model_dump(mode="json")
         self._actor = self._ray.remote(RemoteHost).options(num_cpus=1, max_restarts=0).remote(content)
-        self._actor.start.remote()
+        self._actor.start.remote(dict(approved()))
 
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
         """See `Executor.run`."""
-        self.start()
+        self.start(lambda: spec.approved)
         until = time.monotonic() + spec.deadline_seconds + _GRACE_SECONDS
         answer = self._actor.run.remote(spec.model_dump(mode="json"))
         while not self._ray.wait([answer], timeout=_POLL_SECONDS)[0]:

@@ -18,7 +18,7 @@ from node.web.pages.rules import MOST_DAYS
 from node.web.pages.studies import Viewer
 from node.web.rule_view import dry_run, rule_views
 
-ModelId = Annotated[str, Path(max_length=64)]
+ModelId = Annotated[str, Path(max_length=160)]
 
 
 def configuration_router(console: Console) -> APIRouter:

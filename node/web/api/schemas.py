@@ -179,7 +179,7 @@ class Model(Answer):
     licence: str
     intended_use: str
     digest: str
-    approval: str = Field(description="embedded, approved, changed, none, not needed")
+    approval: str = Field(description="embedded, approved, beside, changed, none, not needed")
     approved_by: str
     approved_at: float | None
     may_serve: bool

@@ -62,7 +62,7 @@ def test_embedded_models_come_first_and_cannot_be_replaced(spots: Path) -> None:
 def test_one_bad_card_does_not_hide_the_others(spots: Path) -> None:
     edit(spots, 'version = "0.1"', 'version = "0.1"\nversoin = "typo"')
     registry = Registry([spots])
-    assert "infarct-adc-baseline" in [card.id for card in registry.list()]
+    assert "infarct-adc-baseline" in [each.card.id for each in registry.list()]
     with pytest.raises(CardInvalid, match="versoin"):
         registry.get("spots")
 
@@ -179,9 +179,10 @@ def test_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 def test_every_installed_card_pins_what_lies_there() -> None:
     registry = Registry()
     assert not registry.problems
-    for card in registry.list():
-        registry.get(card.id).verify()
-        assert len(registry.get(card.id).digest) == 64
+    for model in registry.list():
+        assert registry.get(model.card.id) is model
+        model.verify()
+        assert len(model.digest) == 64
 
 
 def test_file_digest_is_sha256(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_models_come_change_and_go(tmp_path: Path) -> None:
         def installed() -> Registry:
             return model_host._registry([tmp_path], 1, registries, ChatPipe(ours))
 
-        assert "site" not in {card.id for card in installed().list()}
+        assert "site" not in {each.card.id for each in installed().list()}
         install(tmp_path / "site", "1.0.0")
         first = installed()
         before = first.get("site").digest
@@ -44,4 +44,4 @@ def test_models_come_change_and_go(tmp_path: Path) -> None:
         assert second.get("site").card.version == "2.0.0" and len(registries) == 1
         assert second.get("site").digest != before
         shutil.rmtree(tmp_path / "site")
-        assert "site" not in {card.id for card in installed().list()}
+        assert "site" not in {each.card.id for each in installed().list()}

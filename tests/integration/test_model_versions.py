@@ -1,0 +1,156 @@
+"""A new version of a model takes over from another while the node runs, and makes way for it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from dicom_sr.phantom_study import write_phantom_study
+from models.card import EMBEDDED
+from models.phantom import make_phantom
+from node.cli import main
+from node.doctor import contents
+from node.identity import load_identity
+from node.jobs import queue
+from node.jobs.briefing import Briefing
+from node.web.model_view import model_views
+from tests.integration.test_node_jobs import ROOT, Bench
+
+OLD, NEW = "1.0.0", "2.0.0"
+
+
+def install(folder: Path, version: str) -> None:
+    """The catalogue's threshold model as a site's own, in one of its versions."""
+    shutil.copytree(EMBEDDED / "infarct-adc-baseline", folder)
+    card = folder / "model.toml"
+    text = card.read_text(encoding="utf-8")
+    assert 'version = "1.1.0"' in text
+    text = text.replace('id = "infarct-adc-baseline"', 'id = "site"').replace("1.1.0", version)
+    card.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for version in (OLD, NEW):
+        install(tmp_path / "site" / f"infarct-{version}", version)
+    made = Bench(tmp_path, "real-site", f'[models]\nfolders = ["{tmp_path / "site"}"]', model="site")
+    yield made
+    made.executor.close()
+    made.store.close()
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, ...]]:
+    folder = tmp_path_factory.mktemp("studies")
+    small: dict[str, Any] = {"shape_zyx": (12, 64, 64), "spacing_mm_zyx": (11.0, 3.6, 3.6)}
+    return [
+        write_phantom_study(make_phantom(seed, **small), folder / str(seed), seed=seed).files for seed in range(31, 35)
+    ]
+
+
+def words(bench: Bench, *rest: str) -> list[str]:
+    return ["--config", str(bench.config), "models", *rest]
+
+
+def approve(bench: Bench, model: str) -> int:
+    return main(words(bench, "approve", model, "--by", "Dr Test", "--accept-licence"))
+
+
+def ran(bench: Bench, files: tuple[Path, ...]) -> str:
+    """Version that made the result of a study."""
+    study = bench.receive(files)
+    while bench.dispatcher.run_once():
+        pass
+    (row,) = [each for each in jobs_of(bench, study) if each.kind == "run"]
+    return version_of(bench, row)
+
+
+def jobs_of(bench: Bench, study: str) -> list[Any]:
+    with bench.store.read() as connection:
+        return list(queue.list_jobs(connection, study_uid=study))
+
+
+def version_of(bench: Bench, row: Any) -> str:
+    """What its objects say of the algorithm's version."""
+    texts = [bench.text_of(each) for each in bench.objects(row.id)]
+    (found,) = [version for version in (OLD, NEW) if any(f'"{version}"' in text for text in texts)]
+    return found
+
+
+def test_promoted_and_rolled_back_without_a_restart(bench: Bench, studies: list[tuple[Path, ...]]) -> None:
+    assert approve(bench, f"site@{OLD}") == 0
+    assert ran(bench, studies[0]) == OLD
+    child = bench.executor.child_pid
+    assert approve(bench, f"site@{NEW}") == 0
+    assert ran(bench, studies[1]) == NEW
+    assert main(words(bench, "rollback", "site", "--by", "Dr Test")) == 0
+    assert ran(bench, studies[2]) == OLD
+    assert bench.executor.child_pid == child
+
+
+def test_a_run_ends_on_the_version_it_began_with(bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path) -> None:
+    assert approve(bench, f"site@{OLD}") == 0
+    bench.receive(studies[0])
+    with bench.store.write() as connection:
+        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
+    assert job is not None
+    spec = Briefing(bench.settings, bench.store, load_identity(bench.settings)).specify(job, tmp_path / "work")
+    assert approve(bench, f"site@{NEW}") == 0
+    bundle = bench.executor.run(spec, abandoned=lambda: False)
+    assert bundle.failure is None, bundle.failure
+    written = [json.dumps(dcmread(each.path).to_json_dict()) for each in bundle.objects]
+    assert any(f'"{OLD}"' in each for each in written) and not any(f'"{NEW}"' in each for each in written)
+
+
+def test_an_id_with_no_approved_version_runs_nothing(bench: Bench, studies: list[tuple[Path, ...]]) -> None:
+    study = bench.receive(studies[3])
+    while bench.dispatcher.run_once():
+        pass
+    (run,) = [each for each in jobs_of(bench, study) if each.kind == "run"]
+    assert run.error_code == "MOD-034"
+
+
+def test_command_line(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    # Which of them is meant has to be said, and the one that serves is not approved again by accident.
+    assert approve(bench, "site") == 1
+    assert "MOD-034" in capsys.readouterr().err
+    assert main(words(bench, "rollback", "site", "--by", "Dr Test")) == 2
+    assert approve(bench, f"site@{OLD}") == 0
+    assert main(words(bench, "rollback", "site", "--by", "Dr Test")) == 2
+    capsys.readouterr()
+    assert main(words(bench, "list", "--json")) == 0
+    listed = [each for each in json.loads(capsys.readouterr().out) if each["model"] == "site"]
+    assert [(each["version"], each["status"]) for each in listed] == [(OLD, "runs"), (NEW, "beside")]
+    assert main(words(bench, "info", "site")) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == OLD
+    assert main(words(bench, "info", f"site@{NEW}")) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == NEW
+    assert main(words(bench, "verify")) == 0
+    assert f"site@{NEW}: good" in capsys.readouterr().out
+
+
+def test_the_doctor_and_the_console_know_which_one_serves(bench: Bench) -> None:
+    assert approve(bench, f"site@{NEW}") == 0
+    assert "1 named by rules, whole and approved" in contents.models(bench.settings)
+    with bench.store.read() as connection:
+        found = [each for each in model_views(connection, 0.0, bench.settings).models if each.card.id == "site"]
+    assert [(each.card.version, each.approval, each.may_serve) for each in found] == [
+        (OLD, "beside", False),
+        (NEW, "approved", True),
+    ]
+    assert [each.rules for each in found] == [(), ("real-site",)]
+
+
+def test_what_was_approved_before_may_be_gone(bench: Bench, tmp_path: Path) -> None:
+    for version in (OLD, NEW):
+        assert approve(bench, f"site@{version}") == 0
+    shutil.rmtree(tmp_path / "site" / f"infarct-{OLD}")
+    assert main(words(bench, "rollback", "site", "--by", "Dr Test")) == 2
