@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dicom_sr import (
-    encapsulated_pdf,
     key_images,
     key_objects,
     map_areas,
     measurement_report,
     parametric_map,
     presentation,
-    secondary_capture,
     segmentation,
     status_report,
     structure_set,
@@ -22,7 +20,6 @@ from dicom_sr import (
 )
 from dicom_sr.character_set import fit
 from dicom_sr.errors import ObjectInvalid, SourceUnusable
-from dicom_sr.illustration import Illustration
 from dicom_sr.lateness import say_late
 from dicom_sr.private_schemes import identify_private_schemes
 from dicom_sr.profile import ObjectKind
@@ -124,9 +121,10 @@ def _status_pictures(result: StudyResult, header: SourceHeader, context: RenderC
     """A picture of the status, for a destination that is sent pictures: it may show nothing else."""
     if not {"summary", "secondary_capture"} & set(context.profile.objects):
         return []
-    draft = next(iter(result.drafts), None)
-    made = secondary_capture.render_status_picture(result, draft, header, context)
-    return [RenderedObject(secondary_capture.SUMMARY, made)]
+    # Drawing loads fonts and more, for a quarter of a second; only who wants pictures waits for it.
+    from dicom_sr import pictured
+
+    return pictured.status_pictures(result, header, context)
 
 
 def _results(scene: Scene) -> list[RenderedObject]:
@@ -212,30 +210,21 @@ def _texts(scene: Scene) -> list[RenderedObject]:
 
 
 def _captures(scene: Scene) -> list[RenderedObject]:
-    shown = Illustration.of(scene.result, scene.study, scene.source)
-    return secondary_capture.render_captures(shown, scene.header, scene.context)
+    from dicom_sr import pictured
+
+    return pictured.captures(scene)
 
 
 def _summaries(scene: Scene) -> list[RenderedObject]:
-    shown = Illustration.of(scene.result, scene.study, scene.source)
-    made = secondary_capture.render_summary(shown, scene.header, scene.context)
-    return [RenderedObject(secondary_capture.SUMMARY, made)]
+    from dicom_sr import pictured
+
+    return pictured.summaries(scene)
 
 
 def _pdfs(scene: Scene) -> list[RenderedObject]:
-    return [
-        RenderedObject(
-            encapsulated_pdf.role_of(draft.language),
-            encapsulated_pdf.render_pdf(
-                Illustration.of(scene.result, scene.study, scene.source, draft),
-                draft,
-                scene.header,
-                scene.context,
-                instance=n,
-            ),
-        )
-        for n, draft in enumerate(scene.result.drafts, start=1)
-    ]
+    from dicom_sr import pictured
+
+    return pictured.pdfs(scene)
 
 
 def _maps(scene: Scene) -> list[RenderedObject]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
+from models.ratio_terms import FLAIR_RATIO
 from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
-from models.signal_ratio import FLAIR_RATIO
 from models.sweep import EVIDENCE, range_ml
 
 SMALLEST_WRITTEN_ML = 0.01

@@ -13,19 +13,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from models.morphology import CUBE, Mask
+from models.ratio_terms import FLAIR_RATIO, RATIO, RATIO_UNIT
 from models.registration import NotComparable, resampled, rigid_transform
-from models.results import CodedTerm, Quantity
+from models.results import Quantity
 from models.symmetry import sampled, voxel_positions
 from models.volume import Volume
 from models.workspace import Workspace
 
-RATIO = CodedTerm("118586006", "SCT", "Ratio")
-"""No standard code says of what; a private one would be read by nobody."""
-FLAIR_RATIO = (
-    "FLAIR signal intensity: mean in the region over mean of the mirrored tissue; baseline, no validated cut-off"
-)
-"""Remark of the quantity, by which it is known."""
-RATIO_UNIT = CodedTerm("1", "UCUM", "no units")
 NOT_REGISTERED, NO_REFERENCE, BASELINE = (
     "flair_not_registered",
     "flair_no_reference",

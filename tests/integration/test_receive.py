@@ -373,21 +373,6 @@ def test_garbage_and_silence_leave_no_thread(tmp_path: Path, monkeypatch: pytest
         assert send_paths(node.peer(), [instance(tmp_path / "in")]).complete
 
 
-def test_latency_of_a_small_object(tmp_path: Path) -> None:
-    """Prints what one C-STORE costs, from request to durable and indexed; fails only when it is absurd."""
-    files = [read_object_file(instance(tmp_path / "in", number)) for number in range(60)]
-    with running_node(tmp_path) as node, ClientAssociation(node.peer(), [files[0].proposal]) as association:
-        times = []
-        for number, file in enumerate(files, start=1):
-            started = time.perf_counter()
-            send_object(association, file, message_id=number)
-            times.append(time.perf_counter() - started)
-        times.sort()
-        median = times[len(times) // 2]
-        print(f"C-STORE of {files[0].size} bytes: median {median * 1e3:.1f} ms, p95 {times[-4] * 1e3:.1f} ms")
-        assert median < 0.5
-
-
 def test_a_requestor_without_a_usable_context_is_answered(tmp_path: Path) -> None:
     """C-FIND is none of our services: the context is refused, not the association."""
     with running_node(tmp_path) as node:

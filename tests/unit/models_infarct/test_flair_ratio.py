@@ -11,8 +11,9 @@ from models.composer import compose
 from models.consistency import contradictions
 from models.model import Model
 from models.phantom import LesionSpec, Phantom, make_phantom
+from models.ratio_terms import FLAIR_RATIO, RATIO
 from models.results import Outcome, StudyResult
-from models.signal_ratio import BASELINE, FLAIR_RATIO, LIMITATIONS, NO_REFERENCE, NOT_REGISTERED, RATIO
+from models.signal_ratio import BASELINE, LIMITATIONS, NO_REFERENCE, NOT_REGISTERED
 from models.volume import Volume
 
 SHIFT_MM = (3.0, -2.0, 4.0)

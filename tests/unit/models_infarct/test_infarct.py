@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,15 +160,3 @@ def test_seeds_nobody_tuned_on(baseline: Model) -> None:
 def test_healthy_phantoms_stay_clean(noise: float, baseline: Model) -> None:
     for seed in range(200, 210):
         assert run(baseline, make_phantom(seed, lesions=[], noise=noise)).total_ml <= 0.05
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shape", "spacing", "limit_seconds"),
-    [((28, 128, 128), (5.0, 1.8, 1.8), 3.0), ((73, 112, 112), (2.0, 2.0, 2.0), 4.0)],
-)
-def test_run_time(shape: tuple, spacing: tuple, limit_seconds: float, baseline: Model) -> None:
-    phantom = make_phantom(1, shape_zyx=shape, spacing_mm_zyx=spacing)
-    started = time.process_time()
-    run(baseline, phantom)
-    assert time.process_time() - started < limit_seconds
