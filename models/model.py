@@ -36,7 +36,7 @@ from models.prompts import BoxPrompt
 from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
 from models.runtime_settings import RunsWith
-from models.session import CPU, Session, preferred_providers
+from models.session import CPU, Session, preferred_providers, providers_here
 from models.volume import Volume
 from models.warm_pool import WarmPool
 
@@ -180,7 +180,7 @@ class Model:
             threads=self._threads if runtime.threads is None else runtime.threads,
             memory_arena=runtime.memory_arena,
             deadline_seconds=runtime.deadline_seconds,
-            providers=runtime.allowed(self._providers or preferred_providers()),
+            providers=runtime.allowed(self._providers or providers_here()),
         )
 
     def _allowed_providers(self) -> tuple[str, ...]:

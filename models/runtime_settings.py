@@ -14,7 +14,12 @@ from models.errors import CardInvalid
 TABLE = "runtime"
 _HEADER = re.compile(r"\[runtime\]\s*(#.*)?")
 _KEY = re.compile(r"(threads|memory_arena|deadline_seconds|providers)\s*=")
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_UNASKED = ("cpu", "cuda")
 
 
 class RuntimeSettings(BaseModel):
@@ -30,7 +35,9 @@ class RuntimeSettings(BaseModel):
     deadline_seconds : float or None
         Time a run may take; None: the node's ``jobs.deadline_seconds``. A rule's own goes first.
     providers : tuple of str
-        What may run it: ``cpu``, ``cuda``; empty: whatever the machine has.
+        What may run it: ``cpu``, ``cuda``, ``tensorrt``; empty: whatever the machine has of the first two. TensorRT builds
+        an engine whenever a model host loads the graph, which takes minutes, and answers with other digits: it is used
+        where it is named, before the others named with it.
 
     Notes
     -----
@@ -45,12 +52,12 @@ class RuntimeSettings(BaseModel):
     threads: int | None = Field(default=None, ge=1, le=256)
     memory_arena: bool = True
     deadline_seconds: float | None = Field(default=None, gt=0, le=86400)
-    providers: tuple[Literal["cpu", "cuda"], ...] = ()
+    providers: tuple[Literal["cpu", "cuda", "tensorrt"], ...] = ()
 
     def allowed(self, providers: tuple[str, ...]) -> tuple[str, ...]:
         """Those execution providers, by ONNX Runtime's names, that the card lets run it, in the same order."""
-        names = {_PROVIDERS[each] for each in self.providers}
-        return tuple(each for each in providers if not names or each in names)
+        names = {_PROVIDERS[each] for each in self.providers or _UNASKED}
+        return tuple(each for each in providers if each in names)
 
 
 @dataclass(frozen=True, slots=True)

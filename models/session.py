@@ -1,7 +1,8 @@
 """One ONNX graph, ready to run: the only module that knows ONNX Runtime at run time.
 
-A CPU-only host with the GPU build still *lists* CUDA as available, and a session asked for CUDA falls back without an
-error. So CUDA is asked for only where the driver finds a device, and :attr:`Session.provider` is what really runs.
+A CPU-only host with the GPU build still *lists* CUDA and TensorRT as available, and a session asked for them falls back
+without an error. So they are asked for only where the driver finds a device (and TensorRT's own library is there), and
+:attr:`Session.provider` is what really runs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ Held: TypeAlias = Any
 """A tensor that stays where it was computed (``onnxruntime.OrtValue``, of which there are no types)."""
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+_TENSORRT_LIBRARY = "libnvinfer.so.10"
+"""What ONNX Runtime's provider loads by this very name."""
 _FATAL_ONLY = 4
 _OUT_OF_MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
@@ -50,11 +54,25 @@ def gpu_count() -> int:
     return int(count.value)
 
 
+def providers_here() -> tuple[str, ...]:
+    """Execution providers this host really has, fastest first; those of a GPU only with the build *and* a device."""
+    built = onnxruntime.get_available_providers()
+    if CUDA not in built or gpu_count() == 0:
+        return (CPU,)
+    return (TENSORRT, CUDA, CPU) if TENSORRT in built and _has_library(_TENSORRT_LIBRARY) else (CUDA, CPU)
+
+
 def preferred_providers() -> tuple[str, ...]:
-    """Execution providers to ask for on this host, best first; CUDA only with the build *and* a device."""
-    if CUDA in onnxruntime.get_available_providers() and gpu_count() > 0:
-        return CUDA, CPU
-    return (CPU,)
+    """Execution providers to ask for where nobody says which. Never TensorRT: it builds an engine for minutes at each start."""
+    return tuple(each for each in providers_here() if each != TENSORRT)
+
+
+def _has_library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 class Session:
@@ -187,7 +205,6 @@ class Session:
         InferenceFailed, OutOfMemory, OutputNotFinite, ProviderMissing
             As :meth:`run`; only what is read is looked at.
         """
-        device = "cuda" if self.provider == CUDA else "cpu"
         try:
             binding = self._session.io_binding()
             for name, array in feeds.items():
@@ -195,7 +212,7 @@ class Session:
             for name, value in held.items():
                 binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
-                binding.bind_output(name, "cpu" if name in read else device)
+                binding.bind_output(name, "cpu" if name in read else self._device)
             self._session.run_with_iobinding(binding)
             values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         except MemoryError as error:
@@ -210,10 +227,14 @@ class Session:
                 raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
         return arrays, values
 
+    @property
+    def _device(self) -> str:
+        """Where its outputs are, as ONNX Runtime names it."""
+        return "cpu" if self.provider == CPU else "cuda"
+
     def hold(self, array: npt.NDArray[Any]) -> Held:
         """``array`` as a value of :meth:`step`, on the device the graph runs on."""
-        device = "cuda" if self.provider == CUDA else "cpu"
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device)
 
 
 def _is_memory(error: Exception) -> bool:

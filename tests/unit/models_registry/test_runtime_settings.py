@@ -10,12 +10,13 @@ import onnxruntime
 import pytest
 
 from models import model as model_module
+from models import session as session_module
 from models.card import CARD_FILE, Card
 from models.errors import CardInvalid, ProviderMissing
 from models.model import Model
 from models.registry import Registry
 from models.runtime_settings import identity_of
-from models.session import CPU, CUDA, Session
+from models.session import CPU, CUDA, TENSORRT, Session
 from models.volume import Volume
 from node.cli import main
 
@@ -62,16 +63,38 @@ def test_without_settings_nothing_changes(spots: Path, monkeypatch: pytest.Monke
 
 def test_a_device_the_card_does_not_allow_is_not_used(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_runtime(spots, 'providers = ["cuda"]')
-    monkeypatch.setattr(model_module, "preferred_providers", lambda: (CPU,))
+    monkeypatch.setattr(model_module, "providers_here", lambda: (CPU,))
     model = Registry([spots]).get("bright-spots")
     assert model.runs_with.providers == ()
     with pytest.raises(ProviderMissing, match="cuda"):
         model.session("main")
     # A machine that has one: the runtime's silent way to the CPU is not taken either, nor after a wrong answer.
-    monkeypatch.setattr(model_module, "preferred_providers", lambda: (CUDA, CPU))
+    monkeypatch.setattr(model_module, "providers_here", lambda: (CUDA, CPU))
     assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA,)
     model._sessions["main"] = type("OnGpu", (), {"provider": CUDA})()  # type: ignore[assignment]
     assert not model.fall_back_to_cpu()
+
+
+def test_tensorrt_is_used_where_the_card_names_it(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "providers_here", lambda: (TENSORRT, CUDA, CPU))
+    assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA, CPU)
+    with_runtime(spots, 'providers = ["cuda", "tensorrt"]')
+    assert Registry([spots]).get("bright-spots").runs_with.providers == (TENSORRT, CUDA)
+
+
+@pytest.mark.parametrize(("devices", "library", "found"), [(0, True, (CPU,)), (1, False, (CUDA, CPU))])
+def test_what_is_only_listed_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, devices: int, library: bool, found: tuple[str, ...]
+) -> None:
+    """The build for GPUs lists its providers on every machine."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(session_module, "gpu_count", lambda: devices)
+    monkeypatch.setattr(session_module, "_has_library", lambda name: library)
+    assert session_module.providers_here() == session_module.preferred_providers() == found
+    monkeypatch.setattr(session_module, "gpu_count", lambda: 1)
+    monkeypatch.setattr(session_module, "_has_library", lambda name: True)
+    assert session_module.providers_here() == (TENSORRT, CUDA, CPU)
+    assert session_module.preferred_providers() == (CUDA, CPU)
 
 
 def test_a_silent_fall_back_to_the_cpu_is_refused(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
