@@ -118,12 +118,14 @@ async function lookAtOverlay(page, set) {
 async function lookAtPicture(page, set) {
   const viewportId = await show(page, set);
   await page.waitForFunction(
-    ([id, uid]) => {
+    ([id, uid, series]) => {
       const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(id);
       const shown = window.services.viewportGridService.getState().viewports.get(id)?.displaySetInstanceUIDs;
-      return shown?.[0] === uid && viewport?.getImageData?.()?.dimensions?.[0] > 300;
+      // The grid changes at once; the picture of the set before stays until this one has come.
+      const hasCome = viewport?.csImage?.imageId?.includes(series);
+      return shown?.[0] === uid && hasCome && viewport.getImageData?.()?.dimensions?.[0] > 300;
     },
-    [viewportId, set.uid],
+    [viewportId, set.uid, set.series],
     PATIENCE
   );
   const file = path.join(task.folder, `picture-${set.sopClass}.png`);
