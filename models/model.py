@@ -345,6 +345,11 @@ class Model:
         """
         return self._find(model_id)
 
+    def offers(self, part: str) -> bool:
+        """Whether it can be asked to ``run``, ``segment``, ``write``, ``answer`` or ``ask``."""
+        adapter = self._adapter
+        return bool(getattr(adapter, f"offers_{part}", hasattr(adapter, part)))
+
     def _prompted(self) -> PromptedAdapter:
         adapter = self._adapter
         if not hasattr(adapter, "planes"):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from models.chat import TextPart
 from models.errors import CardInvalid, InferenceFailed
 from models.generation import parsing
 from models.generation.limits import Limits, Written
@@ -96,6 +97,19 @@ class ReadingAdapter:
         InferenceFailed
             The image is missing, the model does not write ``language``, or it wrote nothing.
         """
+        return self._told(as_data(question.text), inputs, language)
+
+    @property
+    def offers_ask(self) -> bool:
+        """Whether its prompt has a place for words."""
+        return self.options.prompt is not None
+
+    def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
+        """The answer to a prompt that a chain has put together. Raises as :meth:`answer`."""
+        return self._told("".join(part.text for part in words), inputs, language)
+
+    def _told(self, words: str, inputs: Mapping[str, Volume], language: str) -> Draft:
+        """What it writes about the image when it is told ``words``, as the impression."""
         card, form = self._model.card, self.options.prompt
         if form is None:
             raise CardInvalid(f"{card.id} answers no questions: its card has no prompt")
@@ -105,7 +119,7 @@ class ReadingAdapter:
         if role not in inputs:
             raise InferenceFailed(f"{card.id}: the input {role} is missing")
         picture = picture_of(inputs[role], self.options.image)
-        words = plain_words(as_data(question.text), self._tokenizer)
+        words = plain_words(words, self._tokenizer)
         draft = self._draft(language, self.written(picture, words, language), {})
         # The one image there is; what was written is what was asked for.
         return replace(draft, findings="", impression=draft.findings, looked_at=(0,))

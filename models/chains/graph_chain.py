@@ -121,8 +121,7 @@ class GraphChain:
         match step:
             case RunStep():
                 state.results[step.name] = self._model.member(step.model).run(state.inputs, state.parameters)
-                measured = compose(state.results[step.name], state.language)
-                state.texts[step.name] = f"{measured.findings}\n{measured.impression}"
+                state.texts[step.name] = self._text_of(step, state)
             case WordsStep():
                 state.texts[step.name] = in_words(self._result(step.of, state).findings, step.table, state.language)
             case WriteStep():
@@ -143,6 +142,17 @@ class GraphChain:
                 self._retrieve(step, state)
             case AskStep():
                 self._ask(step, state)
+
+    def _text_of(self, step: RunStep, state: _State) -> str:
+        """What a result says: the text of a model that reads images by itself, else its measurements in sentences."""
+        result = state.results[step.name]
+        if result.drafts:
+            # No measurement stands behind it, so it goes through the gate like words of people.
+            state.free.add(step.name)
+            read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
+            return as_data(f"{read.findings}\n{read.impression}".strip())
+        measured = compose(result, state.language)
+        return f"{measured.findings}\n{measured.impression}"
 
     def _result(self, name: str, state: _State) -> StudyResult:
         if name not in state.results:

@@ -25,6 +25,7 @@ DESCRIPTIONS = Path(__file__).resolve().parent / "descriptions"
 Status = Literal[
     "runs",
     "needs weights",
+    "needs members",
     "needs site training",
     "no converter yet",
     "no public weights",
@@ -46,12 +47,15 @@ class System(BaseModel):
     licence_code, licence_weights : str
     status : str
         ``runs`` (comes with the product), ``needs weights`` (a converter is here, the checkpoint is the site's to get),
-        ``needs site training``, ``no converter yet``, ``no public weights``, ``remote`` (a service answers), ``harness``
-        (benchmark or data), ``out of scope``.
+        ``needs members`` (a recipe is here, the models it puts together are the site's to install), ``needs site training``,
+        ``no converter yet``, ``no public weights``, ``remote`` (a service answers), ``harness`` (benchmark or data),
+        ``out of scope``.
     source : str
         ``repository@commit`` its facts were read from.
     module : str
         Module with ``convert(checkpoint, folder)``; empty where there is none.
+    recipe : str
+        Recipe of :mod:`models.chains.recipe` that puts it together from models of the site; empty where there is none.
     takes : str
         What the converter takes.
     keys : str
@@ -72,6 +76,7 @@ class System(BaseModel):
     status: Status
     source: str = ""
     module: str = ""
+    recipe: str = ""
     takes: str = ""
     keys: str = ""
     parity: str = ""
@@ -82,14 +87,18 @@ class System(BaseModel):
     def _honest(self) -> System:
         if self.module and not (self.keys and self.parity and self.proof and self.source):
             raise ValueError("a system with a converter states keys, parity, proof and source")
-        if self.status == "needs weights" and not self.module:
-            raise ValueError("only a system with a converter needs nothing but weights")
+        if (self.status == "needs weights" and not self.module) or (self.status == "needs members" and not self.recipe):
+            raise ValueError(
+                "only a system with a converter needs nothing but weights, one with a recipe nothing but members"
+            )
         return self
 
     def command(self, name: str) -> str:
         """What is typed to get or run it; empty where nothing can be."""
         if self.module:
             return f"ainode models import {name} CHECKPOINT --out FOLDER"
+        if self.recipe:
+            return f"ainode models chain {self.recipe} --member PLACE=MODEL --out FOLDER"
         return f"ainode process PATH --out DIR --model {name}" if self.status == "runs" else ""
 
 

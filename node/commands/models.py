@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli import new_app
+from node.commands.chain_cards import chain
 from node.commands.model_packages import export_model, import_package
 from node.installed_models import chosen, registry_of
 
@@ -261,6 +262,7 @@ def import_checkpoint(
 
 
 app.command("export")(export_model)
+app.command("chain")(chain)
 
 
 @app.command("train-head")

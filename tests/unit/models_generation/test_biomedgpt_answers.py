@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models.chains.assembly import assemble
+from models.chains.recipe import recipe_of
 from models.errors import CardInvalid
+from models.export.card_text import toml_text
 from models.generation.pictures import picture_of
 from models.model import Model
 from models.questions import Question
+from models.registry import Registry
 from models.volume import Volume
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
@@ -65,6 +70,23 @@ def test_what_it_sees_and_what_it_is_asked(folder: Path, side: str) -> None:
     answer = model.answer(Question("Which LUNG is-clear", "order", "en"), {"image": volume}, "en")
     assert answer.impression == trained_ofa.ANSWERS[trained_ofa.ASKED, side]
     assert answer.looked_at == (0,)
+
+
+def test_a_chain_puts_its_prompt_to_a_model_that_runs_here(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "biomedgpt")
+    members = {"reader": Model(folder, threads=1)}
+    content = assemble("mmed-rag", recipe_of("mmed-rag"), members, [], model_id="our-chain")
+    content["options"]["steps"] = [
+        {"name": "answer", "kind": "ask", "model": "biomedgpt", "template": {"en": "{question}"}}
+    ]
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "model.toml").write_text(toml_text(content), encoding="utf-8")
+    chain = Registry([tmp_path], threads=1).get("our-chain")
+    assert [each.role for each in chain.card.inputs] == ["image"]
+    for side in ("left", "right"):
+        answer = chain.answer(Question("Which LUNG is-clear", "order", "en"), {"image": radiograph(side, 3)}, "en")
+        assert answer.impression == trained_ofa.ANSWERS[trained_ofa.ASKED, side]
+        assert answer.looked_at == (0,)
 
 
 def test_words_that_look_like_tokens_stay_words(folder: Path) -> None:
