@@ -67,7 +67,7 @@ def assemble(
         "id": model_id,
         "version": "1.0.0",
         "title": recipe.title,
-        "name": f"{recipe.title} ({' + '.join(each.card.id for each in everyone)})",
+        "name": f"{model_id} ({' + '.join(each.card.id for each in everyone)})",
         "manufacturer": "assembled at this site",
         "family": "chain",
         "licence": "; ".join(f"{each.card.id}: {each.card.licence}" for each in everyone),
