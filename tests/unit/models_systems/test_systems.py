@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.card import EMBEDDED
+from models.chains.recipe import recipe_of
 from models.errors import ModelNotFound
 from models.export.card_text import toml_text
 from models.export.systems import SYSTEMS, System, converter_of, described
@@ -23,6 +24,18 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_page_holds_the_table_the_descriptions_make() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert renewed(page) == page, "run `make docs`"
+
+
+def test_the_first_page_counts_as_the_table_does() -> None:
+    converted = [each for each in described().values() if each.status in ("needs weights", "needs site training")]
+    assert f"[{len(converted)} published systems]" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(name for name, each in described().items() if each.recipe))
+def test_recipes_and_their_proofs_exist(name: str) -> None:
+    assert recipe_of(described()[name].recipe)
+    file, _, test = described()[name].proof.partition("::")
+    assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
