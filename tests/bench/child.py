@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +23,27 @@ def send(port: str, folder: str) -> dict[str, float]:
     if not send_paths(peer, [Path(folder)]).complete:
         raise SystemExit("not every file was stored")
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def receivers(config: str, processes: str) -> None:
+    """Receivers that share one socket, as the supervisor starts them, until this process is told to stop."""
+    from node.listening import listening, pass_on
+    from node.settings import load
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    words = [sys.executable, "-m", "node", "--config", config, "run", "receiver"]
+    environment, children = dict(os.environ), list[int]()
+    with listening(load(Path(config))) as listeners:
+        actions = pass_on(listeners, environment)
+        try:
+            for _ in range(int(processes)):
+                children.append(os.posix_spawn(sys.executable, words, environment, file_actions=actions))
+            signal.pause()
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGTERM)
+            for child in children:
+                os.waitpid(child, 0)
 
 
 def infer(repeats: str, *shape_zyx: str) -> dict[str, float | list[float]]:
@@ -66,6 +89,7 @@ def segment(series: str, mask: str, out: str, how: str) -> int:
 
 PARTS: dict[str, Callable[..., object]] = {
     "send": send,
+    "receivers": receivers,
     "infer": infer,
     "segment": segment,
     "export_medsam": medsam_child.export,

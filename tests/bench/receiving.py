@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,12 @@ def images(stage: Stage, *, kind: str, associations: int) -> list[Row]:
     """Images of a kind over so many associations at once: CT 0.5 MB, MR 33 kB, CR 14 MB."""
     name = f"receive.{kind}_{associations}assoc"
     count = stage.size.images[kind]
-    with servers(stage, stage.places, MODES, fork=associations > 1) as running:
+    # A process for each core, as `receive.processes` gives a node that many senders store to at once.
+    receivers = min(associations, os.cpu_count() or 1)
+    with servers(stage, stage.places, MODES, fork=associations > 1, receivers=receivers) as running:
         samples = _samples(stage, running, kind, count, associations=associations, prompt=True)
     how = f"storescu, TCP_NODELAY at both ends, {count} instances over {associations} association(s)"
+    how += f", {receivers} receiver processes" if receivers > 1 else ""
     rows = []
     for server, ours in zip(running, samples, strict=True):
         if server.name != NODE:
@@ -96,12 +100,20 @@ def beside(server: Server, running: Sequence[Server], name: str) -> int:
 
 @contextmanager
 def servers(
-    stage: Stage, places: Sequence[Place], modes: Sequence[str], *, prompt: bool = True, fork: bool = False
+    stage: Stage,
+    places: Sequence[Place],
+    modes: Sequence[str],
+    *,
+    prompt: bool = True,
+    fork: bool = False,
+    receivers: int = 1,
 ) -> Iterator[list[Server]]:
     """Every receiver at once, ours first; who is not spoken to costs next to nothing."""
     with ExitStack() as stack:
         running = [
-            stack.enter_context(node_receiver(place, stage.folder(place), mode)) for place in places for mode in modes
+            stack.enter_context(node_receiver(place, stage.folder(place), mode, processes=receivers))
+            for place in places
+            for mode in modes
         ]
         for place in places:
             running.append(stack.enter_context(storescp(place, stage.folder(place), prompt=prompt, fork=fork)))

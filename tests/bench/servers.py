@@ -45,8 +45,8 @@ class Server:
 
 
 @contextmanager
-def node_receiver(place: Place, folder: Path, mode: str) -> Iterator[Server]:
-    """`ainode run receiver` with a database of its own, no other process of the node beside it."""
+def node_receiver(place: Place, folder: Path, mode: str, *, processes: int = 1) -> Iterator[Server]:
+    """`ainode run receiver`, so many on one port, with a database of their own and no other process of the node beside."""
     port = free_port()
     config = folder / "node.toml"
     config.write_text(
@@ -64,7 +64,7 @@ def node_receiver(place: Place, folder: Path, mode: str) -> Iterator[Server]:
         finally:
             connection.close()
 
-    command = [sys.executable, "-m", "node", "--config", str(config), "run", "receiver"]
+    command = [sys.executable, "-m", "tests.bench.child", "receivers", str(config), str(processes)]
     with _process(command, port, folder, prompt=False) as pid:
         yield Server(NODE, port, pid, stored, place, mode)
 
