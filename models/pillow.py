@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from models.resizing import Image, Resizer, filter_weights, nearest_centre
 
-
 _PARTS = float(1 << 22)
 """``PRECISION_BITS`` of python-pillow/Pillow ``src/libImaging/Resample.c``."""
 
@@ -55,7 +54,7 @@ def _neighbours(old: int, new: int, *, sharp: bool) -> tuple[npt.NDArray[np.int6
 
 def _whole_levels(image: npt.NDArray, size: tuple[int, int], kernel: str) -> Image:
     out = np.asarray(image, dtype=np.float64)
-    # Along the rows first, as Pillow before version 13, with which networks were trained; since then the order depends on the shape.
+    # Along the rows first, as Pillow before version 13, with which networks were trained; now its order depends on the shape.
     for axis, length in ((-1, size[1]), (-2, size[0])):
         if out.shape[axis] == length:
             continue

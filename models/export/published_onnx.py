@@ -22,7 +22,8 @@ from models.external_data import external_files
 
 DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 """Operators of ONNX itself and those built into ONNX Runtime; every other domain needs a library."""
-OLDEST_OPSET = 11
+OPSETS = range(11, 27)
+"""Those that ONNX Runtime 1.31 runs."""
 Axis = int | None
 """A length, or None where the graph leaves it open."""
 
@@ -37,7 +38,7 @@ def read_published(path: Path) -> onnx.ModelProto:
     CheckpointUnsafe
         It calls operators that only a library of somebody's own has.
     GraphMismatch
-        It is no sound ONNX graph, or of an opset that is too old.
+        It is no sound ONNX graph, or of an opset that is not run here.
     """
     require_plain(path)
     for location in external_files(path):
@@ -159,7 +160,7 @@ def keep_output(model: onnx.ModelProto, output: str, inputs: Iterable[str]) -> N
 
 def write_graph(model: onnx.ModelProto, path: Path) -> int:
     """Write the graph without traces of its maker's machine, large weights beside it; gives its opset."""
-    size = sum(len(each.raw_data) for each in model.graph.initializer)
+    size = sum(each.ByteSize() for each in model.graph.initializer)
     if size > LARGEST_FILE:
         onnx.save(model, str(path), save_as_external_data=True, location=data_path(path).name)
     else:
@@ -180,8 +181,8 @@ def _require_known_operators(model: onnx.ModelProto, name: str) -> None:
 
 
 def _require_opset(model: onnx.ModelProto, name: str) -> None:
-    if (opset := opset_of(model)) < OLDEST_OPSET:
-        raise GraphMismatch(f"{name} is of opset {opset}; from {OLDEST_OPSET} on they are run")
+    if (opset := opset_of(model)) not in OPSETS:
+        raise GraphMismatch(f"{name} is of opset {opset}; those from {OPSETS[0]} to {OPSETS[-1]} are run")
 
 
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -21,7 +21,12 @@ from models.export.card_text import toml_text
 SIZE = 32
 LABELS = ("NORMAL", "PNEUMOTHORAX", "EFFUSION")
 VIT = {"image_processor_type": "ViTImageProcessor", "size": {"height": SIZE, "width": SIZE}, "resample": 2}
-CLIP = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": SIZE}, "resample": 3, "do_center_crop": True}
+CLIP = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": SIZE},
+    "resample": 3,
+    "do_center_crop": True,
+}
 CLIP |= {"crop_size": {"height": SIZE, "width": SIZE}}
 SEGFORMER = VIT | {"image_processor_type": "SegformerImageProcessor", "do_reduce_labels": True}
 SIGLIP = VIT | {"image_processor_type": "SiglipImageProcessor", "resample": 3}
@@ -166,6 +171,9 @@ def segmenter(folder: Path) -> Path:
         num_labels=3,
     )
     network: Any = randomised(transformers.SegformerForSemanticSegmentation(config), 3)
+    # No class is ahead everywhere.
+    with torch.no_grad():
+        network.decode_head.classifier.bias -= network(**pixels()).logits.mean((0, 2, 3))
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(SEGFORMER))
     written(network, pixels(), ("logits",), folder / "onnx" / "model.onnx")
@@ -213,7 +221,13 @@ def clip(folder: Path) -> Path:
 
 def siglip(folder: Path) -> Path:
     """SigLIP in two graphs without a mask, as they are published."""
-    text = SMALL | {"vocab_size": 20, "max_position_embeddings": 12, "pad_token_id": 1, "eos_token_id": 1, "bos_token_id": 0}
+    text = SMALL | {
+        "vocab_size": 20,
+        "max_position_embeddings": 12,
+        "pad_token_id": 1,
+        "eos_token_id": 1,
+        "bos_token_id": 0,
+    }
     vision = SMALL | {"image_size": SIZE, "patch_size": 8}
     config = transformers.SiglipConfig(text_config=text | {"projection_size": 32}, vision_config=vision)
     config._attn_implementation = "eager"
@@ -224,6 +238,8 @@ def siglip(folder: Path) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps(SIGLIP))
     _tokenizer(folder / "tokenizer.json", 1)
     words = {"input_ids": torch.randint(2, 10, (2, 12))}
-    written(network.vision_model, pixels(), ("last_hidden_state", "pooler_output"), folder / "onnx" / "vision_model.onnx")
+    written(
+        network.vision_model, pixels(), ("last_hidden_state", "pooler_output"), folder / "onnx" / "vision_model.onnx"
+    )
     written(network.text_model, words, ("last_hidden_state", "pooler_output"), folder / "onnx" / "text_model.onnx")
     return folder
