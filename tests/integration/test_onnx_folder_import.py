@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="conversion needs transformers")
 
 from node.cli import main
+from tests.generators.photographs import write_photograph
 from tests.generators.radiographs import write_radiograph
 from tests.integration.test_radiograph_findings import FINDING, PROBABILITY, groups, half_bright, text_of
 from tests.unit.models_onnx_folder import folders
@@ -92,6 +93,18 @@ def test_from_folder_to_report(tmp_path: Path, source: Path, capsys: pytest.Capt
     assert found["Pleural effusion"] == pytest.approx(spread[1] / spread.sum(), abs=5e-3)
     assert found["Pneumothorax"] == pytest.approx(spread[2] / spread.sum(), abs=5e-3)
     assert "AI flags: Pleural effusion." in text_of(dcmread(made / "text-en.dcm"))
+
+
+def test_a_photograph_reaches_a_report(tmp_path: Path, source: Path) -> None:
+    content = folders.card()
+    folders.write_card(source, {**content, "inputs": [{"role": "image", "kind": "photograph", "modality": "OP"}]})
+    assert main(["models", "import", "onnx-folder", str(source), "--out", str(tmp_path / "site" / "published")]) == 0
+    colours = np.full((60, 60, 3), 20, np.uint8)
+    colours[:, 30:] = (250, 240, 230)
+    image = write_photograph(tmp_path / "in" / "a.dcm", colours)
+    words = ["process", str(image), "--out", str(tmp_path / "made"), "--model", "published", "--profile", "default"]
+    assert main([*configured(tmp_path), *words]) == 0
+    assert "AI flags: Pneumothorax." in text_of(dcmread(tmp_path / "made" / "text-en.dcm"))
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,13 @@ from models.errors import CheckpointMismatch, ExportFailed
 from models.external_data import external_files
 from models.model import Model
 from models.projection_masks import ProjectionSegmenter
+from models.session import Session
 from models.volume import Volume
 from tests.unit.models_onnx_folder.conftest import Published, torch
 
+from models.export.head_fit import Head  # isort: skip
 from models.export.onnx_folder import convert  # isort: skip
+from models.export.train_head import join  # isort: skip
 from onnxruntime.quantization import quantize_dynamic  # isort: skip
 from safetensors.torch import load_file, save_file  # isort: skip
 from tests.unit.models_onnx_folder import folders  # isort: skip
@@ -35,7 +38,7 @@ def pixels(volume: Volume) -> Any:
     return torch.from_numpy((volume.array_zyx / 255 - 0.5) / 0.5)[None].expand(1, 3, -1, -1)
 
 
-def proof(folder: Path, capsys: pytest.CaptureFixture[str] | None = None) -> dict[str, Any]:
+def proof(folder: Path) -> dict[str, Any]:
     report = json.loads((folder / "import.json").read_text())
     print("relative differences between torch and ONNX Runtime:", report["graphs"])
     return report
@@ -65,6 +68,20 @@ def test_a_classifier_equals_transformers(published: Published, out: Path) -> No
     # In the card's order, EFFUSION before PNEUMOTHORAX; what is normal is no finding.
     assert [each.concept.meaning for each in result.findings] == ["Pleural effusion", "Pneumothorax"]
     assert [each.probability for each in result.findings] == pytest.approx([wanted[2], wanted[1]], abs=1e-5)
+
+
+def test_the_manuals_card_is_one(published: Published, out: Path) -> None:
+    source = published("classifier")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "model-engineer.md").read_text(encoding="utf-8")
+    section = page.partition("## Graphs from Hugging Face")[2]
+    (source / "card.toml").write_text(section.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    convert(source, out)
+    model = Model(out)
+    assert [each.concept.meaning for each in model.run({"image": radiograph()}, {}).findings] == [
+        "Pneumothorax",
+        "Pleural effusion",
+    ]
+    assert model.card.inputs[0].views == ("PA", "AP")
 
 
 def test_a_photograph_is_classified_in_colour(published: Published, out: Path) -> None:
@@ -98,6 +115,11 @@ def test_a_backbone_gives_the_vector_the_card_names(published: Published, out: P
     wanted = {"": states, "first_token": states[:, 0], "mean_tokens": states.mean(1)} if pool else {"": states}
     assert made == pytest.approx(wanted[pool][0].numpy(), abs=1e-5)
     assert made.shape == (32,)
+    # A site's head is joined to it as to any other backbone.
+    join(out / "main.onnx", [Head(np.ones(32, np.float64), 0.5, 0.5, {})], out / "joined.onnx")
+    joined = Session(out / "joined.onnx")
+    image = pixels(radiograph()).numpy().astype(np.float32)
+    assert joined.run({"pixel_values": image})["logits"].item() == pytest.approx(made.sum() + 0.5, abs=1e-4)
 
 
 def test_a_backbones_vector_is_not_guessed(published: Published, out: Path) -> None:
