@@ -46,6 +46,17 @@ def read_card(folder: Path) -> dict[str, Any]:
     return content
 
 
+def require_options(content: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse options that the import would not look at.
+
+    Raises
+    ------
+    CheckpointMismatch
+    """
+    if more := sorted(set(content["options"]) - {"output", "image", *known}):
+        raise CheckpointMismatch(f"{FILE}: options.{more[0]}: not one of {', '.join(('output', 'image', *known))}")
+
+
 def levels(content: Mapping[str, Any]) -> str:
     """How stored values become grey levels: the one thing of the network's image that the card says.
 

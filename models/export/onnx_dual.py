@@ -7,11 +7,7 @@ The text graph runs once, here, and does not come along.
 from __future__ import annotations
 
 import math
-import re
-import string
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +15,16 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.card import file_digest
 from models.errors import CheckpointMismatch, ExportFailed
 from models.export import onnx_card
 from models.export.dual import VECTORS_FILE, save_vectors, vectors_of
 from models.export.imported import Imported, complete_card
+from models.export.onnx_phrases import PIXELS, SYSTEMS, Halves, Phrases, bare, unit, vector_name
 from models.export.onnx_record import described, tried
-from models.export.onnx_source import OnnxFolder
+from models.export.onnx_source import SYSTEM, OnnxFolder
 from models.export.published_onnx import (
-    fed,
     input_axes,
     keep_output,
     output_axes,
@@ -49,20 +44,7 @@ from models.export.published_parity import (
 from models.image_text_options import ImageTextOptions
 from models.session import CPU, Session
 
-PIXELS, WORDS, MASK = "pixel_values", "input_ids", "attention_mask"
-"""Inputs of the published graphs."""
-_SYSTEMS = {"clip": 77, "siglip": 64}
-"""``model_type`` → positions of the text half where the configuration is silent."""
 _SCALE_AGREES = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class _Halves:
-    """Where image and text graph are; ``joint``: in one file, which gives vectors of length one."""
-
-    image: Path
-    text: Path
-    joint: bool
 
 
 def convert(source: OnnxFolder, content: Mapping[str, Any], folder: Path) -> Imported:
@@ -73,13 +55,13 @@ def convert(source: OnnxFolder, content: Mapping[str, Any], folder: Path) -> Imp
     As :func:`models.export.onnx_folder.convert`.
     """
     kind = str(source.config.get("model_type"))
-    if kind not in _SYSTEMS:
+    if kind not in SYSTEMS:
         raise CheckpointMismatch(
-            f"model_type {kind}: known are {', '.join(_SYSTEMS)}; how words become tokens is not known"
+            f"model_type {kind}: known are {', '.join(SYSTEMS)}; how words become tokens is not known"
         )
     pair = source.has("vision_model") or source.has("text_model")
     parts = ("vision_model", "text_model") if pair else ("model", "model")
-    halves = _Halves(source.graph(parts[0]), source.graph(parts[1]), not pair)
+    halves = Halves(source.graph(parts[0]), source.graph(parts[1]), not pair)
     original = torch_model(source.released)
     model = read_published(halves.image)
     axes = input_axes(model, PIXELS)
@@ -88,30 +70,20 @@ def convert(source: OnnxFolder, content: Mapping[str, Any], folder: Path) -> Imp
     image = {"levels": onnx_card.levels(content), **source.image(channels)}
     require_image_axes(axes, image["size"])
     images = seeded_images(channels, image["size"], axes[0])
-    name = _vector_name(model, "image_embeds", kind)
+    name = vector_name(model, "image_embeds", kind)
     keep_output(model, name, (PIXELS,))
     output_axes(model, name)
     target = folder / "main.onnx"
     opset = write_graph(model, target)
     network = original.model
     exported = proved(target, opset, images, _image_answer(network, halves.joint), variant=source.variant)
-    embedder = _Phrases(source, halves, kind, network)
+    embedder = Phrases(source, halves, kind, network)
     options = _options(content, image, _scale(original, halves, embedder, images, content["options"]))
     save_vectors(vectors_of(options, embedder), folder)
-    allowed = farthest(source.variant)
-    if embedder.differences and not max(embedder.differences) <= allowed:
-        raise ExportFailed(
-            f"{halves.text.name} is not the graph of the weights beside it: it differs from torch by "
-            f"{max(embedder.differences):.2e}, allowed are {allowed:.0e}"
-        )
     published = described(source, halves.image, original, images, exported.differences)
-    published["text"] = {
-        "file": str(halves.text.relative_to(source.path)),
-        "sha256": file_digest(halves.text),
-        **({"largest_difference": float(f"{max(embedder.differences):.2e}")} if embedder.differences else {}),
-    }
+    published["text"] = _text_record(source, halves, embedder.differences)
     card = complete_card(
-        "onnx-folder",
+        SYSTEM,
         folder,
         {"main": exported},
         content=onnx_card.completed(content, options, published),
@@ -120,29 +92,30 @@ def convert(source: OnnxFolder, content: Mapping[str, Any], folder: Path) -> Imp
     )
     tried(folder)
     weights = {"kind": source.variant} if source.variant else {}
-    return Imported("onnx-folder", halves.image, card, (exported,), original.keys, weights=weights, published=published)
+    return Imported(SYSTEM, halves.image, card, (exported,), original.keys, weights=weights, published=published)
+
+
+def _text_record(source: OnnxFolder, halves: Halves, differences: Sequence[float]) -> dict[str, Any]:
+    """What the phrases' vectors were made with.
+
+    Raises
+    ------
+    ExportFailed
+        It is too far from torch.
+    """
+    worst, allowed = max(differences, default=0.0), farthest(source.variant)
+    if not worst <= allowed:
+        raise ExportFailed(
+            f"{halves.text.name} is not the graph of the weights beside it: it differs from torch by {worst:.2e}, allowed are "
+            f"{allowed:.0e}"
+        )
+    record = {"file": str(halves.text.relative_to(source.path)), "sha256": file_digest(halves.text)}
+    return {**record, **({"largest_difference": float(f"{worst:.2e}")} if differences else {})}
 
 
 def image_features(network: Any, pixels: Tensor) -> Tensor:
     """Vectors (n, joint) of images, not of length one; transformers gives them bare or in an answer."""
-    return _bare(network.get_image_features, pixel_values=pixels)
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """At length one."""
-    return F.normalize(vectors, dim=-1)
-
-
-def _bare(ask: Any, **inputs: Tensor) -> Tensor:
-    with torch.no_grad():
-        made = ask(**inputs)
-    return made if isinstance(made, Tensor) else made.pooler_output
-
-
-def _vector_name(model: Any, name: str, kind: str) -> str:
-    """The output with the vector; SigLIP has no projection, so that its pooler's is it."""
-    outputs = [each.name for each in model.graph.output]
-    return "pooler_output" if name not in outputs and kind == "siglip" else name
+    return bare(network.get_image_features, pixel_values=pixels)
 
 
 def _image_answer(network: Any, joint: bool) -> Any:
@@ -174,7 +147,7 @@ def _options(content: Mapping[str, Any], image: Mapping[str, Any], scale: tuple[
 
 
 def _scale(
-    original: TorchModel, halves: _Halves, embedder: _Phrases, images: Sequence[Array], options: Mapping[str, Any]
+    original: TorchModel, halves: Halves, embedder: Phrases, images: Sequence[Array], options: Mapping[str, Any]
 ) -> tuple[float, float]:
     """Learnt scale and bias: of the weights, else as the joint graph's logits show them, else as the card says.
 
@@ -183,29 +156,40 @@ def _scale(
     CheckpointMismatch
         Nothing says it, or the card says something else.
     """
-    stated = options.get("scale")
+    stated = {name: options[name] for name in ("scale", "bias") if name in options}
+    if wrong := [
+        name for name, value in stated.items() if isinstance(value, bool) or not isinstance(value, (int, float))
+    ]:
+        raise CheckpointMismatch(f"{onnx_card.FILE}: options.{wrong[0]} is no number")
     if original.model is not None:
         bias = getattr(original.model, "logit_bias", None)
         found = float(original.model.logit_scale.detach().exp()), 0.0 if bias is None else float(bias.detach())
-    elif halves.joint:
-        found = _measured_scale(halves.image, embedder, images[0])
-    elif stated is not None:
-        return float(stated), float(options.get("bias", 0.0))
+    elif (measured := _measured_scale(halves, embedder, images[0])) is not None:
+        found = measured
+    elif "scale" in stated and ("bias" in stated or embedder.kind == "clip"):
+        return float(stated["scale"]), float(stated.get("bias", 0.0))
     else:
+        wanted = "options.scale is" if embedder.kind == "clip" else "options.scale and options.bias are"
         raise CheckpointMismatch(
-            f"{onnx_card.FILE}: options.scale is missing: neither graph nor weights here hold the learnt scale (and bias)"
+            f"{onnx_card.FILE}: {wanted} missing: neither graph nor weights here hold what was learnt"
         )
     for name, value in zip(("scale", "bias"), found, strict=True):
-        if name in options and not math.isclose(
-            float(options[name]), value, rel_tol=_SCALE_AGREES, abs_tol=_SCALE_AGREES
-        ):
-            raise CheckpointMismatch(f"{onnx_card.FILE}: options.{name} = {options[name]}; the files hold {value:.6g}")
+        if not math.isclose(stated.get(name, value), value, rel_tol=_SCALE_AGREES, abs_tol=_SCALE_AGREES):
+            raise CheckpointMismatch(f"{onnx_card.FILE}: options.{name} = {stated[name]}; the files hold {value:.6g}")
     return found
 
 
-def _measured_scale(graph: Path, embedder: _Phrases, image: Array) -> tuple[float, float]:
-    """The line through cosines and logits of one image and a few phrases."""
-    session = Session(graph, providers=(CPU,))
+def _measured_scale(halves: Halves, embedder: Phrases, image: Array) -> tuple[float, float] | None:
+    """The line through cosines and logits of one image and a few phrases; None where the graph gives no logits.
+
+    Raises
+    ------
+    CheckpointMismatch
+        They do not lie on one.
+    """
+    session = Session(halves.image, providers=(CPU,)) if halves.joint else None
+    if session is None or "logits_per_image" not in session.outputs:
+        return None
     cosines, logits = [], []
     for words in ("a", "no sign of it", "the image of a chest", "left right"):
         feeds = {PIXELS: image, **{key: value for key, value in embedder.feeds(words).items() if key in session.inputs}}
@@ -219,77 +203,3 @@ def _measured_scale(graph: Path, embedder: _Phrases, image: Array) -> tuple[floa
     if np.abs(terms @ found - logits).max() > _SCALE_AGREES * max(1.0, np.abs(logits).max()):
         raise CheckpointMismatch("the graph's logits_per_image are no scale and bias of cosines")
     return float(found[0]), float(found[1]) if len(found) > 1 else 0.0
-
-
-class _Phrases:
-    """Phrases to vectors (n, joint) by the published text graph, each held against torch's where that is there.
-
-    Attributes
-    ----------
-    differences : list of float
-        Of each phrase from torch, relative to the largest value.
-    """
-
-    def __init__(self, source: OnnxFolder, halves: _Halves, kind: str, network: Any) -> None:
-        self.kind = kind
-        self.differences: list[float] = []
-        self._network = network
-        self._joint = halves.joint
-        self._words = source.released.tokenizer()
-        self._words.no_padding()
-        self._words.no_truncation()
-        text = source.config.get("text_config") or {}
-        self._positions = int(text.get("max_position_embeddings", _SYSTEMS[kind]))
-        self._end, self._pad = (text.get(f"{name}_token_id") for name in ("eos", "pad"))
-        model = read_published(halves.text)
-        name = _vector_name(model, "text_embeds", kind)
-        self._length = input_axes(model, WORDS)[1]
-        keep_output(model, name, (WORDS, MASK))
-        output_axes(model, name)
-        self._takes = {each.name for each in fed(model)}
-        with tempfile.TemporaryDirectory() as work:
-            path = Path(work, "text.onnx")
-            write_graph(model, path)
-            self._session = Session(path, providers=(CPU,))
-
-    def __call__(self, phrases: Sequence[str]) -> Tensor:
-        return torch.cat([self._vector(each) for each in phrases])
-
-    def _vector(self, phrase: str) -> Tensor:
-        feeds = self.feeds(phrase)
-        given = {key: value for key, value in feeds.items() if key in self._takes}
-        made = torch.from_numpy(self._session.run(given)[self._session.outputs[0]])
-        if self._network is not None:
-            asked = {key: torch.from_numpy(value) for key, value in given.items()}
-            wanted = _bare(self._network.get_text_features, **asked)
-            wanted = unit(wanted) if self._joint else wanted
-            self.differences.append(float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6)))
-        return made
-
-    def feeds(self, phrase: str) -> dict[str, Array]:
-        """Words of one phrase, with their mask; SigLIP was trained on phrases padded to all positions.
-
-        Raises
-        ------
-        CheckpointMismatch
-            It is longer than the network reads, or no file says what to pad with.
-        """
-        siglip = self.kind == "siglip"
-        ids = self._words.encode(_canonical(phrase) if siglip else phrase).ids
-        length = self._length or (self._positions if siglip else len(ids))
-        if len(ids) > min(length, self._positions):
-            raise CheckpointMismatch(f"a phrase of {len(ids)} words; the network reads {self._positions}: {phrase!r}")
-        padding = self._pad if siglip else ids[-1]
-        if siglip and (self._end is None or ids[-1] != self._end or padding is None):
-            raise CheckpointMismatch(
-                "tokenizer.json does not end a phrase with eos_token_id of config.json's text_config, or no pad_token_id is there"
-            )
-        row = [*ids, *[padding] * (length - len(ids))]
-        mask = [1] * len(ids) + [0] * (length - len(ids))
-        return {WORDS: np.array([row], np.int64), MASK: np.array([mask], np.int64)}
-
-
-def _canonical(phrase: str) -> str:
-    """As SigLIP's tokenizer writes phrases: small letters, no punctuation, single spaces."""
-    bare = phrase.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\s+", " ", bare).strip()

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models.errors import CheckpointMismatch
 from models.export import onnx_card, onnx_dual
 from models.export.imported import Imported, complete_card
+from models.export.onnx_phrases import PIXELS, unit
 from models.export.onnx_record import described, tried
-from models.export.onnx_source import OnnxFolder
+from models.export.onnx_source import SYSTEM, OnnxFolder
 from models.export.published_onnx import (
     input_axes,
     keep_output,
@@ -38,10 +38,14 @@ from models.export.published_parity import (
 from models.export.published_reading import POOLS, Reading, vector_reading
 from models.session import CPU, Session
 
-SYSTEM = "onnx-folder"
-PIXELS = "pixel_values"
 _VECTORS = ("image_embeds", "pooler_output", "last_hidden_state")
 _KINDS = {"findings": ("projection", "photograph"), "embedding": ("projection", "photograph"), "masks": ("projection",)}
+_OPTIONS = {
+    "findings": ("activation", "calibration", "left_out", "findings"),
+    "embedding": ("vector", "pool"),
+    "masks": ("left_out", "smallest_share"),
+}
+"""Output → what the card says of it."""
 
 
 def convert(checkpoint: Path, folder: Path, variant: str = "") -> Imported:
@@ -69,7 +73,9 @@ def convert(checkpoint: Path, folder: Path, variant: str = "") -> Imported:
         raise CheckpointMismatch(
             f"{onnx_card.FILE}: family is feed_forward with options.output {', '.join(_KINDS)}, or image_text"
         )
-    path = source.graph("model")
+    onnx_card.require_options(content, _OPTIONS[output])
+    half = output == "embedding" and source.has("vision_model") and not source.has("model")
+    path = source.graph("vision_model" if half else "model")
     model = read_published(path)
     axes = input_axes(model, PIXELS)
     channels = source.channels(axes[1] if len(axes) == 4 else None)
@@ -86,7 +92,7 @@ def convert(checkpoint: Path, folder: Path, variant: str = "") -> Imported:
     reading.append(model)
     opset = write_graph(model, target)
     original = torch_model(source.released)
-    exported = proved(target, opset, images, _expected(original, reading), variant=variant)
+    exported = proved(target, opset, images, _expected(original, reading, half), variant=variant)
     published = described(source, path, original, images, exported.differences)
     card = complete_card(
         SYSTEM,
@@ -173,20 +179,19 @@ def _masks(
     return Reading("logits", "leads", size, size / shape[2], channels), made
 
 
-def _expected(original: TorchModel, reading: Reading) -> Any:
-    """Torch's answer to images; None where there is no torch."""
+def _expected(original: TorchModel, reading: Reading, half: bool) -> Any:
+    """Torch's answer to images; None where there is no torch. ``half``: of the graph of a pair that sees."""
     network = original.model
     if network is None:
         return None
 
     def answer(images: Array) -> Array:
         pixels = torch.from_numpy(images)
-        joint = reading.output == "image_embeds" and hasattr(network, "get_image_features")
-        value: Tensor = (
-            onnx_dual.unit(onnx_dual.image_features(network, pixels))
-            if joint
-            else named_output(network, reading.output, pixel_values=pixels)
-        )
+        if reading.output == "image_embeds" and hasattr(network, "get_image_features"):
+            made = onnx_dual.image_features(network, pixels)
+            value = made if half else unit(made)
+        else:
+            value = named_output(network.vision_model if half else network, reading.output, pixel_values=pixels)
         with torch.no_grad():
             return reading.of(value).numpy()
 

@@ -17,6 +17,7 @@ from models.errors import CheckpointMismatch
 from models.export import image_processor
 from models.export.released_folder import ReleasedFolder
 
+SYSTEM = "onnx-folder"
 SUBFOLDER = "onnx"
 _GENERATING = re.compile(
     r"(decoder|encoder)_model|decoder_with_past|embed_tokens|prompt_encoder|vision_encoder|lm_head"

@@ -100,7 +100,7 @@ def named_output(model: Any, name: str, **inputs: Tensor) -> Tensor:
     """
     with torch.no_grad():
         for each in (model, getattr(model, "base_model", None)):
-            made = each(**inputs) if each is not None else None
+            made = each(**inputs, return_dict=True) if each is not None else None
             if made is not None and (found := made.get(name)) is not None:
                 return found
     raise CheckpointMismatch(f"{type(model).__name__} gives no {name}, which the graph gives")

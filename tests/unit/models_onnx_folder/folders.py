@@ -237,6 +237,11 @@ def siglip(folder: Path) -> Path:
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(SIGLIP))
     _tokenizer(folder / "tokenizer.json", 1)
+    # Released configurations leave the marks out.
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("pad_token_id", "eos_token_id"):
+        config["text_config"].pop(name)
+    (folder / "config.json").write_text(json.dumps(config))
     words = {"input_ids": torch.randint(2, 10, (2, 12))}
     written(
         network.vision_model, pixels(), ("last_hidden_state", "pooler_output"), folder / "onnx" / "vision_model.onnx"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.embedding import Embedder
 from models.errors import CheckpointMismatch, ExportFailed
 from models.model import Model
 from models.volume import Volume
@@ -112,6 +113,23 @@ def test_clip_in_one_graph_without_weights(published: Published, out: Path) -> N
         convert(source / "joint", out)
 
 
+@pytest.mark.parametrize(
+    ("kind", "below", "vector"),
+    [("clip", "", "image_embeds"), ("clip", "joint", "image_embeds"), ("siglip", "", "pooler_output")],
+)
+def test_the_half_that_sees_is_a_backbone(published: Published, out: Path, kind: str, below: str, vector: str) -> None:
+    source = published(kind)
+    (source / "joint").mkdir(exist_ok=True)
+    if below:
+        (source / below / "model.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    folders.write_card(source / below, folders.card("embedding", vector=vector))
+    imported = convert(source / below, out)
+    assert 0 < max(imported.graphs[0].differences) < 1e-4
+    made = Embedder(Model(out)).embedding(radiograph())
+    assert made.shape == ((16,) if kind == "clip" else (32,))
+    assert (abs(np.linalg.norm(made) - 1) < 1e-5) == bool(below)
+
+
 def test_siglip_pads_its_phrases(published: Published, out: Path) -> None:
     source = published("siglip")
     content = folders.dual_card("sigmoid")
@@ -127,6 +145,25 @@ def test_siglip_pads_its_phrases(published: Published, out: Path) -> None:
     cosine = cosines(network, source, [0.5] * 3, [0.5] * 3, [phrase], padded=12)
     wanted = float(torch.sigmoid(np.exp(2.0) * cosine[0] - 3.0))
     assert Model(out).run({"image": radiograph()}, {}).findings[0].probability == pytest.approx(wanted, abs=1e-5)
+
+
+def test_what_siglip_lacks_is_named(published: Published, out: Path) -> None:
+    source = published("siglip")
+    folders.write_card(source, folders.dual_card())
+    (source / "model.safetensors").rename(source / "aside")
+    with pytest.raises(CheckpointMismatch, match=r"options\.scale and options\.bias are missing"):
+        convert(source, out)
+    content = folders.dual_card()
+    folders.write_card(source, {**content, "options": content["options"] | {"scale": "high"}})
+    with pytest.raises(CheckpointMismatch, match=r"options\.scale is no number"):
+        convert(source, out)
+    folders.write_card(source, {**content, "options": content["options"] | {"scale": 7.5, "bias": -2}})
+    assert convert(source, out).card.options["bias"] == -2.0
+    (source / "aside").rename(source / "model.safetensors")
+    folders.write_card(source, content)
+    (source / "tokenizer_config.json").write_text(json.dumps({"pad_token": {"content": "<nothing>"}}))
+    with pytest.raises(CheckpointMismatch, match="lacks the mark"):
+        convert(source, out)
 
 
 def test_what_a_pair_lacks_is_named(published: Published, out: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.errors import CheckpointMismatch, CheckpointUnsafe, GraphMismatch, OutputNotFinite, OutsideData
+from models.model import Model
 from tests.unit.models_onnx_folder.conftest import torch
 
 assert torch is not None
@@ -27,6 +28,8 @@ def graph(
     path: Path,
     *,
     domain: str = "",
+    operator: str = "Identity",
+    batch: int | str = "batch",
     opset: int = 17,
     side: int | str = "height",
     factor: float = 1.0,
@@ -38,10 +41,10 @@ def graph(
     nodes = [
         helper.make_node("Conv", ["pixel_values", "weights"], ["means"]),
         helper.make_node("Flatten", ["means"], ["flat"]),
-        helper.make_node("Identity", ["flat"], ["logits"], domain=domain),
+        helper.make_node(operator, ["flat"], ["logits"], domain=domain),
     ]
-    given = helper.make_tensor_value_info("pixel_values", kind, ["batch", 3, side, side])
-    made = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
+    given = helper.make_tensor_value_info("pixel_values", kind, [batch, 3, side, side])
+    made = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, classes])
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     model = helper.make_model(helper.make_graph(nodes, "main", [given], [made], [weights]), opset_imports=opsets)
     model.ir_version = 8
@@ -68,7 +71,25 @@ def changed(path: Path, **values: Any) -> None:
 
 
 def test_the_folder_is_sound_else(source: Path, out: Path) -> None:
-    assert convert(source, out).card.id == "published"
+    assert convert(source, out).published["sizes"] == ["1x3x32x32", "3x3x32x32"]
+
+
+def _made(source: Path, out: Path) -> Path:
+    convert(source, out)
+    return out
+
+
+def test_operators_of_the_runtime_itself_are_run(source: Path, out: Path) -> None:
+    graph(source / "onnx" / "model.onnx", operator="Gelu", domain="com.microsoft", factor=1e-4)
+    assert Model(_made(source, out)).self_test()["main"] == 0.0
+
+
+def test_a_graph_of_one_image_at_a_time_is_asked_so(source: Path, out: Path) -> None:
+    graph(source / "onnx" / "model.onnx", batch=1)
+    assert convert(source, out).published["sizes"] == ["1x3x32x32", "1x3x32x32"]
+    graph(source / "onnx" / "model.onnx", batch=2)
+    with pytest.raises(CheckpointMismatch, match="takes 2 x 3"):
+        convert(source, out)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +204,7 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
         (lambda c: options(c, left_out=["NORMAL", "EFFUSION"]), "twice EFFUSION"),
         (lambda c: options(c, findings=[], left_out=list(folders.LABELS)), "there is no finding"),
         (lambda c: options(c, activation="sigmoid"), "problem_type means softmax"),
+        (lambda c: options(c, threshold=0.3), r"options\.threshold: not one of"),
         (lambda c: options(c, output="dense"), r"options\.output findings, embedding, masks"),
         (
             lambda c: {**c, "inputs": [{"role": "image", "kind": "image", "modality": "CT"}]},
