@@ -176,6 +176,10 @@ def completed(content: Mapping[str, Any], options: Mapping[str, Any], published:
         made["name"] = f"{content['name']} ({kind} weights)"
         made["version"] = f"{content['version']}+{kind}"
         measured = published.get("largest_difference")
-        told = f": outputs differ from the float original by up to {measured:.1%} of the largest" if measured else ""
+        told = (
+            f": outputs differ from the float original by up to {100 * measured:.2g} % of the largest"
+            if measured
+            else ""
+        )
         caveats.append(f"Weights are {kind}, as published{told}.")
     return {**made, "caveats": caveats}
