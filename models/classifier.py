@@ -47,7 +47,8 @@ class FindingOptions(_Table):
 class ClassifierOptions(_Table):
     """The card's ``options``.
 
-    ``image`` or ``volume`` says what the graph takes, ``findings`` or ``code_list`` what its outputs mean.
+    ``image`` (a radiograph or a photograph) or ``volume`` says what the graph takes, ``findings`` or ``code_list`` what its
+    outputs mean. ``activation``: ``sigmoid``, each output on its own; ``softmax``, one of all outputs.
     ``calibration``: ``operating_point_at_half`` stretches each probability so that its operating point becomes 0.5, as
     torchxrayvision does; ``none`` leaves it.
     """
@@ -55,7 +56,7 @@ class ClassifierOptions(_Table):
     output: Literal["findings"]
     image: ProjectionInput | None = None
     volume: VolumeInput | None = None
-    activation: Literal["sigmoid", "none"] = "sigmoid"
+    activation: Literal["sigmoid", "softmax", "none"] = "sigmoid"
     calibration: Literal["operating_point_at_half", "none"] = "none"
     findings: tuple[FindingOptions, ...] = ()
     code_list: CodeList | None = None
@@ -85,9 +86,9 @@ class Classifier:
         self._model = model
         card = model.card
         self.options = card.options_of(ClassifierOptions)
-        kind = "projection" if self.options.image is not None else "image"
-        if len(card.inputs) != 1 or card.inputs[0].kind != kind:
-            raise CardInvalid(f"{card.id}: inputs: a model that gives findings takes one {kind}")
+        kinds = ("projection", "photograph") if self.options.image is not None else ("image",)
+        if len(card.inputs) != 1 or card.inputs[0].kind not in kinds:
+            raise CardInvalid(f"{card.id}: inputs: a model that gives findings takes one {' or '.join(kinds)}")
         self._wanted = self.options.findings or self._listed()
 
     def _listed(self) -> tuple[FindingOptions, ...]:
@@ -141,6 +142,9 @@ class Classifier:
         values = made[0].astype(np.float64)
         if self.options.activation == "sigmoid":
             values = 1.0 / (1.0 + np.exp(-values))
+        elif self.options.activation == "softmax":
+            raised = np.exp(values - values.max())
+            values = raised / raised.sum()
         if values.min() < 0.0 or values.max() > 1.0:
             raise InferenceFailed(f"{self._model.card.id}: a probability lies outside 0 to 1")
         return [float(value) for value in values]

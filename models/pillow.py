@@ -10,7 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from models.resizing import Image, Resizer, filter_weights
+from models.resizing import Image, Resizer, filter_weights, nearest_centre
+
+_PARTS = float(1 << 22)
+"""``PRECISION_BITS`` of python-pillow/Pillow ``src/libImaging/Resample.c``."""
 
 
 def pillow_bicubic(image: npt.NDArray, size: tuple[int, int]) -> Image:
@@ -21,6 +24,11 @@ def pillow_bicubic(image: npt.NDArray, size: tuple[int, int]) -> Image:
 def pillow_bilinear(image: npt.NDArray, size: tuple[int, int]) -> Image:
     """``PIL.Image.resize((columns, rows), BILINEAR)`` of 8-bit images, in whole levels 0 … 255."""
     return _whole_levels(image, size, "triangle")
+
+
+def pillow_lanczos(image: npt.NDArray, size: tuple[int, int]) -> Image:
+    """``PIL.Image.resize((columns, rows), LANCZOS)`` of 8-bit images, in whole levels 0 … 255."""
+    return _whole_levels(image, size, "lanczos")
 
 
 def opencv_linear(image: npt.NDArray, size: tuple[int, int]) -> Image:
@@ -46,19 +54,23 @@ def _neighbours(old: int, new: int, *, sharp: bool) -> tuple[npt.NDArray[np.int6
 
 def _whole_levels(image: npt.NDArray, size: tuple[int, int], kernel: str) -> Image:
     out = np.asarray(image, dtype=np.float64)
-    # Pillow goes along the rows first.
+    # Along the rows first, as Pillow before version 13, with which networks were trained; now its order depends on the shape.
     for axis, length in ((-1, size[1]), (-2, size[0])):
         if out.shape[axis] == length:
             continue
-        weights = filter_weights(out.shape[axis], length, kernel)
-        out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
-        out = np.clip(np.floor(out + 0.5), 0.0, 255.0)
+        # Weights in 2**22ths, as Pillow has them: products and sums of such whole numbers are exact here.
+        weights = filter_weights(out.shape[axis], length, kernel) * _PARTS
+        whole = np.trunc(weights + np.copysign(0.5, weights))
+        out = np.moveaxis(np.tensordot(whole, out, axes=(1, axis)), 0, axis)
+        out = np.clip(np.floor((out + _PARTS / 2) / _PARTS), 0.0, 255.0)
     return out.astype(np.float32)
 
 
 WHOLE_LEVELS: Mapping[str, Resizer] = {
     "pillow_bicubic": pillow_bicubic,
     "pillow_bilinear": pillow_bilinear,
+    "pillow_lanczos": pillow_lanczos,
+    "pillow_nearest": nearest_centre,
     "opencv_linear": opencv_linear,
 }
 """By the name a card uses; these take and give whole levels 0 … 255."""

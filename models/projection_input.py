@@ -16,6 +16,8 @@ from models.resizing import RESIZERS
 from models.volume import Volume
 
 Planes = npt.NDArray[np.floating]
+_MIDDLE = ("short_side", "stretched_centre")
+"""Crops that resize first and keep the middle."""
 
 
 class ProjectionInput(BaseModel):
@@ -27,8 +29,12 @@ class ProjectionInput(BaseModel):
         Pixels along each side.
     crop : str
         ``centre_square`` before resizing; ``short_side``: that side to ``short_side`` pixels, then the middle square;
+        ``stretched_centre``: stretched to a square of ``short_side`` pixels, then its middle;
         ``pad_square``: black around it, then stretched; ``long_side``: that side to ``size``, black at right and bottom;
         ``long_side_grey``: likewise, the other side rounded, level 128 at right and bottom; or ``none``: stretched.
+    corner : str
+        Where the middle square begins when that is between two pixels: ``even``, as torchvision rounds; ``before``, as
+        transformers' image processors cut.
     enhance : str
         ``equalised_smoothed``: histogram made even, then a Gaussian of three pixels, on 256 whole levels before anything else
         (one plane); ``none``.
@@ -47,7 +53,10 @@ class ProjectionInput(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int = Field(ge=16, le=4096)
-    crop: Literal["centre_square", "short_side", "pad_square", "long_side", "long_side_grey", "none"]
+    crop: Literal[
+        "centre_square", "short_side", "stretched_centre", "pad_square", "long_side", "long_side_grey", "none"
+    ]
+    corner: Literal["even", "before"] = "even"
     enhance: Literal["equalised_smoothed", "none"] = "none"
     short_side: int = Field(default=0, ge=0, le=4096)
     resize: str
@@ -60,7 +69,7 @@ class ProjectionInput(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> ProjectionInput:
-        if self.crop == "short_side" and self.short_side < self.size:
+        if self.crop in _MIDDLE and self.short_side < self.size:
             raise ValueError("short_side: must be at least size")
         if len(self.mean) != len(self.deviation) or len(self.mean) not in (0, 1, self.channels):
             raise ValueError("mean and deviation: none, one, or one for each channel")
@@ -146,8 +155,8 @@ def placement(shape: tuple[int, int], recipe: ProjectionInput) -> Placement:
         return Placement(-((side - rows) // 2), -((side - columns) // 2), side, side)
     if recipe.crop in ("long_side", "long_side_grey"):
         return Placement(0.0, 0.0, max(shape), max(shape))
-    high, wide = _short_side_size(shape, recipe)
-    top, left = round((high - recipe.size) / 2.0), round((wide - recipe.size) / 2.0)
+    high, wide = _whole_size(shape, recipe)
+    top, left = _corner((high, wide), recipe)
     down, across = rows / high, columns / wide
     return Placement(top * down, left * across, recipe.size * down, recipe.size * across)
 
@@ -164,10 +173,18 @@ def _spread(image: Planes) -> Planes:
     return (image - low) / (high - low or 1.0)
 
 
-def _short_side_size(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[int, int]:
-    factor = recipe.short_side / min(shape)
-    rows, columns = (max(int(length * factor), recipe.short_side) for length in shape)
+def _whole_size(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[int, int]:
+    """Rows and columns before the middle is cut out; fractions are cut off, as torchvision and transformers do it."""
+    if recipe.crop == "stretched_centre":
+        return recipe.short_side, recipe.short_side
+    rows, columns = (recipe.short_side * length // min(shape) for length in shape)
     return rows, columns
+
+
+def _corner(shape: tuple[int, int], recipe: ProjectionInput) -> tuple[int, int]:
+    """First row and column of the middle square of an image of ``shape``."""
+    rows, columns = (length - recipe.size for length in shape)
+    return (rows // 2, columns // 2) if recipe.corner == "before" else (round(rows / 2.0), round(columns / 2.0))
 
 
 def _resized(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDArray[np.float32]:
@@ -175,14 +192,14 @@ def _resized(image: npt.NDArray[np.float32], recipe: ProjectionInput) -> npt.NDA
     shape = (image.shape[-2], image.shape[-1])
     if recipe.crop in ("long_side", "long_side_grey"):
         return _long_side(image, recipe)
-    if recipe.crop != "short_side":
+    if recipe.crop not in _MIDDLE:
         return resize(image, (recipe.size, recipe.size))
-    rows, columns = _short_side_size(shape, recipe)
+    rows, columns = _whole_size(shape, recipe)
     whole = resize(image, (rows, columns))
     if recipe.levels == "own_range" and recipe.resize not in WHOLE_LEVELS:
         # The original resizes pictures of whole grey levels.
         whole = (np.round(whole * 255.0) / 255.0).astype(np.float32)
-    top, left = round((rows - recipe.size) / 2.0), round((columns - recipe.size) / 2.0)
+    top, left = _corner((rows, columns), recipe)
     return whole[:, top : top + recipe.size, left : left + recipe.size]
 
 

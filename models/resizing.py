@@ -82,7 +82,9 @@ def nearest_centre(image: npt.NDArray, size: tuple[int, int]) -> Image:
     out = np.asarray(image, dtype=np.float32)
     for axis, length in ((-2, size[0]), (-1, size[1])):
         old = out.shape[axis]
-        chosen = ((np.arange(length) + 0.5) * (old / length)).astype(int)
+        # Steps are added up, as Pillow does: some sums fall just below a whole number.
+        step = old / length
+        chosen = np.add.accumulate([step / 2, *[step] * (length - 1)]).astype(int)
         out = np.take(out, np.minimum(chosen, old - 1), axis=axis)
     return out
 
@@ -101,8 +103,8 @@ RESIZERS: Mapping[str, Resizer] = {
 
 
 def filter_weights(old: int, new: int, kernel: str) -> npt.NDArray[np.float64]:
-    """(new, old) weights of Pillow's filter ``"cubic"`` or ``"triangle"`` from ``old`` to ``new`` pixels."""
-    function, support = {"cubic": (_cubic, 2.0), "triangle": (_triangle, 1.0)}[kernel]
+    """(new, old) weights of Pillow's filter ``"cubic"``, ``"triangle"`` or ``"lanczos"`` from ``old`` to ``new`` pixels."""
+    function, support = {"cubic": (_cubic, 2.0), "triangle": (_triangle, 1.0), "lanczos": (_lanczos, 3.0)}[kernel]
     return _weights(old, new, function, support)
 
 
@@ -160,6 +162,10 @@ def _cubic(x: npt.NDArray, a: float = -0.5) -> npt.NDArray:
     inner = ((a + 2) * x - (a + 3)) * x * x + 1
     outer = (((x - 5) * x + 8) * x - 4) * a
     return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
+
+
+def _lanczos(x: npt.NDArray) -> npt.NDArray:
+    return np.sinc(x) * np.sinc(x / 3)
 
 
 def _box(x: npt.NDArray) -> npt.NDArray:

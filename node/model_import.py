@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelImportFailed
-from models.export.systems import SYSTEMS
+from models.export.systems import SYSTEMS, WITH_VARIANTS
 from node.errors import UsageError
 
 _SECONDS = 3600.0
 
 
 def import_model(
-    system: str, checkpoint: Path, folder: Path, *, weights: str = "float", most_changed: float | None = None
+    system: str,
+    checkpoint: Path,
+    folder: Path,
+    *,
+    weights: str = "float",
+    most_changed: float | None = None,
+    variant: str = "",
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
@@ -32,6 +39,8 @@ def import_model(
         ``float`` as published; ``int8`` or ``fp16``: those of a model that writes text, with the drift measured.
     most_changed : float or None
         Share of words, 0 to 1, that smaller weights may change; None: 0.05 for ``int8``, 0.01 for ``fp16``.
+    variant : str
+        Which of the published files with smaller weights to take, as it is called (``int8``, ``q4`` …); empty: none.
 
     Returns
     -------
@@ -49,6 +58,10 @@ def import_model(
         raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
     if weights not in ("float", "int8", "fp16") or not 0 <= (most_changed or 0) <= 1:
         raise UsageError("weights are float, int8 or fp16, and the share of words that may change lies between 0 and 1")
+    if variant and (system not in WITH_VARIANTS or re.fullmatch(r"[a-z0-9_]{1,16}", variant) is None):
+        raise UsageError(f"a variant is the ending of a published file, as int8; only for {', '.join(WITH_VARIANTS)}")
+    if weights != "float" and system in WITH_VARIANTS:
+        raise UsageError("published graphs are not made smaller here; name a published one with --variant")
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
     if importlib.util.find_spec("torch") is None:
@@ -60,6 +73,7 @@ def import_model(
         made.mkdir()
         options = ["--weights", weights]
         options += [] if most_changed is None else ["--most-changed", str(most_changed)]
+        options += ["--variant", variant] if variant else []
         report = _converted(system, checkpoint.resolve(), made.resolve(), options)
         made.rename(folder)
     return report

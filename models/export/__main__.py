@@ -15,7 +15,8 @@ def main(arguments: list[str]) -> int:
     """Convert and print the report as JSON; 1 and the reason on stderr where it is refused."""
     told = _read(arguments)
     try:
-        imported = converter_of(told.system)(told.checkpoint, told.folder)
+        asked = {"variant": told.variant} if told.variant else {}
+        imported = converter_of(told.system)(told.checkpoint, told.folder, **asked)
         if told.weights != "float":
             from models.export.smaller_weights import to_smaller
 
@@ -35,6 +36,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", choices=("float", "int8", "fp16"), default="float")
     parser.add_argument("--most-changed", type=float, default=None)
+    parser.add_argument("--variant", default="")
     return parser.parse_args(arguments)
 
 

@@ -32,7 +32,12 @@ def template(system: str) -> dict[str, Any]:
 
 
 def class_vectors(system: str, embed: Embed) -> Vectors:
-    """A matrix or vector for each side of each class of the card's template.
+    """Vectors of the phrases of a system's template, as :func:`vectors_of` makes them."""
+    return vectors_of(template(system)["options"], embed)
+
+
+def vectors_of(options: Mapping[str, Any], embed: Embed) -> Vectors:
+    """A matrix or vector for each side of each class of the card's options.
 
     Parameters
     ----------
@@ -46,7 +51,6 @@ def class_vectors(system: str, embed: Embed) -> Vectors:
         unit vectors at length one; ``mean``: that mean as it is, so that its product with an image is the mean of the
         products; ``max``: the unit vectors, one a row.
     """
-    options = template(system)["options"]
     how = options.get("phrases", "normalised_mean")
     made = {}
     for entry in options["classes"]:

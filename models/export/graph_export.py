@@ -116,7 +116,7 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 exporter(module, recipe, path)
-            _strip(path)
+            strip_traces(path)
             differences = _differences(module, recipe, path)
         except Exception as error:  # noqa: BLE001  (exporters raise whatever their passes raise; all of it is a reason)
             reasons.append(
@@ -210,7 +210,7 @@ def _by_legacy(module: nn.Module, recipe: Recipe, path: Path) -> None:
     )
 
 
-def _strip(path: Path) -> None:
+def strip_traces(path: Path) -> None:
     """Remove what names the machine it was written on: traces of source files."""
     model = onnx.load(str(path), load_external_data=False)
     for node in model.graph.node:

@@ -27,6 +27,8 @@ class Imported:
         Keys that were converted; those of halves that are left, which the checkpoint holds besides.
     weights : mapping
         What was measured of weights that are no floats; empty: they are.
+    published : mapping
+        Where graphs come from that were not made here; empty: they were.
     """
 
     system: str
@@ -36,6 +38,7 @@ class Imported:
     keys: int
     unused: int = 0
     weights: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         """What was converted from what, and the largest difference of each graph at each size compared."""
@@ -57,6 +60,7 @@ class Imported:
                 }
                 for graph in self.graphs
             },
+            **({"published": dict(self.published)} if self.published else {}),
         }
 
     def save_report(self, folder: Path) -> None:
@@ -73,6 +77,7 @@ def complete_card(
     files: Mapping[str, str] | None = None,
     content: Mapping[str, Any] | None = None,
     tables: Tables | None = None,
+    tolerance: float | None = None,
 ) -> Card:
     """Write ``model.toml`` from the system's template and the graphs' names and digests.
 
@@ -86,6 +91,8 @@ def complete_card(
         Further files in the folder, by the name the card gives them.
     tables : mapping
         Tables that depend on the checkpoint's sizes: name → key → number, text or list; or a list of such tables.
+    tolerance : float or None
+        How far another device may be from the known answers; None: the card's default.
 
     Raises
     ------
@@ -102,6 +109,7 @@ def complete_card(
             f"inputs = {json.dumps(graph.inputs)}\noutputs = {json.dumps(graph.outputs)}\nopset = {graph.opset}\n"
             f'\n[golden.{name}]\nfile = "{exported.golden.name}"\nsha256 = "{file_digest(exported.golden)}"\n'
         )
+        text += "" if tolerance is None else f"tolerance = {tolerance}\n"
     text += "".join(_table(name, entries) for name, entries in (tables or {}).items())
     weights = {f"{name}_data": each.data.name for name, each in graphs.items() if each.data is not None}
     for name, file in {**weights, **(files or {})}.items():

@@ -136,11 +136,14 @@ class _Converters(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
+WITH_VARIANTS = frozenset({"onnx-folder"})
+"""Systems whose publishers lay smaller weights beside the float ones; their converter takes ``variant``."""
+
 SYSTEMS: Mapping[str, str] = _Converters()
 """System → module with ``convert(checkpoint, folder)``."""
 
 
-def converter_of(system: str) -> Callable[[Path, Path], Imported]:
+def converter_of(system: str) -> Callable[..., Imported]:
     """The converter of a system.
 
     Raises

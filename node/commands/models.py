@@ -235,6 +235,9 @@ def import_checkpoint(
         float | None,
         typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
     ] = None,
+    variant: Annotated[
+        str, typer.Option("--variant", help="onnx-folder: take the published file of this ending, as int8 or fp16.")
+    ] = "",
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original; or install a package of another node."""
     if checkpoint is None:
@@ -246,8 +249,12 @@ def import_checkpoint(
 
     # Minutes for a large one; where there is no terminal nothing is drawn.
     with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed)
+        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed, variant=variant)
+    published = report.get("published", {})
     for name, graph in report["graphs"].items():
+        if not graph["relative_differences"]:
+            typer.echo(f"{name}: taken as published and NOT compared with the original: {published['not_compared']}")
+            continue
         worst = max(graph["relative_differences"])
         typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
     if "drift" in report["weights"]:
@@ -256,8 +263,10 @@ def import_checkpoint(
             f"{size['kind']} weights: {drift['changed']:.1%} of {drift['places']} words changed; "
             f"{size['bytes'] / 2**20:.1f} MiB in place of {size['bytes_float'] / 2**20:.1f}"
         )
-    rest = f"{report['unused']} of parts that are not converted" if report["unused"] else "none left over"
-    typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {rest}; in {out}")
+    if not report["keys"]:
+        typer.echo(f"{report['model']}: from {published['file']}; in {out}")
+    else:
+        typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {_rest(report['unused'])}; in {out}")
     typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
 
 
@@ -306,6 +315,10 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
         listed.append({**row, **shown, "name": row["title"], "installed": False})
     columns = ("model", "version", "family", "licence", "status", "name")
     return listed if details else [{key: row[key] for key in columns} for row in listed]
+
+
+def _rest(unused: int) -> str:
+    return f"{unused} of parts that are not converted" if unused else "none left over"
 
 
 def _status(registry: Registry, model: Model) -> str:
