@@ -27,7 +27,10 @@ def test_the_page_holds_the_table_the_descriptions_make() -> None:
 
 
 def test_the_first_page_counts_as_the_table_does() -> None:
-    converted = [each for each in described().values() if each.status in ("needs weights", "needs site training")]
+    convertible = {
+        name for name, each in described().items() if each.status in ("needs weights", "needs site training")
+    }
+    converted = convertible - {"onnx-folder"}  # whichever system it is
     assert f"[{len(converted)} published systems]" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
