@@ -55,7 +55,6 @@ def test_page_is_renewed_between_its_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.serial
 @pytest.mark.peer
 @pytest.mark.parametrize(
     "prefix",

@@ -25,7 +25,7 @@ from tests.network import wait_for
 from tests.node_process import ROOT, NodeProcess
 from tests.peers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_results_of_a_run_are_read_back_where_the_lesion_is(tmp_path: Path) -> None:

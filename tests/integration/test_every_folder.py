@@ -25,7 +25,7 @@ from tests.node_process import NodeProcess
 from tests.peers import free_port
 from tests.wire import IMPLICIT, VERIFICATION, WirePeer
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(600)]
 
 NO_DICOM = ("cxr_png_nih14", "cxr_png_lung_masks", "nifti_hippocampus_msd")
 # Whatever is MR is asked of the model, which has its reasons; for the others there is no rule.

@@ -10,7 +10,6 @@ from tests.soak import soak
 
 
 @pytest.mark.slow
-@pytest.mark.serial
 def test_fifteen_hundred_instances(tmp_path: Path) -> None:
     run = soak(tmp_path, instances=1500, minutes=4)
     assert len(run.stored) >= 1500
