@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from pydicom import dcmread
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.card import EMBEDDED
 from models.phantom import make_phantom
+from node.archive import approvals
 from node.cli import main
 from node.doctor import contents
 from node.identity import load_identity
@@ -22,6 +25,7 @@ from node.jobs import queue
 from node.jobs.briefing import Briefing
 from node.web.model_view import model_views
 from tests.integration.test_node_jobs import ROOT, Bench
+from tests.web_scene import open_to_everybody
 
 OLD, NEW = "1.0.0", "2.0.0"
 
@@ -154,3 +158,19 @@ def test_what_was_approved_before_may_be_gone(bench: Bench, tmp_path: Path) -> N
         assert approve(bench, f"site@{version}") == 0
     shutil.rmtree(tmp_path / "site" / f"infarct-{OLD}")
     assert main(words(bench, "rollback", "site", "--by", "Dr Test")) == 2
+
+
+def test_the_console_lets_one_version_take_over_from_the_other(bench: Bench) -> None:
+    assert approve(bench, f"site@{OLD}") == 0
+    with TestClient(open_to_everybody(bench.settings, bench.store), base_url="https://testserver") as client:
+        page = client.get("/models").text
+        identifiers = re.findall(r'\bid="([^"]+)"', page)
+        assert len(set(identifiers)) == len(identifiers)
+        assert page.count("another version serves") == 1
+        section = page.split(f"site {NEW}")[1]
+        assert "Approve this version in place of the other" in section
+        (digest,) = set(re.findall(r'name="digest" value="([0-9a-f]{64})"', section.split("</section>")[0]))
+        fields = {"form_token": "", "digest": digest, "accepted": "yes"}
+        client.post("/models/site/approve", data=fields, follow_redirects=False)
+    with bench.store.read() as connection:
+        assert approvals.current(connection) == {"site": digest}
