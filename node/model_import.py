@@ -14,13 +14,14 @@ from typing import Any
 
 from models.errors import ModelImportFailed
 from models.export.systems import SYSTEMS
+from models.export.weight_kinds import FLOAT, NAMES
 from node.errors import UsageError
 
 _SECONDS = 3600.0
 
 
 def import_model(
-    system: str, checkpoint: Path, folder: Path, *, weights: str = "float", most_changed: float | None = None
+    system: str, checkpoint: Path, folder: Path, *, weights: str = FLOAT, most_changed: float | None = None
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
@@ -29,9 +30,11 @@ def import_model(
     system : str
         One of :data:`models.export.systems.SYSTEMS`.
     weights : str
-        ``float`` as published; ``int8`` or ``fp16``: those of a model that writes text, with the drift measured.
+        One of :data:`models.export.weight_kinds.NAMES`: ``float`` as published; others for a model that writes text, with the
+        drift measured.
     most_changed : float or None
-        Share of words, 0 to 1, that smaller weights may change; None: 0.05 for ``int8``, 0.01 for ``fp16``.
+        Share of words, 0 to 1, that smaller weights may change; None: that of
+        :data:`models.export.weight_kinds.MOST_CHANGED`.
 
     Returns
     -------
@@ -47,8 +50,8 @@ def import_model(
     """
     if system not in SYSTEMS:
         raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
-    if weights not in ("float", "int8", "fp16") or not 0 <= (most_changed or 0) <= 1:
-        raise UsageError("weights are float, int8 or fp16, and the share of words that may change lies between 0 and 1")
+    if weights not in NAMES or not 0 <= (most_changed or 0) <= 1:
+        raise UsageError(f"weights are {', '.join(NAMES)}, and the share of words that may change lies between 0 and 1")
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
     if importlib.util.find_spec("torch") is None:

@@ -228,11 +228,14 @@ def import_checkpoint(
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
     checkpoint: Annotated[Path | None, typer.Argument(exists=True, help="The released file or folder.")] = None,
     weights: Annotated[
-        str, typer.Option("--weights", help="float; int8 or fp16 of a model that writes text: its drift is measured.")
+        str,
+        typer.Option("--weights", help="float; int8, fp16 or int4 of a model that writes text: its drift is measured."),
     ] = "float",
     most_changed: Annotated[
         float | None,
-        typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
+        typer.Option(
+            "--most-changed", help="Share of words that may change; else 0.05 for int8 and int4, 0.01 for fp16."
+        ),
     ] = None,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original; or install a package of another node."""
