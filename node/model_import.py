@@ -21,7 +21,13 @@ _SECONDS = 3600.0
 
 
 def import_model(
-    system: str, checkpoint: Path, folder: Path, *, weights: str = FLOAT, most_changed: float | None = None
+    system: str,
+    checkpoint: Path,
+    folder: Path,
+    *,
+    weights: str = FLOAT,
+    most_changed: float | None = None,
+    decoder: Path | None = None,
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
@@ -35,6 +41,8 @@ def import_model(
     most_changed : float or None
         Share of words, 0 to 1, that smaller weights may change; None: that of
         :data:`models.export.weight_kinds.MOST_CHANGED`.
+    decoder : Path or None
+        Folder in which onnxruntime-genai's builder wrote the decoder; None: the node writes it itself.
 
     Returns
     -------
@@ -63,6 +71,7 @@ def import_model(
         made.mkdir()
         options = ["--weights", weights]
         options += [] if most_changed is None else ["--most-changed", str(most_changed)]
+        options += [] if decoder is None else ["--decoder", str(decoder.resolve())]
         report = _converted(system, checkpoint.resolve(), made.resolve(), options)
         made.rename(folder)
     return report

@@ -17,6 +17,10 @@ def main(arguments: list[str]) -> int:
     told = _read(arguments)
     try:
         imported = converter_of(told.system)(told.checkpoint, told.folder)
+        if told.decoder is not None:
+            from models.export.built_decoder import to_built
+
+            imported = to_built(imported, told.folder, told.decoder)
         if told.weights != FLOAT:
             from models.export.smaller_weights import to_smaller
 
@@ -36,6 +40,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", choices=NAMES, default=FLOAT)
     parser.add_argument("--most-changed", type=float, default=None)
+    parser.add_argument("--decoder", type=Path, default=None)
     return parser.parse_args(arguments)
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from models.adapters.reading import ReadingAdapter
-from models.card import CARD_FILE, Card, file_digest
+from models.card import CARD_FILE, Card
 from models.errors import QuantisationRefused
 from models.export import eight_bit, four_bit, half_precision
-from models.export.card_text import toml_text
+from models.export.card_graphs import graph_size, put_graph, write_card
 from models.export.drift import Drift, Swapped, measured_drift
-from models.export.graph_export import data_path, golden_path
+from models.export.graph_export import golden_path
 from models.export.imported import Imported
 from models.export.weight_kinds import MOST_CHANGED
 from models.golden import write_golden
@@ -120,34 +120,20 @@ def to_smaller(imported: Imported, folder: Path, kind: str, *, most_changed: flo
     weights = {
         "kind": chosen.name,
         "graphs": {name: path.name for name, path in made.items()},
-        "bytes": sum(_size(path) for path in made.values()),
-        "bytes_float": sum(_size(folder / model.card.graphs[name].file) for name in names),
+        "bytes": sum(graph_size(path) for path in made.values()),
+        "bytes_float": sum(graph_size(folder / model.card.graphs[name].file) for name in names),
         "drift": {key: round(value, 6) for key, value in asdict(drift).items()},
     }
     return replace(imported, card=_rewritten(model.card, folder, chosen, made, drift), weights=weights)
 
 
-def _size(graph: Path) -> int:
-    return sum(path.stat().st_size for path in (graph, data_path(graph)) if path.exists())
-
-
 def _rewritten(card: Card, folder: Path, kind: Kind, made: Mapping[str, Path], drift: Drift) -> Card:
     """The card with the new graphs, their known answers and what was measured; the float graphs are removed."""
-    told = (folder / CARD_FILE).read_text(encoding="utf-8")
-    content = tomllib.loads(told)
+    content = tomllib.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     for name, path in made.items():
         old = folder / card.graphs[name].file
-        golden = golden_path(path)
-        _answer(golden_path(old), path, golden)
-        content["graphs"][name] |= {"file": path.name, "sha256": file_digest(path)}
-        pinned = {"file": golden.name, "sha256": file_digest(golden), "tolerance": kind.tolerance}
-        content["golden"][name] = pinned
-        content.get("files", {}).pop(f"{name}_data", None)
-        if data_path(path).exists():
-            data = data_path(path)
-            content.setdefault("files", {})[f"{name}_data"] = {"file": data.name, "sha256": file_digest(data)}
-        for left in (old, data_path(old), golden_path(old)):
-            left.unlink(missing_ok=True)
+        _answer(golden_path(old), path, golden_path(path))
+        put_graph(content, name, old, path, tolerance=kind.tolerance)
     measured = (
         f"{drift.changed:.1%} of {drift.places} words are other ones than with float weights, after the same words; logits "
         f"differ by {drift.mean:.2g} in the mean and {drift.largest:.2g} at most, their spread is {drift.spread:.2g}"
@@ -156,9 +142,7 @@ def _rewritten(card: Card, folder: Path, kind: Kind, made: Mapping[str, Path], d
     content["version"] += f"+{kind.name}"
     content["caveats"] = [*content.get("caveats", []), f"{kind.caveat}: {measured}."]
     content.setdefault("provenance", {})["weights"] = f"{kind.name}, {kind.how}, of {', '.join(made)}"
-    comments = "".join(f"{line}\n" for line in told.splitlines() if line.startswith("#"))
-    (folder / CARD_FILE).write_text(f"{comments}\n{toml_text(content)}", encoding="utf-8")
-    return Card.load(folder)
+    return write_card(content, folder)
 
 
 def _answer(old: Path, graph: Path, golden: Path) -> None:

@@ -237,6 +237,15 @@ def import_checkpoint(
             "--most-changed", help="Share of words that may change; else 0.05 for int8 and int4, 0.01 for fp16."
         ),
     ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            "--decoder",
+            exists=True,
+            file_okay=False,
+            help="Folder with the decoder that onnxruntime-genai's builder wrote, in place of the node's own.",
+        ),
+    ] = None,
 ) -> None:
     """Convert a released checkpoint to ONNX, and prove that it equals the original; or install a package of another node."""
     if checkpoint is None:
@@ -248,10 +257,11 @@ def import_checkpoint(
 
     # Minutes for a large one; where there is no terminal nothing is drawn.
     with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed)
+        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed, decoder=decoder)
     for name, graph in report["graphs"].items():
         worst = max(graph["relative_differences"])
-        typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
+        than = "torch" if graph["exporter"] in ("dynamo", "legacy") else "the node's own export"
+        typer.echo(f"{name}: {graph['exporter']} exporter, differs from {than} by at most {worst:.1e} (relative)")
     if "drift" in report["weights"]:
         drift, size = report["weights"]["drift"], report["weights"]
         typer.echo(
