@@ -173,7 +173,8 @@ class EmbeddedPrompt:
 class DecoderOnly(_Cached):
     """A decoder that takes ``inputs_embeds``, ``position_ids``, ``mask`` and, where it has windows, ``mask_sliding``.
 
-    One that looks at no token after another's place by itself takes ``attention_mask`` instead: which tokens there are, all.
+    One whose attention is causal by itself takes ``attention_mask`` (ones: rows, tokens so far) in place of ``mask``, and
+    ``position_ids`` only where places are no plain count.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the comparison needs transformers")
 import onnx  # noqa: E402
 
-from models.export import llava_med  # noqa: E402
+from models.export import built_decoder, llava_med  # noqa: E402
 from models.export.built_decoder import to_built  # noqa: E402
 from models.export.imported import Imported  # noqa: E402
 from models.export.smaller_weights import to_smaller  # noqa: E402
@@ -158,6 +158,18 @@ def test_smaller_weights_are_made_of_what_was_built(llava: tuple[Imported, Path,
     model.verify()
     model.self_test()
     assert model.card.provenance["decoder"] and model.card.provenance["weights"].startswith("int4")
+
+
+def test_weights_too_large_for_one_file_lie_beside_the_graph(
+    llava: tuple[Imported, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported, own, built = again(llava, tmp_path)
+    monkeypatch.setattr(built_decoder, "LARGEST_FILE", 1000)
+    card = to_built(imported, own, built).card
+    assert card.files["decoder_data"].file == "decoder-genai.onnx.data"
+    model = Model(own, threads=1)
+    model.verify()
+    model.self_test()
 
 
 def test_other_weights_are_refused(llava: tuple[Imported, Path, Path], tmp_path: Path) -> None:
