@@ -15,6 +15,7 @@ from typing import Any
 
 from models.errors import ModelImportFailed
 from models.export.systems import SYSTEMS, WITH_VARIANTS
+from models.export.weight_kinds import FLOAT, NAMES
 from node.errors import UsageError
 
 _SECONDS = 3600.0
@@ -25,8 +26,9 @@ def import_model(
     checkpoint: Path,
     folder: Path,
     *,
-    weights: str = "float",
+    weights: str = FLOAT,
     most_changed: float | None = None,
+    decoder: Path | None = None,
     variant: str = "",
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
@@ -36,9 +38,13 @@ def import_model(
     system : str
         One of :data:`models.export.systems.SYSTEMS`.
     weights : str
-        ``float`` as published; ``int8`` or ``fp16``: those of a model that writes text, with the drift measured.
+        One of :data:`models.export.weight_kinds.NAMES`: ``float`` as published; others for a model that writes text, with the
+        drift measured.
     most_changed : float or None
-        Share of words, 0 to 1, that smaller weights may change; None: 0.05 for ``int8``, 0.01 for ``fp16``.
+        Share of words, 0 to 1, that smaller weights may change; None: that of
+        :data:`models.export.weight_kinds.MOST_CHANGED`.
+    decoder : Path or None
+        Folder in which onnxruntime-genai's builder wrote the decoder; None: the node writes it itself.
     variant : str
         Which of the published files with smaller weights to take, as it is called (``int8``, ``q4`` …); empty: none.
 
@@ -56,11 +62,11 @@ def import_model(
     """
     if system not in SYSTEMS:
         raise UsageError(f"no converter for {system}; there are {', '.join(sorted(SYSTEMS))}")
-    if weights not in ("float", "int8", "fp16") or not 0 <= (most_changed or 0) <= 1:
-        raise UsageError("weights are float, int8 or fp16, and the share of words that may change lies between 0 and 1")
+    if weights not in NAMES or not 0 <= (most_changed or 0) <= 1:
+        raise UsageError(f"weights are {', '.join(NAMES)}, and the share of words that may change lies between 0 and 1")
     if variant and (system not in WITH_VARIANTS or re.fullmatch(r"[a-z0-9_]{1,16}", variant) is None):
         raise UsageError(f"a variant is the ending of a published file, as int8; only for {', '.join(WITH_VARIANTS)}")
-    if weights != "float" and system in WITH_VARIANTS:
+    if weights != FLOAT and system in WITH_VARIANTS:
         raise UsageError("published graphs are not made smaller here; name a published one with --variant")
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder, so that no installed model is replaced")
@@ -73,6 +79,7 @@ def import_model(
         made.mkdir()
         options = ["--weights", weights]
         options += [] if most_changed is None else ["--most-changed", str(most_changed)]
+        options += [] if decoder is None else ["--decoder", str(decoder.resolve())]
         options += ["--variant", variant] if variant else []
         report = _converted(system, checkpoint.resolve(), made.resolve(), options)
         made.rename(folder)

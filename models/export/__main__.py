@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 from models.export.systems import converter_of
+from models.export.weight_kinds import FLOAT, NAMES
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +18,11 @@ def main(arguments: list[str]) -> int:
     try:
         asked = {"variant": told.variant} if told.variant else {}
         imported = converter_of(told.system)(told.checkpoint, told.folder, **asked)
-        if told.weights != "float":
+        if told.decoder is not None:
+            from models.export.built_decoder import to_built
+
+            imported = to_built(imported, told.folder, told.decoder)
+        if told.weights != FLOAT:
             from models.export.smaller_weights import to_smaller
 
             imported = to_smaller(imported, told.folder, told.weights, most_changed=told.most_changed)
@@ -34,9 +39,10 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("system")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", choices=("float", "int8", "fp16"), default="float")
+    parser.add_argument("--weights", choices=NAMES, default=FLOAT)
     parser.add_argument("--most-changed", type=float, default=None)
     parser.add_argument("--variant", default="")
+    parser.add_argument("--decoder", type=Path, default=None)
     return parser.parse_args(arguments)
 
 

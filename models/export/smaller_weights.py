@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from models.adapters.reading import ReadingAdapter
-from models.card import CARD_FILE, Card, file_digest
+from models.card import CARD_FILE, Card
 from models.errors import QuantisationRefused
-from models.export import eight_bit, half_precision
-from models.export.card_text import toml_text
+from models.export import eight_bit, four_bit, half_precision
+from models.export.card_graphs import graph_size, put_graph, write_card
 from models.export.drift import Drift, Swapped, measured_drift
-from models.export.graph_export import data_path, golden_path
+from models.export.graph_export import golden_path
 from models.export.imported import Imported
+from models.export.weight_kinds import MOST_CHANGED
 from models.golden import write_golden
 from models.model import Model
 from models.session import CPU, Session
@@ -31,12 +32,8 @@ class Kind:
 
     Attributes
     ----------
-    make : callable
-        A graph's file to that of the same graph with these weights.
-    graphs : tuple of str
-        Which are made; an ``encoder`` only where it reads words.
-    most_changed : float
-        Share of words that may change unless somebody asks for more.
+    make : mapping
+        Graph → what turns its file into that of the same graph with these weights; an ``encoder`` only where it reads words.
     tolerance : float
         How far another device may be from the known answers.
     words, caveat, how : str
@@ -44,9 +41,7 @@ class Kind:
     """
 
     name: str
-    make: Callable[[Path], Path]
-    graphs: tuple[str, ...]
-    most_changed: float
+    make: Mapping[str, Callable[[Path], Path]]
     tolerance: float
     words: str
     caveat: str
@@ -58,9 +53,7 @@ KINDS = {
     for each in (
         Kind(
             name="int8",
-            make=eight_bit.quantised,
-            graphs=("encoder", "decoder"),
-            most_changed=0.05,
+            make=dict.fromkeys(("encoder", "decoder"), eight_bit.quantised),
             tolerance=eight_bit.TOLERANCE,
             words="8-bit weights",
             caveat="Weights are quantised to 8 bits",
@@ -68,13 +61,24 @@ KINDS = {
         ),
         Kind(
             name="fp16",
-            make=half_precision.halved,
-            graphs=("embed", "encoder", "decoder"),
-            most_changed=0.01,
+            make=dict.fromkeys(("embed", "encoder", "decoder"), half_precision.halved),
             tolerance=half_precision.TOLERANCE,
             words="half-precision weights",
             caveat="Weights are in half precision",
             how="products and tables in half, the rest in float32",
+        ),
+        Kind(
+            name="int4",
+            # Looking a word up is no product: its table would lose most and gain no time, so it is halved.
+            make={
+                "embed": half_precision.halved,
+                "encoder": four_bit.quantised,
+                "decoder": four_bit.quantised,
+            },
+            tolerance=four_bit.TOLERANCE,
+            words="4-bit weights",
+            caveat="Weights are quantised to 4 bits",
+            how=f"in blocks of {four_bit.BLOCK}, the last product at {four_bit.HEAD_BITS} bits, tables in half",
         ),
     )
 }
@@ -89,7 +93,7 @@ def to_smaller(imported: Imported, folder: Path, kind: str, *, most_changed: flo
     kind : str
         One of :data:`KINDS`.
     most_changed : float or None
-        Share of words, 0 to 1, that may change; None: what the kind allows.
+        Share of words, 0 to 1, that may change; None: that of :data:`~models.export.weight_kinds.MOST_CHANGED`.
 
     Raises
     ------
@@ -98,14 +102,14 @@ def to_smaller(imported: Imported, folder: Path, kind: str, *, most_changed: flo
         of its words change.
     """
     chosen = KINDS[kind]
-    allowed = chosen.most_changed if most_changed is None else most_changed
+    allowed = MOST_CHANGED[kind] if most_changed is None else most_changed
     if imported.card.options.get("reads") != "image":
         raise QuantisationRefused(f"{imported.card.id} has no graph that writes text; import it with float weights")
     model = Model(folder)
-    names = [name for name in chosen.graphs if name in model.card.graphs]
+    names = [name for name in chosen.make if name in model.card.graphs]
     if model.card.options["architecture"] != "prompt_encoder":
         names = [name for name in names if name != "encoder"]
-    made = {name: chosen.make(folder / model.card.graphs[name].file) for name in names}
+    made = {name: chosen.make[name](folder / model.card.graphs[name].file) for name in names}
     drift = measured_drift(ReadingAdapter(model), ReadingAdapter(Swapped(model, made)))  # type: ignore[arg-type]
     if not drift.changed <= allowed or not np.isfinite(drift.largest):
         raise QuantisationRefused(
@@ -116,34 +120,20 @@ def to_smaller(imported: Imported, folder: Path, kind: str, *, most_changed: flo
     weights = {
         "kind": chosen.name,
         "graphs": {name: path.name for name, path in made.items()},
-        "bytes": sum(_size(path) for path in made.values()),
-        "bytes_float": sum(_size(folder / model.card.graphs[name].file) for name in names),
+        "bytes": sum(graph_size(path) for path in made.values()),
+        "bytes_float": sum(graph_size(folder / model.card.graphs[name].file) for name in names),
         "drift": {key: round(value, 6) for key, value in asdict(drift).items()},
     }
     return replace(imported, card=_rewritten(model.card, folder, chosen, made, drift), weights=weights)
 
 
-def _size(graph: Path) -> int:
-    return sum(path.stat().st_size for path in (graph, data_path(graph)) if path.exists())
-
-
 def _rewritten(card: Card, folder: Path, kind: Kind, made: Mapping[str, Path], drift: Drift) -> Card:
     """The card with the new graphs, their known answers and what was measured; the float graphs are removed."""
-    told = (folder / CARD_FILE).read_text(encoding="utf-8")
-    content = tomllib.loads(told)
+    content = tomllib.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     for name, path in made.items():
         old = folder / card.graphs[name].file
-        golden = golden_path(path)
-        _answer(golden_path(old), path, golden)
-        content["graphs"][name] |= {"file": path.name, "sha256": file_digest(path)}
-        pinned = {"file": golden.name, "sha256": file_digest(golden), "tolerance": kind.tolerance}
-        content["golden"][name] = pinned
-        content.get("files", {}).pop(f"{name}_data", None)
-        if data_path(path).exists():
-            data = data_path(path)
-            content.setdefault("files", {})[f"{name}_data"] = {"file": data.name, "sha256": file_digest(data)}
-        for left in (old, data_path(old), golden_path(old)):
-            left.unlink(missing_ok=True)
+        _answer(golden_path(old), path, golden_path(path))
+        put_graph(content, name, old, path, tolerance=kind.tolerance)
     measured = (
         f"{drift.changed:.1%} of {drift.places} words are other ones than with float weights, after the same words; logits "
         f"differ by {drift.mean:.2g} in the mean and {drift.largest:.2g} at most, their spread is {drift.spread:.2g}"
@@ -152,9 +142,7 @@ def _rewritten(card: Card, folder: Path, kind: Kind, made: Mapping[str, Path], d
     content["version"] += f"+{kind.name}"
     content["caveats"] = [*content.get("caveats", []), f"{kind.caveat}: {measured}."]
     content.setdefault("provenance", {})["weights"] = f"{kind.name}, {kind.how}, of {', '.join(made)}"
-    comments = "".join(f"{line}\n" for line in told.splitlines() if line.startswith("#"))
-    (folder / CARD_FILE).write_text(f"{comments}\n{toml_text(content)}", encoding="utf-8")
-    return Card.load(folder)
+    return write_card(content, folder)
 
 
 def _answer(old: Path, graph: Path, golden: Path) -> None:

@@ -173,6 +173,9 @@ class EmbeddedPrompt:
 class DecoderOnly(_Cached):
     """A decoder that takes ``inputs_embeds``, ``position_ids``, ``mask`` and, where it has windows, ``mask_sliding``.
 
+    One whose attention is causal by itself takes ``attention_mask`` (ones: rows, tokens so far) in place of ``mask``, and
+    ``position_ids`` only where places are no plain count.
+
     Parameters
     ----------
     embed : Graph
@@ -209,7 +212,14 @@ class DecoderOnly(_Cached):
     ) -> Logits:
         seq = embeds.shape[1]
         total = self._length + seq
-        feeds: Arrays = {"inputs_embeds": embeds, "position_ids": positions, "mask": causal_mask(seq, total, images)}
-        if "mask_sliding" in self._decoder.inputs:
+        taken = self._decoder.inputs
+        feeds: Arrays = {"inputs_embeds": embeds}
+        if "position_ids" in taken:
+            feeds["position_ids"] = positions
+        if "mask" in taken:
+            feeds["mask"] = causal_mask(seq, total, images)
+        if "mask_sliding" in taken:
             feeds["mask_sliding"] = causal_mask(seq, total, images, window=self._window)
+        if "attention_mask" in taken:
+            feeds["attention_mask"] = np.ones((len(embeds), total), dtype=np.int64)
         return self._advance(feeds, {}, seq)

@@ -229,11 +229,23 @@ def import_checkpoint(
     out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
     checkpoint: Annotated[Path | None, typer.Argument(exists=True, help="The released file or folder.")] = None,
     weights: Annotated[
-        str, typer.Option("--weights", help="float; int8 or fp16 of a model that writes text: its drift is measured.")
+        str,
+        typer.Option("--weights", help="float; int8, fp16 or int4 of a model that writes text: its drift is measured."),
     ] = "float",
     most_changed: Annotated[
         float | None,
-        typer.Option("--most-changed", help="Share of words that may change; else 0.05 for int8, 0.01 for fp16."),
+        typer.Option(
+            "--most-changed", help="Share of words that may change; else 0.05 for int8 and int4, 0.01 for fp16."
+        ),
+    ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            "--decoder",
+            exists=True,
+            file_okay=False,
+            help="Folder with the decoder that onnxruntime-genai's builder wrote, in place of the node's own.",
+        ),
     ] = None,
     variant: Annotated[
         str, typer.Option("--variant", help="onnx-folder: take the published file of this ending, as int8 or fp16.")
@@ -249,14 +261,17 @@ def import_checkpoint(
 
     # Minutes for a large one; where there is no terminal nothing is drawn.
     with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        report = import_model(system, checkpoint, out, weights=weights, most_changed=most_changed, variant=variant)
+        report = import_model(
+            system, checkpoint, out, weights=weights, most_changed=most_changed, decoder=decoder, variant=variant
+        )
     published = report.get("published", {})
     for name, graph in report["graphs"].items():
         if not graph["relative_differences"]:
             typer.echo(f"{name}: taken as published and NOT compared with the original: {published['not_compared']}")
             continue
         worst = max(graph["relative_differences"])
-        typer.echo(f"{name}: {graph['exporter']} exporter, differs from torch by at most {worst:.1e} (relative)")
+        than = "torch" if graph["exporter"] in ("dynamo", "legacy") else "the node's own export"
+        typer.echo(f"{name}: {graph['exporter']} exporter, differs from {than} by at most {worst:.1e} (relative)")
     if "drift" in report["weights"]:
         drift, size = report["weights"]["drift"], report["weights"]
         typer.echo(

@@ -58,5 +58,5 @@ def test_wrong_use_is_told_apart(tmp_path: Path, checkpoint: Path) -> None:
     assert main(["models", "import", "medgpt", str(checkpoint), "--out", str(tmp_path / "x")]) == 2
     assert main(["models", "import", "medsam", str(checkpoint), "--out", str(tmp_path)]) == 2
     out = ["--out", str(tmp_path / "y")]
-    assert main(["models", "import", "medsam", str(checkpoint), "--weights", "int4", *out]) == 2
+    assert main(["models", "import", "medsam", str(checkpoint), "--weights", "int2", *out]) == 2
     assert main(["models", "import", "medsam", str(checkpoint), "--most-changed", "2", *out]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,18 +51,27 @@ def text_of(document: Dataset) -> str:
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of the report generator."""
+    return trained.report_generator(tmp_path_factory.mktemp("checkpoint"))
+
+
+def imported_generator(checkpoint: Path, site: Path, *options: str) -> Path:
     """Site folder with the report generator, imported as an engineer imports it, its card filled in."""
-    checkpoint = trained.report_generator(tmp_path_factory.mktemp("checkpoint"))
-    site = tmp_path_factory.mktemp("site")
     folder = site / "vision-encoder-decoder"
-    assert main(["models", "import", "vision-encoder-decoder", str(checkpoint), "--out", str(folder)]) == 0
+    told = ["models", "import", "vision-encoder-decoder", str(checkpoint), "--out", str(folder), *options]
+    assert main(told) == 0
     card = folder / "model.toml"
     tokens = ", ".join(f"{language} = [{number}]" for language, number in trained.LANGUAGES.items())
     text = card.read_text(encoding="utf-8").replace('languages = ["en"]', 'languages = ["en", "ja"]')
     text = text.replace("[options.decoding]\n", f"[options.decoding]\nlanguage_tokens = {{ {tokens} }}\n")
     card.write_text(text, encoding="utf-8")
     return site
+
+
+@pytest.fixture(scope="module")
+def generator(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return imported_generator(taught, tmp_path_factory.mktemp("site"))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -82,6 +92,30 @@ def test_known_sentences_come_out_as_a_draft(tmp_path: Path, generator: Path, si
     assert "nothing in it was measured" in text_of(objects["text-en"])
     assert "nothing of this was measured" in text_of(objects["text-en"])
     assert "計測に基づく記載ではない" in text_of(objects["text-ja"])
+
+
+def test_weights_of_four_bits_say_the_same_sentences(
+    tmp_path: Path, taught: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not all of the words compared are taught ones: the card as it comes names no language.
+    site = imported_generator(taught, tmp_path / "site", "--weights", "int4", "--most-changed", "0.5")
+    told = json.loads((site / "vision-encoder-decoder" / "import.json").read_text())["weights"]
+    assert told["kind"] == "int4" and told["bytes"] < told["bytes_float"] and told["drift"]["changed"] <= 0.5
+    assert f"int4 weights: {told['drift']['changed']:.1%} of {told['drift']['places']} words" in capsys.readouterr().out
+    for side in ("left", "right"):
+        values = np.full((96, 64), 300, np.uint16)
+        values[:, slice(0, 32) if side == "left" else slice(32, 64)] = 3900
+        values[0, 0] = 0
+        image = write_radiograph(tmp_path / side / "a.dcm", values)
+        runs = [
+            processed(config_of(tmp_path, site), image, tmp_path / f"{side}-{n}", "vision-encoder-decoder")
+            for n in range(2)
+        ]
+        for language in ("en", "ja"):
+            said = text_of(runs[0][f"text-{language}"])
+            assert "".join(trained.SENTENCES[side, language]) in said and BANNER in said
+            assert said == text_of(runs[1][f"text-{language}"])
+        assert "+int4" in text_of(runs[0]["text-en"])
 
 
 def test_a_destination_without_text_documents_is_told_why(tmp_path: Path, generator: Path) -> None:

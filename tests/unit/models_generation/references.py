@@ -157,7 +157,8 @@ def qwen(folder: Path, *, gated: bool) -> Reference:
     if gated:
         vision = {
             "depth": 3,
-            "hidden_size": 32,
+            # Four patches side by side are no 128 wide, which is the vocabulary: genai's builder finds the head by its size.
+            "hidden_size": 48,
             "out_hidden_size": 32,
             "num_heads": 4,
             "intermediate_size": 40,
@@ -203,8 +204,9 @@ def hulu(folder: Path, *, three: bool) -> Reference:
         "patch_size": 4,
     }
     rope = {"rope_type": "default", "rope_theta": 1000000.0}
+    head = TEXT["hidden_size"] // TEXT["num_attention_heads"]
     text: Any = (
-        transformers.Qwen3Config(**TEXT, head_dim=8, rope_parameters=rope)
+        transformers.Qwen3Config(**TEXT, head_dim=head, rope_parameters=rope)
         if three
         else transformers.Qwen2Config(**TEXT, rope_parameters=rope)
     )
@@ -215,7 +217,7 @@ def hulu(folder: Path, *, three: bool) -> Reference:
     published = {
         **TEXT,
         "model_type": "hulumed_qwen3" if three else "hulumed_qwen2",
-        "head_dim": 8,
+        "head_dim": head,
         "rope_theta": 1000000.0,
         "rms_norm_eps": text.rms_norm_eps,
         "mm_projector_type": "mlp2x_gelu",

@@ -62,6 +62,17 @@ def test_weights_beside_the_graph_are_pinned(tmp_path: Path, monkeypatch: pytest
     beside = {file.file for name, file in halved.card.files.items() if name.endswith("_data")}
     assert {"decoder-fp16.onnx.data", "embed-fp16.onnx.data"} < beside
     assert {each.name for each in half.glob("*.data")} == beside
+    four = tmp_path / "int4"
+    shutil.copytree(folder, four)
+    shortened(four)
+    made = to_smaller(imported, four, "int4", most_changed=1.0)
+    assert set(made.weights["graphs"]) == {"embed", "decoder"}
+    assert made.weights["bytes"] < 0.5 * made.weights["bytes_float"]
+    quartered = Model(four, threads=1)
+    quartered.verify()
+    quartered.self_test()
+    beside = {file.file for name, file in quartered.card.files.items() if name.endswith("_data")}
+    assert "decoder-int4.onnx.data" in beside and {each.name for each in four.glob("*.data")} == beside
     content = bytearray(data.read_bytes())
     content[100] ^= 1
     data.write_bytes(bytes(content))

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the checkpoint is made by transformers")
 
 from models.adapters.reading import ReadingAdapter  # noqa: E402
-from models.export import half_precision, r2gen, vision_encoder_decoder  # noqa: E402
+from models.export import four_bit, half_precision, r2gen, vision_encoder_decoder  # noqa: E402
 from models.export.__main__ import main  # noqa: E402
 from models.export.drift import measured_drift, pictures  # noqa: E402
 from models.export.imported import Imported  # noqa: E402
@@ -53,7 +53,9 @@ def radiograph(bright: int) -> Volume:
     return Volume(grey, np.eye(4), facts={"maximum_value": 255})
 
 
-@pytest.mark.parametrize(("kind", "drifts", "words"), [("int8", 0.1, "8-bit"), ("fp16", 0.002, "half-precision")])
+@pytest.mark.parametrize(
+    ("kind", "drifts", "words"), [("int8", 0.1, "8-bit"), ("fp16", 0.002, "half-precision"), ("int4", 0.2, "4-bit")]
+)
 def test_a_taught_model_says_the_same(
     converted: tuple[Imported, Path], tmp_path: Path, kind: str, drifts: float, words: str
 ) -> None:
@@ -109,17 +111,14 @@ def test_a_model_that_would_say_other_things_is_refused(tmp_path: Path, capsys: 
     folder.mkdir()
     imported = r2gen.convert_as("r2gen", source, folder, size=64)
     float_graph = (folder / "decoder.onnx").read_bytes()
-    drift = None
-    for allowed in (1.0, 0.0):
-        work = copied(folder, tmp_path / f"most-{allowed}")
-        if allowed:
-            made = to_smaller(imported, work, "int8", most_changed=allowed)
-            drift = made.weights["drift"]
-            Model(work, threads=1).self_test()
-    assert drift is not None and drift["changed"] > 0
-    with pytest.raises(QuantisationRefused, match=f"change {drift['changed']:.1%}"):
-        to_smaller(imported, tmp_path / "most-0.0", "int8", most_changed=drift["changed"] / 2)
-    assert (tmp_path / "most-0.0" / "decoder.onnx").read_bytes() == float_graph
+    for kind in ("int8", "int4"):
+        work, refused = (copied(folder, tmp_path / f"{kind}-{each}") for each in ("made", "refused"))
+        drift = to_smaller(imported, work, kind, most_changed=1.0).weights["drift"]
+        Model(work, threads=1).self_test()
+        assert drift["changed"] > 0
+        with pytest.raises(QuantisationRefused, match=f"change {drift['changed']:.1%}"):
+            to_smaller(imported, refused, kind, most_changed=drift["changed"] / 2)
+        assert (refused / "decoder.onnx").read_bytes() == float_graph
     out = tmp_path / "child"
     out.mkdir()
     assert main(["--weights", "int8", "--most-changed", "0", "--", "r2gen", str(source), str(out)]) == 1
@@ -159,24 +158,66 @@ def test_half_precision_multiplies_halves_and_adds_floats(converted: tuple[Impor
     ]
 
 
-def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+def product(path: Path, values: np.ndarray, *, stored: bool = True) -> Path:
+    """A graph that multiplies ``x`` (1, rows) with ``values``; with what is fed instead, where they are not stored."""
     import onnx
     from onnx import helper, numpy_helper
 
-    def written(values: np.ndarray) -> Path:
-        floats = onnx.TensorProto.FLOAT
-        graph = helper.make_graph(
-            [helper.make_node("MatMul", ["x", "w"], ["y"])],
-            "g",
-            [helper.make_tensor_value_info("x", floats, [1, 16])],
-            [helper.make_tensor_value_info("y", floats, [1, values.shape[1]])],
-            [numpy_helper.from_array(values, "w")],
-        )
-        path = tmp_path / "g.onnx"
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), str(path))
-        return path
+    def told(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [told("x", 1, len(values)), *([] if stored else [told("w", *values.shape)])],
+        [told("y", 1, values.shape[1])],
+        [numpy_helper.from_array(values, "w")] if stored else [],
+    )
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]), str(path))
+    return path
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
     with pytest.raises(QuantisationRefused, match="7e\\+04 does not fit"):
-        half_precision.halved(written(np.full((16, 16), 7e4, np.float32)))
+        half_precision.halved(product(path, np.full((16, 16), 7e4, np.float32)))
     with pytest.raises(QuantisationRefused, match="no weights"):
-        half_precision.halved(written(np.ones((16, 2), np.float32)))
+        half_precision.halved(product(path, np.ones((16, 2), np.float32)))
+
+
+def test_a_weight_of_four_bits_is_one_of_sixteen_steps_of_its_block(tmp_path: Path) -> None:
+    from models.session import CPU, Session
+
+    # Two blocks of 32 rows whose weights differ by a factor of a hundred: each has a scale of its own.
+    rng = np.random.default_rng(3)
+    blocks = rng.uniform(-1, 1, (2, 32, 8)) * np.array([1.0, 0.01])[:, None, None]
+    values = blocks.reshape(64, 8).astype(np.float32)
+    session = Session(four_bit.quantised(product(tmp_path / "g.onnx", values)), providers=(CPU,))
+    rows = np.concatenate([session.run({"x": row[None]})["y"] for row in np.eye(64, dtype=np.float32)])
+    step = (blocks.max(1) - blocks.min(1)) / 15
+    away = np.abs(rows.reshape(2, 32, 8) - blocks).max(1)
+    assert (away <= 0.52 * step + 1e-6).all() and (away > 0.2 * step).all()
+    assert all(len(np.unique(rows[at : at + 32, column].round(6))) <= 16 for at in (0, 32) for column in range(8))
+    with pytest.raises(QuantisationRefused, match="no weights"):
+        four_bit.quantised(product(tmp_path / "g.onnx", values, stored=False))
+
+
+def test_the_last_product_keeps_eight_bits(converted: tuple[Imported, Path], tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    folder = copied(converted[1], tmp_path / "int4")
+    path = four_bit.quantised(folder / "decoder.onnx")
+    model, before = onnx.load(str(path)), onnx.load(str(folder / "decoder.onnx"))
+    assert {(each.domain, each.version) for each in model.opset_import} == {("", 20), ("com.microsoft", 1)}
+    bits = {}
+    for node in (node for node in model.graph.node if node.op_type == "MatMulNBits"):
+        told = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        assert (node.domain, told["block_size"], told["accuracy_level"], len(node.input)) == ("com.microsoft", 32, 4, 4)
+        bits[node.name] = told["bits"]
+    assert sorted(set(bits.values())) == [4, 8] and list(bits.values()).count(8) == 1
+    head = four_bit.head_of(before.graph)
+    assert head is not None and next(name for name, each in bits.items() if each == 8).startswith(head.name)
+    # Every product with a stored weight was taken.
+    stored = {each.name for each in model.graph.initializer}
+    assert not [n.name for n in model.graph.node if n.op_type == "MatMul" and stored & set(n.input)]
