@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from models.chains.declaration import Name
-from models.errors import CardInvalid, ParameterInvalid
+from models.errors import ParameterInvalid
+from models.tables import tables_in
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
@@ -69,13 +69,7 @@ def recipes() -> dict[str, Recipe]:
     CardInvalid
         One of them is not valid.
     """
-    found = {}
-    for path in sorted(RECIPES.glob("*.toml")):
-        try:
-            found[path.stem] = Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, ValidationError) as error:
-            raise CardInvalid(f"{path.name}: {error}") from error
-    return found
+    return tables_in(RECIPES, Recipe)
 
 
 def recipe_of(name: str) -> Recipe:

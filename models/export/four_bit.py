@@ -14,7 +14,7 @@ import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from models.errors import QuantisationRefused
-from models.export.graph_export import data_path
+from models.export.graph_export import save_like
 
 TOLERANCE = 0.05
 """What another processor may be off: one that sums these products in float32 was off by 0.013 and 0.030, the float graph by more
@@ -48,11 +48,7 @@ def quantised(graph: Path) -> Path:
     if not any(node.op_type == "MatMulNBits" for node in model.graph.node):
         raise QuantisationRefused(f"{graph.name} holds no weights that can be quantised")
     path = graph.with_name(f"{graph.stem}-int4.onnx")
-    if data_path(graph).exists():
-        beside = data_path(path).name
-        onnx.save(model, str(path), save_as_external_data=True, location=beside, size_threshold=1024)
-    else:
-        onnx.save(model, str(path))
+    save_like(model, path, graph)
     return path
 
 

@@ -137,6 +137,13 @@ def data_path(graph: Path) -> Path:
     return graph.with_name(f"{graph.name}.data")
 
 
+def save_like(model: onnx.ModelProto, path: Path, original: Path) -> None:
+    """Write a graph with its weights beside it where those of ``original`` lie beside that one, else whole."""
+    beside = data_path(original).exists()
+    name = data_path(path).name if beside else None
+    onnx.save(model, str(path), save_as_external_data=beside, location=name, size_threshold=1024)
+
+
 def golden_path(graph: Path) -> Path:
     """Where the known answer of a graph lies."""
     return graph.with_name(f"{graph.stem}-golden.npz")

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.errors import QuantisationRefused
-from models.export.graph_export import data_path
+from models.export.graph_export import save_like
 
 TOLERANCE = 0.01
 _LEAST_VALUES = 256
@@ -48,11 +48,7 @@ def halved(graph: Path) -> Path:
     model.graph.node.extend(nodes)
     model.graph.initializer.extend([*kept, *made])
     path = graph.with_name(f"{graph.stem}-fp16.onnx")
-    if data_path(graph).exists():
-        beside = data_path(path).name
-        onnx.save(model, str(path), save_as_external_data=True, location=beside, size_threshold=1024)
-    else:
-        onnx.save(model, str(path))
+    save_like(model, path, graph)
     return path
 
 

@@ -7,15 +7,15 @@ read, and what proves that its conversion works. Adding one adds a file and chan
 from __future__ import annotations
 
 import importlib
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from models.errors import CardInvalid, ModelNotFound
+from models.errors import ModelNotFound
+from models.tables import tables_in
 
 if TYPE_CHECKING:
     from models.export.imported import Imported
@@ -111,13 +111,7 @@ def described() -> dict[str, System]:
     CardInvalid
         A description is not valid.
     """
-    found = {}
-    for path in sorted(DESCRIPTIONS.glob("*.toml")):
-        try:
-            found[path.stem] = System.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, ValidationError) as error:
-            raise CardInvalid(f"{path.name}: {error}") from error
-    return found
+    return tables_in(DESCRIPTIONS, System)
 
 
 class _Converters(Mapping[str, str]):

@@ -11,7 +11,9 @@ import typer
 
 from node.cli import new_app
 from node.commands.chain_cards import chain
-from node.commands.model_packages import export_model, import_package
+from node.commands.model_packages import export_model
+from node.commands.model_serving import approve, revoke, rollback
+from node.commands.model_sources import import_checkpoint
 from node.installed_models import chosen, registry_of
 
 if TYPE_CHECKING:
@@ -158,133 +160,10 @@ def replay(
         raise typer.Exit(1)
 
 
-@app.command()
-def approve(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model id; ID@VERSION where there are several.")],
-    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
-    accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="The licence was read and is accepted.")
-    ] = False,
-) -> None:
-    """Let a model serve, these very files of it, once card and licence were read; another version makes way for it."""
-    from node import actions
-    from node.commands.operator import operator
-    from node.commands.table import opened
-    from node.errors import UsageError
-
-    settings = ctx.obj.settings()
-    found = registry_of(settings).get(model)  # where there are several versions, one is to be named
-    card = found.card
-    if not found.serves_unasked and (not accept_licence or not by.strip()):
-        raise UsageError(
-            f"licence of {model}: {card.licence}; intended use: {card.intended_use} Name a person with --by and accept with "
-            "--accept-licence"
-        )
-    with opened(settings) as store:
-        version, digest = actions.approve(settings, store, model, by.strip(), found.digest, by=operator())
-    typer.echo(f"{card.id} {version} may serve, digest {digest}")
-
-
-@app.command()
-def rollback(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model id.")],
-    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
-) -> None:
-    """Let the version serve again that was approved before; jobs that run end on the one they began with."""
-    from node import actions
-    from node.commands.operator import operator
-    from node.commands.table import opened
-    from node.errors import UsageError
-
-    if not by.strip():
-        raise UsageError("name a person with --by")
-    settings = ctx.obj.settings()
-    with opened(settings) as store:
-        version, digest = actions.rollback(settings, store, model, by.strip(), by=operator())
-    typer.echo(f"{model} {version} may serve, digest {digest}")
-
-
-@app.command()
-def revoke(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model id.")],
-    by: Annotated[str, typer.Option("--by", help="Name of the person who answers for it; stands in the ledger.")],
-) -> None:
-    """Take a model's approval back: its jobs end with a status object that says so."""
-    from node import actions
-    from node.commands.operator import operator
-    from node.commands.table import opened
-
-    settings = ctx.obj.settings()
-    with opened(settings) as store:
-        revoked = actions.revoke(settings, store, model, by.strip(), by=operator())
-    typer.echo(f"{model} may serve no more" if revoked else f"{model} was not approved")
-
-
-@app.command("import")
-def import_checkpoint(
-    system: Annotated[str, typer.Argument(help="System the checkpoint is of, e.g. medsam; or, alone, a package.")],
-    out: Annotated[Path, typer.Option("--out", help="New folder for card, graphs and report.")],
-    checkpoint: Annotated[Path | None, typer.Argument(exists=True, help="The released file or folder.")] = None,
-    weights: Annotated[
-        str,
-        typer.Option("--weights", help="float; int8, fp16 or int4 of a model that writes text: its drift is measured."),
-    ] = "float",
-    most_changed: Annotated[
-        float | None,
-        typer.Option(
-            "--most-changed", help="Share of words that may change; else 0.05 for int8 and int4, 0.01 for fp16."
-        ),
-    ] = None,
-    decoder: Annotated[
-        Path | None,
-        typer.Option(
-            "--decoder",
-            exists=True,
-            file_okay=False,
-            help="Folder with the decoder that onnxruntime-genai's builder wrote, in place of the node's own.",
-        ),
-    ] = None,
-    variant: Annotated[
-        str, typer.Option("--variant", help="onnx-folder: take the published file of this ending, as int8 or fp16.")
-    ] = "",
-) -> None:
-    """Convert a released checkpoint to ONNX, and prove that it equals the original; or install a package of another node."""
-    if checkpoint is None:
-        import_package(Path(system), out)
-        return
-    from rich.console import Console
-
-    from node.model_import import import_model
-
-    # Minutes for a large one; where there is no terminal nothing is drawn.
-    with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        report = import_model(
-            system, checkpoint, out, weights=weights, most_changed=most_changed, decoder=decoder, variant=variant
-        )
-    published = report.get("published", {})
-    for name, graph in report["graphs"].items():
-        if not graph["relative_differences"]:
-            typer.echo(f"{name}: taken as published and NOT compared with the original: {published['not_compared']}")
-            continue
-        worst = max(graph["relative_differences"])
-        than = "torch" if graph["exporter"] in ("dynamo", "legacy") else "the node's own export"
-        typer.echo(f"{name}: {graph['exporter']} exporter, differs from {than} by at most {worst:.1e} (relative)")
-    if "drift" in report["weights"]:
-        drift, size = report["weights"]["drift"], report["weights"]
-        typer.echo(
-            f"{size['kind']} weights: {drift['changed']:.1%} of {drift['places']} words changed; "
-            f"{size['bytes'] / 2**20:.1f} MiB in place of {size['bytes_float'] / 2**20:.1f}"
-        )
-    if not report["keys"]:
-        typer.echo(f"{report['model']}: from {published['file']}; in {out}")
-    else:
-        typer.echo(f"{report['model']}: {report['keys']} keys, none missing, {_rest(report['unused'])}; in {out}")
-    typer.echo(f"Add its parent to [models] folders in node.toml, then `ainode models verify {report['model']}`.")
-
-
+app.command()(approve)
+app.command()(rollback)
+app.command()(revoke)
+app.command("import")(import_checkpoint)
 app.command("export")(export_model)
 app.command("chain")(chain)
 
@@ -330,10 +209,6 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
         listed.append({**row, **shown, "name": row["title"], "installed": False})
     columns = ("model", "version", "family", "licence", "status", "name")
     return listed if details else [{key: row[key] for key in columns} for row in listed]
-
-
-def _rest(unused: int) -> str:
-    return f"{unused} of parts that are not converted" if unused else "none left over"
 
 
 def _status(registry: Registry, model: Model) -> str:
