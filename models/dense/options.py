@@ -108,6 +108,9 @@ class DenseOptions(_Table):
         Rows and columns of the network's image, where it sees whole slices stretched; then there is no spacing.
     image_spline : int
         Order of the spline that brings the image to the network's grid: 3 in nnU-Net, 1 (linear) in MONAI.
+    coarse_axis : str
+        An axis three times coarser than the finest: ``apart``, by the nearest slice, as nnU-Net does it; ``together``: all
+        three at once, as in MONAI.
     crop_to_nonzero : bool
         Leave out the margin that is zero in every channel.
     brain : BrainOnly or None
@@ -131,6 +134,7 @@ class DenseOptions(_Table):
     spacing_mm: tuple[float, ...] = ()
     stretch: tuple[int, int] | None = None
     image_spline: Literal[1, 3] = 3
+    coarse_axis: Literal["apart", "together"] = "apart"
     crop_to_nonzero: bool = False
     brain: BrainOnly | None = None
     channels: tuple[Channel, ...] = Field(min_length=1)

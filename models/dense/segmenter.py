@@ -176,8 +176,9 @@ class DenseSegmenter:
         wanted = self.options.spacing_mm or spacing
         if len(wanted) == 2:
             wanted = (spacing[0], *wanted)
-        shape, apart = new_shape(image.shape[1:], spacing, wanted), coarse_axis(spacing, wanted)
-        back = coarse_axis(wanted, spacing)
+        shape, apart, back = new_shape(image.shape[1:], spacing, wanted), None, None
+        if self.options.coarse_axis == "apart":
+            apart, back = coarse_axis(spacing, wanted), coarse_axis(wanted, spacing)
         if self.options.stretch:
             shape, apart, back = (image.shape[1], *self.options.stretch), 0, 0
         resampled = np.stack([resized(each, shape, order=self.options.image_spline, apart=apart) for each in image])
