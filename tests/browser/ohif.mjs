@@ -128,6 +128,8 @@ async function lookAtPicture(page, set) {
     [viewportId, set.uid, set.series],
     PATIENCE
   );
+  // On a slow machine the viewer keeps the camera of the set before, under which this one is a dot; as "reset" in its menu.
+  await page.evaluate(id => window.services.cornerstoneViewportService.getCornerstoneViewport(id).resetCamera(), viewportId);
   const file = path.join(task.folder, `picture-${set.sopClass}.png`);
   await photograph(page, viewportId, file);
   const dimensions = await page.evaluate(id => {
