@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from dicom_sr.errors import MapContradicted, UnknownUnits, UnsupportedImage
 
@@ -219,6 +218,9 @@ def _refuse_other_scale(map_um2_s: Array, computed_um2_s: Array) -> None:
 
 def _refuse_other_lesion(map_um2_s: Array, computed_um2_s: Array, tissue: npt.NDArray[np.bool_]) -> None:
     """Refuse a map of an earlier or later acquisition on the same grid: it lacks what the images show, or shows more."""
+    # Half of what reading a series imports, and only a map of the vendor's beside its images needs it.
+    from scipy import ndimage
+
     one, other = (_averaged(v, tissue) / np.median(v[tissue]) for v in (map_um2_s, computed_um2_s))
     apart = tissue & (np.minimum(one, other) < 0.82) & (np.maximum(one, other) > 0.92) & (np.abs(one - other) > 0.15)
     connected, _ = ndimage.label(ndimage.binary_opening(apart, np.ones((1, 2, 2))))
@@ -231,6 +233,8 @@ def _refuse_other_lesion(map_um2_s: Array, computed_um2_s: Array, tissue: npt.ND
 
 def _averaged(values: Array, where: npt.NDArray[np.bool_]) -> Array:
     """Mean over 3 × 3 pixels of a slice, those of ``where`` only."""
+    from scipy import ndimage
+
     weight = ndimage.uniform_filter(where.astype(np.float32), (1, 3, 3))
     total = ndimage.uniform_filter(np.where(where, values, 0).astype(np.float32), (1, 3, 3))
     return np.asarray(total / np.maximum(weight, 1e-3), dtype=np.float32)

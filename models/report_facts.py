@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from models.ratio_terms import FLAIR_RATIO
 from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
-from models.sweep import EVIDENCE, range_ml
+from models.volume_range import EVIDENCE, range_ml
 
 SMALLEST_WRITTEN_ML = 0.01
 ADC_CODE = "113041"

@@ -15,15 +15,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.results import Quantity, Region, StudyResult
+from models.volume_range import EVIDENCE, MEANING, VOLUME_CODE
 
-MEANING = "volume over decision thresholds"
-"""What :attr:`models.results.Quantity.interval_meaning` of a sweep begins with."""
-EVIDENCE = "threshold_sweep"
-"""Key of the sweep in :attr:`models.results.StudyResult.evidence`: threshold → [strict, lax]."""
-
-VOLUME_CODE = "118565006"
 Labels = npt.NDArray[np.uint8]
-Interval = tuple[float, float]
 
 
 class _Strict(BaseModel):
@@ -129,14 +123,6 @@ def with_ranges(
             EVIDENCE: {name: [each.strict, each.lax] for name, each in sweep.thresholds.items()},
         },
     )
-
-
-def range_ml(quantities: Sequence[Quantity]) -> Interval | None:
-    """Range of the volume among ``quantities`` over a threshold sweep, mL; None where there is none."""
-    for each in quantities:
-        if each.name.value == VOLUME_CODE and each.interval_meaning.startswith(MEANING):
-            return each.interval
-    return None
 
 
 def _ranged_region(region: Region, runs: Sequence[SweptVolumes], meaning: str) -> Region:

@@ -32,8 +32,8 @@ from models.results import (
     total_volume_ml,
 )
 from models.signal_ratio import LIMITATIONS as OF_SIGNAL_RATIO
-from models.sweep import EVIDENCE as SWEPT
 from models.volume import Volume
+from models.volume_range import EVIDENCE as SWEPT
 
 if TYPE_CHECKING:
     from models.model import Model

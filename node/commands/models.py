@@ -93,7 +93,7 @@ def run(
     from dicom_sr.roles import fill_roles
     from dicom_sr.series import load_study
     from models.registry import Registry
-    from models.sweep import range_ml
+    from models.volume_range import range_ml
     from node.commands.text_bar import text_bar
     from node.external.desk import ProgramDesk
     from node.external.handing_over import series_files

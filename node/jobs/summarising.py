@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom_sr.moment import latest
 from models.results import Quantity, StudyResult
-from models.sweep import range_ml
+from models.volume_range import range_ml
 
 if TYPE_CHECKING:
     from node.jobs.assessment import Assessment

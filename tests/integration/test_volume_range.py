@@ -16,7 +16,7 @@ from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import make_phantom
 from models.registry import Registry
 from models.report_facts import format_ml, format_range
-from models.sweep import range_ml
+from models.volume_range import range_ml
 from node.accounts.roles import Role
 from node.archive import tables
 from node.archive.engine import open_store

@@ -10,8 +10,9 @@ import pytest
 
 from models.errors import CardInvalid
 from models.model import Model
-from models.sweep import Sweep, range_ml
+from models.sweep import Sweep
 from models.volume import Volume
+from models.volume_range import range_ml
 from tests.unit.models_dense.conftest import brightness_graph, write_model
 
 STEP, VOXELS = 500.0, 16**3

@@ -16,7 +16,8 @@ from models.measurement import volume_quantity
 from models.model import Model
 from models.phantom import LesionSpec, make_phantom
 from models.results import Outcome, StudyResult
-from models.sweep import EVIDENCE, MEANING, matched, range_ml, with_ranges
+from models.sweep import matched, with_ranges
+from models.volume_range import EVIDENCE, MEANING, range_ml
 from tests.unit.models_infarct.agreement import run
 
 

@@ -15,7 +15,7 @@ from models.identifying_text import identifiers
 from models.measurement import volume_quantity
 from models.report_facts import format_range
 from models.results import Quantity, StudyResult
-from models.sweep import EVIDENCE, MEANING
+from models.volume_range import EVIDENCE, MEANING
 from tests.unit.models_report.builders import found
 
 BOUNDS = (0.0, 0.31, 1.93, 9.14, 11.9, 14.2, 19.63, 28.05, 99.2, 119.6, 142.0, 2014.0)
