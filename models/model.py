@@ -30,6 +30,7 @@ from models.errors import (
 from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
+from models.lineage import member_versions
 from models.programs import Programs
 from models.progress import TextProgress
 from models.prompts import BoxPrompt
@@ -98,7 +99,10 @@ class Model:
         return model_digest(self.folder, self.card)
 
     def reference(self, parameters: Mapping[str, str]) -> ModelReference:
-        """Which model this is, exactly, with the settings that change a result and the provider that runs it."""
+        """Which model this is, exactly, with the settings that change a result and the provider that runs it.
+
+        Another version of a member is another chain: of a chain, the models it is made of are among the parameters.
+        """
         providers = [session.provider for session in self._sessions.values()]
         return ModelReference(
             model_id=self.card.id,
@@ -107,7 +111,7 @@ class Model:
             manufacturer=self.card.manufacturer,
             digest=self.digest,
             provider=(providers or self.runs_with.providers or preferred_providers())[0],
-            parameters=dict(sorted(parameters.items())),
+            parameters=dict(sorted({**member_versions(self), **parameters}.items())),
         )
 
     def verify(self) -> None:

@@ -25,7 +25,7 @@ from models.folding import fold
 from models.questions import Question
 from models.registry import Registry
 from models.report import draft
-from models.results import Change, CodedTerm, Comparison, Finding, Outcome
+from models.results import Change, CodedTerm, Comparison, Finding, ModelReference, Outcome
 from models.volume import Volume
 from tests.unit.models_classifier.conftest import write_model
 from tests.unit.node_remote.injections import FOREIGN, INJECTIONS
@@ -102,12 +102,28 @@ def test_chatcad_tells_the_language_model_what_the_classifier_found(tmp_path: Pa
     found = {each.concept.meaning: each.present for each in result.findings}
     assert found == {"Pleural effusion": True, "Pneumothorax": False}
     assert result.model.model_id == "chatcad-example"
-    assert "known-findings 0.1" in result.model.parameters["step.classifier"]
+    assert result.model.parameters["member.known-findings"].startswith("0.1 ")
     written = draft(result, "en", generator=model, inputs=inputs)
     assert written.impression == "Pleural effusion is present. No pneumothorax."
     assert written.objections == ()
     assert "Definitely have Pleural effusion." in chat.told()
     assert "tiny-vlm (remote, as MedGPT (this site's alias))" in " ".join(written.notes)
+
+
+def test_a_text_of_a_chain_whose_member_has_changed_is_another_work(tmp_path: Path) -> None:
+    """What it answers may be different, so the reference, of which its UIDs are made, has to be."""
+    site = catalogue(tmp_path / "site", "chatcad")
+
+    def reference() -> ModelReference:
+        return Registry([site], chat=ScriptedChat(lambda told: "")).get("chatcad-example").reference({})
+
+    before = reference()
+    card = site / "known" / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n# the next version\n", encoding="utf-8")
+    after = reference()
+    assert before.digest == after.digest and before.parameters != after.parameters
+    shutil.rmtree(site / "known")  # a status can still be written
+    assert reference().model_id == "chatcad-example"
 
 
 @pytest.mark.parametrize(

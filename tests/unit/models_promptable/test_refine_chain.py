@@ -61,8 +61,23 @@ def test_the_result_names_every_model_of_the_chain(tmp_path: Path, phantom: Phan
     result = run(site, phantom)
     registry = Registry([site])
     assert result.model.model_id == CHAIN
-    assert registry.get(FINDER).digest in result.model.parameters["finder"]
-    assert registry.get("medsam").digest in result.model.parameters["refiner"]
+    assert registry.get(FINDER).digest in result.model.parameters[f"member.{FINDER}"]
+    assert registry.get("medsam").digest in result.model.parameters["member.medsam"]
+
+
+def test_another_version_of_a_member_takes_over_from_the_next_run_on(tmp_path: Path, phantom: Phantom) -> None:
+    write_model(tmp_path / "site" / "medsam")
+    write_model(tmp_path / "site" / "medsam-2", changes={'version = "1.0.0"': 'version = "1.1.0"'})
+    registry = Registry([tmp_path / "site"], threads=1)
+    chain, versions = registry.get(CHAIN), registry.versions("medsam")
+    assert len(versions) == 2
+    for each in (*versions, versions[0]):
+        registry.serve({"medsam": each.digest})
+        result = chain.run({"dwi": phantom.dwi, "adc": phantom.adc}, {})
+        assert result.model.parameters["member.medsam"] == f"{each.card.version} {each.digest}"
+        loaded = [bool(other._sessions) for other in versions]
+        assert loaded == [other is each for other in versions]
+        each.unload()
 
 
 def test_a_refiner_that_sees_something_else_changes_nothing(

@@ -1,0 +1,47 @@
+"""Which models a model is made of, as they are at this moment: a chain's members, theirs, and so on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.card import Family
+from models.errors import CardInvalid, ModelNotFound, VersionNotChosen
+
+if TYPE_CHECKING:
+    from models.model import Model
+
+
+def lineage(model: Model) -> list[Model]:
+    """The model, and those it is made of, each once, the nearest first.
+
+    One that is not to be had (not installed, not valid, no version approved) is left out: its run refuses by itself.
+    """
+    found = {model.card.id: model}
+    left = [model]
+    while left:
+        for each in _members(left.pop(0)):
+            if each.card.id not in found:
+                found[each.card.id] = each
+                left.append(each)
+    return list(found.values())
+
+
+def member_versions(model: Model) -> dict[str, str]:
+    """``member.ID`` → version and digest of each model that ``model`` is made of; nothing but for a chain."""
+    return {f"member.{each.card.id}": f"{each.card.version} {each.digest}" for each in lineage(model)[1:]}
+
+
+def _members(model: Model) -> list[Model]:
+    if model.card.family is not Family.CHAIN:
+        return []
+    found = []
+    try:
+        names = model.needs
+    except CardInvalid:
+        return []
+    for name in names:
+        try:
+            found.append(model.member(name))
+        except (ModelNotFound, VersionNotChosen, CardInvalid):
+            continue
+    return found
