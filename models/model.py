@@ -98,19 +98,24 @@ class Model:
         """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files."""
         return model_digest(self.folder, self.card)
 
+    @property
+    def provider(self) -> str:
+        """Execution provider that runs it, or would."""
+        loaded = [session.provider for session in self._sessions.values()]
+        return (loaded or self.runs_with.providers or preferred_providers())[0]
+
     def reference(self, parameters: Mapping[str, str]) -> ModelReference:
         """Which model this is, exactly, with the settings that change a result and the provider that runs it.
 
         Another version of a member is another chain: of a chain, the models it is made of are among the parameters.
         """
-        providers = [session.provider for session in self._sessions.values()]
         return ModelReference(
             model_id=self.card.id,
             version=self.card.version,
             name=self.card.name,
             manufacturer=self.card.manufacturer,
             digest=self.digest,
-            provider=(providers or self.runs_with.providers or preferred_providers())[0],
+            provider=self.provider,
             parameters=dict(sorted({**member_versions(self), **parameters}.items())),
         )
 
@@ -206,9 +211,11 @@ class Model:
         return sum((self.folder / each).stat().st_size for each in files)
 
     def unload(self) -> bool:
-        """Let go of every loaded graph; it is loaded again when it is needed. False where there is none."""
+        """Let go of every loaded graph; it is verified and loaded again when it is needed. False where there is none."""
         loaded = bool(self._sessions)
         self._sessions.clear()
+        # Until then the files are nobody's: they may be exchanged behind the card.
+        self._verified.clear()
         return loaded
 
     def warm(self) -> None:
@@ -242,13 +249,18 @@ class Model:
 
     def fall_back_to_cpu(self) -> bool:
         """Drop what is loaded and use the CPU from now on; False where it runs there already, or its card forbids it."""
-        if all(session.provider == CPU for session in self._sessions.values()):
+        if all(each == CPU for each in [session.provider for session in self._sessions.values()] or [self.provider]):
             return False
         if not self.card.runtime.allowed((CPU,)):
             return False
-        self._sessions.clear()
+        self.unload()
         self._providers = (CPU,)
         return True
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether it left a device for the CPU."""
+        return self._providers is not None
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.

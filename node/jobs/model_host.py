@@ -90,6 +90,8 @@ def _registry(
     key = (tuple(folders), threads, _installed(folders))
     if key not in registries:
         # Installed, exchanged or taken away since: from the next job on, and what was loaded of the old files goes.
+        for outdated in registries.values():
+            outdated.unload()
         registries.clear()
         registries[key] = Models(
             folders,
