@@ -99,7 +99,6 @@ class RefineChain:
         """Ids of the models it is made of."""
         return self.options.finder, self.options.refiner
 
-
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`.
 

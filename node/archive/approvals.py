@@ -7,6 +7,7 @@ licence. Changed files are another digest, and need approval again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -63,7 +64,7 @@ def before(connection: Connection, model_id: str) -> str | None:
     """
     line: list[str] = []
     rows = list(reversed(listed(connection, model_id)))
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip_longest(rows, rows[1:]):
         line = line[: line.index(row.digest)] if row.digest in line else line
         # An approval that another one ended has ended at that very moment.
         taken_back = row.revoked_at is not None and (following is None or row.revoked_at != following.approved_at)

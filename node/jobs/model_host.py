@@ -148,7 +148,7 @@ def _run(
     def tested() -> Registry:
         registry = _registry(spec.model_folders, spec.threads, registries, chat)
         registry.serve(spec.approved)
-        if spec.status_only is None and spec.accounts is None:
+        if spec.runs_model:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)
         return registry
