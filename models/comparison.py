@@ -30,6 +30,8 @@ REACH_MM = 3.0
 """Lesions within this distance of each other are one: two acquisitions never cut a lesion alike."""
 REACH_REGISTERED_MM = 5.0
 """The same where both studies had to be registered."""
+OTHER_VERSION = "other_version_before"
+"""Limitation of a comparison with a result that other files or settings of the model have made."""
 COVERAGE = 0.9
 """Share of the earlier lesion voxels that must lie within the images of now."""
 
@@ -106,7 +108,13 @@ def compare(result: StudyResult, volume: Volume, frame_of_reference_uid: str, ea
         tolerance=TOLERANCE,
         tolerance_ml=TOLERANCE_ML,
     )
-    return replace(_tracked(result, identities), comparison=comparison)
+    made = replace(_tracked(result, identities), comparison=comparison)
+    return made if _made_alike(result, earlier.result) else replace(made, limitations=(*made.limitations, OTHER_VERSION))
+
+
+def _made_alike(one: StudyResult, other: StudyResult) -> bool:
+    """By the same files with the same settings; of a chain, its members too (:func:`models.lineage.member_versions`)."""
+    return (one.model.digest, one.model.parameters) == (other.model.digest, other.model.parameters)
 
 
 def judge(current_ml: float | None, prior_ml: float | None) -> Change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,16 @@ def test_nothing_before_and_nothing_now() -> None:
     assert _changes(nothing_found(), _result(lesion)) == {(None, 1): Change.RESOLVED}
     made = compare(nothing_found(), _volume(), HERE, _earlier(nothing_found()))
     assert made.comparison is not None and made.comparison.change is Change.UNCHANGED
+
+
+@pytest.mark.parametrize("changed", [{"digest": "f" * 64}, {"parameters": {"threshold": "0.3"}}, {"provider": "CUDA"}])
+def test_a_result_of_another_version_is_compared_with_a_warning(changed: dict[str, Any]) -> None:
+    then, now = _result(_box(2, 5, 5, 8)), _result(_box(2, 5, 5, 12))
+    made = compare(now, _volume(), HERE, _earlier(replace(then, model=replace(then.model, **changed))))
+    assert made.comparison is not None and made.comparison.change is Change.LARGER
+    said = {language: " ".join(compose(made, language).notes) for language in ("en", "ja")}
+    assert ("another version of the model" in said["en"]) is ("provider" not in changed)
+    assert ("別の版" in said["ja"]) is ("provider" not in changed)
 
 
 @pytest.mark.parametrize(
