@@ -312,9 +312,10 @@ class Model:
 
         Raises
         ------
-        PromptMissing, ModelError
+        PromptMissing, NotAssessed, ModelError
             As :meth:`segment`.
         """
+        require_within(self.card.limits, {self.card.inputs[0].role: volume})
         return self._prompted().planes(volume, prompts)
 
     @property
@@ -373,10 +374,19 @@ class Model:
         return cast(PromptedAdapter, adapter)
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
-        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
+        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``).
+
+        Raises
+        ------
+        NotAssessed
+            The images are outside of the card's limits.
+        ModelError
+            The model failed.
+        """
         adapter = self._adapter
         if not hasattr(adapter, "write"):
             raise CardInvalid(f"{self.card.id} writes no text")
+        require_within(self.card.limits, inputs)
         return adapter.write(result, inputs, language)
 
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
@@ -386,12 +396,15 @@ class Model:
         ------
         CardInvalid
             The model answers no questions.
+        NotAssessed
+            The images are outside of the card's limits.
         ModelError
             The model failed.
         """
         adapter = self._adapter
         if not hasattr(adapter, "answer"):
             raise CardInvalid(f"{self.card.id} answers no questions")
+        require_within(self.card.limits, inputs)
         return cast(AnsweringAdapter, adapter).answer(question, inputs, language)
 
     def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
@@ -399,6 +412,7 @@ class Model:
         adapter = self._adapter
         if not hasattr(adapter, "ask"):
             raise CardInvalid(f"{self.card.id} takes no prompts of a chain")
+        require_within(self.card.limits, inputs)
         return cast(AskedAdapter, adapter).ask(words, inputs, language)
 
     def thresholds(self, parameters: Mapping[str, str]) -> dict[str, float]:

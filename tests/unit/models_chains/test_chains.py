@@ -19,7 +19,7 @@ from models.chains.passages import Passage, adaptive
 from models.chains.probability_words import in_words
 from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import ChatAnswer, ChatRequest, Origin, TextPart
-from models.errors import CardInvalid, ParameterInvalid
+from models.errors import CardInvalid, OutsideLimits, ParameterInvalid
 from models.filling import fields_of, fill
 from models.folding import fold
 from models.questions import Question
@@ -71,6 +71,14 @@ def radiograph(left: float, right: float) -> dict[str, Volume]:
     pixels = np.full((1, 64, 64), right, np.float32)
     pixels[:, :, :32] = left
     return {"image": Volume(pixels, np.eye(4), facts={"maximum_value": 255.0})}
+
+
+PICTURE = radiograph(220.0, 30.0)
+
+
+def for_adults(folder: Path) -> None:
+    card = folder / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n[limits]\nage_years = [18, 120]\n", encoding="utf-8")
 
 
 def finding(probability: float, meaning: str = "Pneumothorax") -> Finding:
@@ -248,6 +256,31 @@ def test_the_comparison_is_worded_without_the_day(tmp_path: Path) -> None:
     draft(result, "en", generator=model, inputs=radiograph(220.0, 30.0))
     assert "2026" not in chat.told()
     assert "6.0 → 12.3 mL" in chat.told()
+
+
+@pytest.mark.parametrize("limited", ["vila-m3", "known"])
+def test_no_question_is_answered_outside_of_the_limits(tmp_path: Path, limited: str) -> None:
+    """Of the chain itself, and of what it calls."""
+    chat = ScriptedChat(lambda told: "<CXR()>")
+    site = catalogue(tmp_path / "site", "vila-m3")
+    for_adults(site / limited)
+    inputs = {role: replace(each, facts={**each.facts, "patient_age_years": 5.0}) for role, each in PICTURE.items()}
+    model = Registry([site], threads=1, chat=chat).get("vila-m3-example")
+    with pytest.raises(OutsideLimits, match="the patient's age"):
+        answer(model, Question("Effusion?", "order", "en"), inputs, ["en"])
+    assert len(chat.requests) == (0 if limited == "vila-m3" else 1)
+
+
+def test_a_text_model_outside_of_its_limits_leaves_the_measurements_alone(tmp_path: Path) -> None:
+    chat = ScriptedChat(lambda told: "x")
+    site = catalogue(tmp_path / "site", "chatcad")
+    result = Registry([site], threads=1, chat=chat).get("chatcad-example").run(PICTURE, {})
+    for_adults(site / "chatcad")
+    inputs = {role: replace(each, facts={**each.facts, "patient_age_years": 5.0}) for role, each in PICTURE.items()}
+    generator = Registry([site], threads=1, chat=chat).get("chatcad-example")
+    written = draft(result, "en", generator=generator, inputs=inputs)
+    assert not chat.requests and written.author is None
+    assert "Pleural effusion" in written.findings and "SUI-006" in " ".join(written.notes)
 
 
 def test_endless_calls_end(tmp_path: Path) -> None:

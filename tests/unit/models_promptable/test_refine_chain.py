@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.adapters.chain import RefineChain
-from models.errors import CardInvalid, ModelNotFound
+from models.errors import CardInvalid, ModelNotFound, OutsideLimits
 from models.phantom import LesionSpec, Phantom, make_phantom
 from models.registry import Registry
 from models.results import Outcome, StudyResult
@@ -78,6 +78,13 @@ def test_another_version_of_a_member_takes_over_from_the_next_run_on(tmp_path: P
         loaded = [bool(other._sessions) for other in versions]
         assert loaded == [other is each for other in versions]
         each.unload()
+
+
+def test_the_limits_of_a_member_hold(tmp_path: Path, phantom: Phantom) -> None:
+    card = write_model(tmp_path / "site" / "medsam") / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n[limits]\nslice_spacing_mm = [0, 1]\n", encoding="utf-8")
+    with pytest.raises(OutsideLimits, match="the distance between slices"):
+        run(tmp_path / "site", phantom)
 
 
 def test_a_refiner_that_sees_something_else_changes_nothing(
