@@ -109,7 +109,9 @@ def compare(result: StudyResult, volume: Volume, frame_of_reference_uid: str, ea
         tolerance_ml=TOLERANCE_ML,
     )
     made = replace(_tracked(result, identities), comparison=comparison)
-    return made if _made_alike(result, earlier.result) else replace(made, limitations=(*made.limitations, OTHER_VERSION))
+    return (
+        made if _made_alike(result, earlier.result) else replace(made, limitations=(*made.limitations, OTHER_VERSION))
+    )
 
 
 def _made_alike(one: StudyResult, other: StudyResult) -> bool:

@@ -31,6 +31,7 @@ from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
 from models.lineage import member_versions
+from models.opset import opset_of
 from models.programs import Programs
 from models.progress import TextProgress
 from models.prompts import BoxPrompt
@@ -149,7 +150,7 @@ class Model:
         DigestMismatch
             The file is missing or differs from its pinned digest.
         GraphMismatch
-            There is no such graph, or its inputs or outputs are not those of the card.
+            There is no such graph, or its opset, inputs or outputs are not those of the card.
         OutOfMemory
             Its weights would not fit, whatever else is unloaded.
         """
@@ -163,6 +164,8 @@ class Model:
             path = self._once(graph)
             for each in pinned_data(self.folder, self.card, path):
                 self._once(each)
+            if (opset := opset_of(path)) != graph.opset:
+                raise GraphMismatch(f"{self.card.id}: {graph.file} is of opset {opset}; card: {graph.opset}")
             self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
             session = Session(
                 path,

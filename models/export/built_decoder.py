@@ -202,8 +202,8 @@ def _compared(own: Path, path: Path, card: Card) -> tuple[float, ...]:
     if not all(each <= TOLERANCE for each in differences):
         golden_path(path).unlink()
         raise ExportFailed(
-            f"{card.id}: the built decoder differs from the node's own by {np.max(differences):.2e}, allowed are {TOLERANCE:.0e}: "
-            "it is of other weights"
+            f"{card.id}: the built decoder differs from the node's own by {np.max(differences):.2e}, "
+            f"allowed are {TOLERANCE:.0e}: it is of other weights"
         )
     return tuple(differences)
 
