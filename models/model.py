@@ -159,14 +159,11 @@ class Model:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
             graph = self.card.graphs[name]
-            if (weights := f"{name}_data") in self.card.files:
-                self._once(self.card.files[weights])
             path = self._once(graph)
-            for each in pinned_data(self.folder, self.card, path):
-                self._once(each)
+            files = [path, *(self._once(each) for each in pinned_data(self.folder, self.card, path))]
             if (opset := opset_of(path)) != graph.opset:
                 raise GraphMismatch(f"{self.card.id}: {graph.file} is of opset {opset}; card: {graph.opset}")
-            self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
+            self._pool.admit(self, sum(each.stat().st_size for each in files), f"{self.card.id}: graph {name}")
             session = Session(
                 path,
                 providers=self._allowed_providers(),
@@ -205,13 +202,6 @@ class Model:
         """What a text of at most ``limit`` tokens is to call with its tokens so far; only their number is passed on."""
         hears = self._progress
         return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
-
-    def _size(self, name: str) -> int:
-        """Bytes of a graph and its weights on disk."""
-        files = [self.card.graphs[name].file]
-        if (weights := f"{name}_data") in self.card.files:
-            files.append(self.card.files[weights].file)
-        return sum((self.folder / each).stat().st_size for each in files)
 
     def unload(self) -> bool:
         """Let go of every loaded graph; it is verified and loaded again when it is needed. False where there is none."""
