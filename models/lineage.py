@@ -10,6 +10,9 @@ from models.errors import CardInvalid, ModelNotFound, VersionNotChosen
 if TYPE_CHECKING:
     from models.model import Model
 
+MEMBER = "member."
+"""Before a member's id, in the parameters of a chain's result."""
+
 
 def lineage(model: Model) -> list[Model]:
     """The model, and those it is made of, each once, the nearest first.
@@ -27,8 +30,13 @@ def lineage(model: Model) -> list[Model]:
 
 
 def member_versions(model: Model) -> dict[str, str]:
-    """``member.ID`` → version and digest of each model that ``model`` is made of; nothing but for a chain."""
-    return {f"member.{each.card.id}": f"{each.card.version} {each.digest}" for each in lineage(model)[1:]}
+    """``member.ID`` → version, digest and execution provider of each model ``model`` is made of; nothing but for a chain.
+
+    One that has left a device for the CPU has other last digits, whatever the others run on.
+    """
+    return {
+        f"{MEMBER}{each.card.id}": f"{each.card.version} {each.digest} {each.provider}" for each in lineage(model)[1:]
+    }
 
 
 def _members(model: Model) -> list[Model]:

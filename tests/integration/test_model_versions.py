@@ -151,6 +151,26 @@ def test_what_is_written_of_a_version_asks_no_other_one(
     assert note.outcome == "retracted" and note.objects
 
 
+def test_a_debug_bundle_knows_the_version_that_ran(
+    bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert approve(bench, f"site@{OLD}") == 0
+    study = bench.receive(studies[0])
+    while bench.dispatcher.run_once():
+        pass
+    (job,) = [each for each in jobs_of(bench, study) if each.kind == "run"]
+    assert approve(bench, f"site@{NEW}") == 0
+    for folder, same in ((None, True), (tmp_path / "site" / f"infarct-{OLD}", False)):
+        if folder is not None:
+            shutil.rmtree(folder)
+        bundle = tmp_path / f"{same}.zip"
+        assert main(words(bench, "debug-bundle", str(job.id), "--out", str(bundle))) == 0
+        capsys.readouterr()
+        assert main(words(bench, "replay", str(bundle))) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["same_model"], report["then"]["outcome"], report["differences"]) == (same, "found", [])
+
+
 def test_a_stored_result_is_written_on_its_own_images_only(
     bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,8 @@ from models.registry import Registry
 from models.report import draft
 from models.results import Change, CodedTerm, Comparison, Finding, ModelReference, Outcome
 from models.volume import Volume
+from node.debug_bundle import FORMAT, MANIFEST, summary_of, versions
+from node.debug_replay import replay
 from tests.unit.models_classifier.conftest import write_model
 from tests.unit.node_remote.injections import FOREIGN, INJECTIONS
 
@@ -132,6 +137,32 @@ def test_a_text_of_a_chain_whose_member_has_changed_is_another_work(tmp_path: Pa
     assert before.digest == after.digest and before.parameters != after.parameters
     shutil.rmtree(site / "known")  # a status can still be written
     assert reference().model_id == "chatcad-example"
+
+
+def test_a_bundle_of_a_chain_tells_when_a_member_is_another(tmp_path: Path) -> None:
+    site = catalogue(tmp_path / "site", "chatcad")
+    model = Registry([site], threads=1).get("chatcad-example")
+    manifest = {
+        "format": FORMAT,
+        "model": {"id": "chatcad-example", "version": "0.1", "digest": model.digest},
+        "parameters": {},
+        "inputs": {"image": {"unit": "", "facts": {"maximum_value": 255.0}}},
+        "refused_before_the_model": None,
+        "result": summary_of(model.run(PICTURE, {})),
+        "failure": None,
+        "versions": versions(),
+    }
+    image = io.BytesIO()
+    np.savez(image, array_zyx=PICTURE["image"].array_zyx, affine_lps=PICTURE["image"].affine_lps)
+    with zipfile.ZipFile(tmp_path / "b.zip", "x") as bundle:
+        bundle.writestr(MANIFEST, json.dumps(manifest))
+        bundle.writestr("image.npz", image.getvalue())
+    report = replay(tmp_path / "b.zip", Registry([site], threads=1))
+    assert report["same_model"] and not report["differences"]
+    card = site / "known" / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n# the next version\n", encoding="utf-8")
+    report = replay(tmp_path / "b.zip", Registry([site], threads=1))
+    assert not report["same_model"] and not report["differences"]
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,22 @@ def test_another_version_of_a_member_takes_over_from_the_next_run_on(tmp_path: P
     for each in (*versions, versions[0]):
         registry.serve({"medsam": each.digest})
         result = chain.run({"dwi": phantom.dwi, "adc": phantom.adc}, {})
-        assert result.model.parameters["member.medsam"] == f"{each.card.version} {each.digest}"
+        told = f"{each.card.version} {each.digest} CPUExecutionProvider"
+        assert result.model.parameters["member.medsam"] == told
         loaded = [bool(other._sessions) for other in versions]
         assert loaded == [other is each for other in versions]
         each.unload()
+
+
+def test_a_member_that_left_a_device_makes_another_work(tmp_path: Path) -> None:
+    """The finder runs where it ran before; the outlines have other last digits."""
+    registry = Registry([refiner(tmp_path)], threads=1)
+    session = registry.get("medsam").session("encoder")
+    session.provider = "CUDAExecutionProvider"
+    before = registry.get(CHAIN).reference({})
+    assert registry.get("medsam").fall_back_to_cpu()
+    after = registry.get(CHAIN).reference({})
+    assert before.provider == after.provider and before.parameters != after.parameters
 
 
 def test_the_limits_of_a_member_hold(tmp_path: Path, phantom: Phantom) -> None:
