@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.lineage import told_members
 from models.registration import NotComparable, rigid_transform
 from models.results import Change, Comparison, LesionChange, Outcome, Region, StudyResult, Tracking, total_volume_ml
 from models.stored_result import Grid
@@ -115,8 +116,13 @@ def compare(result: StudyResult, volume: Volume, frame_of_reference_uid: str, ea
 
 
 def _made_alike(one: StudyResult, other: StudyResult) -> bool:
-    """By the same files with the same settings; of a chain, its members too (:func:`models.lineage.member_versions`)."""
-    return (one.model.digest, one.model.parameters) == (other.model.digest, other.model.parameters)
+    """By the same files with the same settings, and members of a chain; on whatever device."""
+    return _made_by(one) == _made_by(other)
+
+
+def _made_by(result: StudyResult) -> tuple[str, dict[str, str]]:
+    parameters = result.model.parameters
+    return result.model.digest, {**parameters, **told_members(parameters)}
 
 
 def judge(current_ml: float | None, prior_ml: float | None) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from models.card import Family
@@ -37,6 +38,11 @@ def member_versions(model: Model) -> dict[str, str]:
     return {
         f"{MEMBER}{each.card.id}": f"{each.card.version} {each.digest} {each.provider}" for each in lineage(model)[1:]
     }
+
+
+def told_members(parameters: Mapping[str, str]) -> dict[str, str]:
+    """``member.ID`` → version and digest, without the device, from the parameters of a result."""
+    return {name: each.rpartition(" ")[0] for name, each in parameters.items() if name.startswith(MEMBER)}
 
 
 def _members(model: Model) -> list[Model]:

@@ -27,7 +27,7 @@ from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
 from models.card import CARD_FILE, Family
 from models.errors import NodeError
-from models.lineage import MEMBER
+from models.lineage import told_members
 from models.model import Model
 from models.prompts import BoxPrompt
 from models.registry import Registry
@@ -122,14 +122,8 @@ def summary_of(result: StudyResult) -> dict[str, Any]:
         "refusal": result.refusal.code if result.refusal else None,
         "provider": result.model.provider,
         "digest": result.model.digest,
-        "members": _members(result),
+        "members": told_members(result.model.parameters),
     }
-
-
-def _members(result: StudyResult) -> dict[str, str]:
-    """Version and digest of each member of a chain, without what it ran on."""
-    told = result.model.parameters.items()
-    return {name: value.rpartition(" ")[0] for name, value in told if name.startswith(MEMBER)}
 
 
 def _ran(result: StudyResult | None, model: Model) -> dict[str, str]:
