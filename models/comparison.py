@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from models.lineage import told_members
 from models.registration import NotComparable, rigid_transform
 from models.results import Change, Comparison, LesionChange, Outcome, Region, StudyResult, Tracking, total_volume_ml
 from models.stored_result import Grid
@@ -30,6 +31,8 @@ REACH_MM = 3.0
 """Lesions within this distance of each other are one: two acquisitions never cut a lesion alike."""
 REACH_REGISTERED_MM = 5.0
 """The same where both studies had to be registered."""
+OTHER_VERSION = "other_version_before"
+"""Limitation of a comparison with a result that other files or settings of the model have made."""
 COVERAGE = 0.9
 """Share of the earlier lesion voxels that must lie within the images of now."""
 
@@ -106,7 +109,20 @@ def compare(result: StudyResult, volume: Volume, frame_of_reference_uid: str, ea
         tolerance=TOLERANCE,
         tolerance_ml=TOLERANCE_ML,
     )
-    return replace(_tracked(result, identities), comparison=comparison)
+    made = replace(_tracked(result, identities), comparison=comparison)
+    return (
+        made if _made_alike(result, earlier.result) else replace(made, limitations=(*made.limitations, OTHER_VERSION))
+    )
+
+
+def _made_alike(one: StudyResult, other: StudyResult) -> bool:
+    """By the same files with the same settings, and members of a chain; on whatever device."""
+    return _made_by(one) == _made_by(other)
+
+
+def _made_by(result: StudyResult) -> tuple[str, dict[str, str]]:
+    parameters = result.model.parameters
+    return result.model.digest, {**parameters, **told_members(parameters)}
 
 
 def judge(current_ml: float | None, prior_ml: float | None) -> Change:

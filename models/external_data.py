@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from models.card import Card, PinnedFile
 from models.errors import GraphMismatch, OutsideData
+from models.wire_format import sized
 
-_VARINT, _EIGHT, _SIZED, _FOUR = 0, 1, 2, 5
 _DEEPEST = 64
 # Message → field that may lead to a tensor → message there.
 _LEADS: dict[str, dict[int, str]] = {
@@ -72,46 +72,11 @@ def pinned_data(folder: Path, card: Card, graph: Path) -> list[PinnedFile]:
 def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         raise ValueError("nested too deep")
-    for number, first, last in _fields(data, start, end):
+    for number, first, last in sized(data, start, end):
         inner = _LEADS[message].get(number)
         if inner == "Entry":
-            texts = {key: data[a:b].decode("utf-8") for key, a, b in _fields(data, first, last)}
+            texts = {key: data[a:b].decode("utf-8") for key, a, b in sized(data, first, last)}
             if texts.get(1) == "location":
                 yield texts.get(2, "")
         elif inner is not None:
             yield from _locations(data, first, last, inner, depth + 1)
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, first and last byte of every field of bytes; others are stepped over."""
-    at = start
-    while at < end:
-        tag, at = _varint(data, at)
-        kind, size = tag & 7, 0
-        if kind == _VARINT:
-            _, at = _varint(data, at)
-            continue
-        if kind == _SIZED:
-            size, at = _varint(data, at)
-        elif kind in (_EIGHT, _FOUR):
-            size = 8 if kind == _EIGHT else 4
-        else:
-            raise ValueError("no such wire type")
-        if at + size > end:
-            raise ValueError("cut short")
-        if kind == _SIZED:
-            yield tag >> 3, at, at + size
-        at += size
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("too long a number")

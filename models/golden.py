@@ -65,5 +65,6 @@ def deviation(session: Session, path: Path) -> float:
         if answer.shape != value.shape:
             raise GraphMismatch(f"{path.name}: {name} has another size")
         scale = max(float(np.abs(value).max(initial=0.0)), 1e-6)
-        worst = max(worst, float(np.abs(answer.astype(np.float64) - value).max(initial=0.0)) / scale)
+        # Not `max`, for which what is no number is no more than anything.
+        worst = float(np.max([worst, np.abs(answer.astype(np.float64) - value).max(initial=0.0) / scale]))
     return worst

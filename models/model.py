@@ -30,6 +30,8 @@ from models.errors import (
 from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
+from models.lineage import member_versions
+from models.opset import opset_of
 from models.programs import Programs
 from models.progress import TextProgress
 from models.prompts import BoxPrompt
@@ -97,17 +99,25 @@ class Model:
         """SHA-256 (hex) over the card's bytes and the pinned digests of graphs and files."""
         return model_digest(self.folder, self.card)
 
+    @property
+    def provider(self) -> str:
+        """Execution provider that runs it, or would."""
+        loaded = [session.provider for session in self._sessions.values()]
+        return (loaded or self.runs_with.providers or preferred_providers())[0]
+
     def reference(self, parameters: Mapping[str, str]) -> ModelReference:
-        """Which model this is, exactly, with the settings that change a result and the provider that runs it."""
-        providers = [session.provider for session in self._sessions.values()]
+        """Which model this is, exactly, with the settings that change a result and the provider that runs it.
+
+        Another version of a member is another chain: of a chain, the models it is made of are among the parameters.
+        """
         return ModelReference(
             model_id=self.card.id,
             version=self.card.version,
             name=self.card.name,
             manufacturer=self.card.manufacturer,
             digest=self.digest,
-            provider=(providers or self.runs_with.providers or preferred_providers())[0],
-            parameters=dict(sorted(parameters.items())),
+            provider=self.provider,
+            parameters=dict(sorted({**member_versions(self), **parameters}.items())),
         )
 
     def verify(self) -> None:
@@ -140,7 +150,7 @@ class Model:
         DigestMismatch
             The file is missing or differs from its pinned digest.
         GraphMismatch
-            There is no such graph, or its inputs or outputs are not those of the card.
+            There is no such graph, or its opset, inputs or outputs are not those of the card.
         OutOfMemory
             Its weights would not fit, whatever else is unloaded.
         """
@@ -149,12 +159,11 @@ class Model:
             if name not in self.card.graphs:
                 raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
             graph = self.card.graphs[name]
-            if (weights := f"{name}_data") in self.card.files:
-                self._once(self.card.files[weights])
             path = self._once(graph)
-            for each in pinned_data(self.folder, self.card, path):
-                self._once(each)
-            self._pool.admit(self, self._size(name), f"{self.card.id}: graph {name}")
+            files = [path, *(self._once(each) for each in pinned_data(self.folder, self.card, path))]
+            if (opset := opset_of(path)) != graph.opset:
+                raise GraphMismatch(f"{self.card.id}: {graph.file} is of opset {opset}; card: {graph.opset}")
+            self._pool.admit(self, sum(each.stat().st_size for each in files), f"{self.card.id}: graph {name}")
             session = Session(
                 path,
                 providers=self._allowed_providers(),
@@ -194,17 +203,12 @@ class Model:
         hears = self._progress
         return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
 
-    def _size(self, name: str) -> int:
-        """Bytes of a graph and its weights on disk."""
-        files = [self.card.graphs[name].file]
-        if (weights := f"{name}_data") in self.card.files:
-            files.append(self.card.files[weights].file)
-        return sum((self.folder / each).stat().st_size for each in files)
-
     def unload(self) -> bool:
-        """Let go of every loaded graph; it is loaded again when it is needed. False where there is none."""
+        """Let go of every loaded graph; it is verified and loaded again when it is needed. False where there is none."""
         loaded = bool(self._sessions)
         self._sessions.clear()
+        # Until then the files are nobody's: they may be exchanged behind the card.
+        self._verified.clear()
         return loaded
 
     def warm(self) -> None:
@@ -238,13 +242,18 @@ class Model:
 
     def fall_back_to_cpu(self) -> bool:
         """Drop what is loaded and use the CPU from now on; False where it runs there already, or its card forbids it."""
-        if all(session.provider == CPU for session in self._sessions.values()):
+        if all(each == CPU for each in [session.provider for session in self._sessions.values()] or [self.provider]):
             return False
         if not self.card.runtime.allowed((CPU,)):
             return False
-        self._sessions.clear()
+        self.unload()
         self._providers = (CPU,)
         return True
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether it left a device for the CPU."""
+        return self._providers is not None
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.
@@ -296,9 +305,10 @@ class Model:
 
         Raises
         ------
-        PromptMissing, ModelError
+        PromptMissing, NotAssessed, ModelError
             As :meth:`segment`.
         """
+        require_within(self.card.limits, {self.card.inputs[0].role: volume})
         return self._prompted().planes(volume, prompts)
 
     @property
@@ -357,10 +367,19 @@ class Model:
         return cast(PromptedAdapter, adapter)
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
-        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``)."""
+        """Let a model of family ``generation`` write about ``result`` in ``language`` (``en`` or ``ja``).
+
+        Raises
+        ------
+        NotAssessed
+            The images are outside of the card's limits.
+        ModelError
+            The model failed.
+        """
         adapter = self._adapter
         if not hasattr(adapter, "write"):
             raise CardInvalid(f"{self.card.id} writes no text")
+        require_within(self.card.limits, inputs)
         return adapter.write(result, inputs, language)
 
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
@@ -370,12 +389,15 @@ class Model:
         ------
         CardInvalid
             The model answers no questions.
+        NotAssessed
+            The images are outside of the card's limits.
         ModelError
             The model failed.
         """
         adapter = self._adapter
         if not hasattr(adapter, "answer"):
             raise CardInvalid(f"{self.card.id} answers no questions")
+        require_within(self.card.limits, inputs)
         return cast(AnsweringAdapter, adapter).answer(question, inputs, language)
 
     def ask(self, words: Sequence[TextPart], inputs: Mapping[str, Volume], language: str) -> Draft:
@@ -383,6 +405,7 @@ class Model:
         adapter = self._adapter
         if not hasattr(adapter, "ask"):
             raise CardInvalid(f"{self.card.id} takes no prompts of a chain")
+        require_within(self.card.limits, inputs)
         return cast(AskedAdapter, adapter).ask(words, inputs, language)
 
     def thresholds(self, parameters: Mapping[str, str]) -> dict[str, float]:

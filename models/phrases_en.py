@@ -61,6 +61,10 @@ class English:
         ),
         "incomplete_coverage": "The images do not cover the whole brain. What lies outside was not assessed.",
         "low_signal_to_noise": "The signal-to-noise ratio is low. Small infarcts may be missed.",
+        "other_version_before": (
+            "The earlier result was made by another version of the model, or with other settings: what looks like a change may "
+            "come from that."
+        ),
         "order_mismatch": (
             "The order and the images do not agree. Nothing of the order stands here; check the identity of this study."
         ),

@@ -160,6 +160,11 @@ class Registry:
         """Ids of the models ``model`` is made of that are not installed. Raises CardInvalid."""
         return tuple(name for name in model.needs if name not in self._models)
 
+    def unload(self) -> None:
+        """Let go of whatever is loaded: models and registry hold each other, and would be kept until somebody tidies up."""
+        for model in self.list():
+            model.unload()
+
     def list(self) -> list[Model]:
         """Every version of every valid model, by id and version."""
         return [each for name in sorted(self._models) for _, each in sorted(self._models[name].items())]

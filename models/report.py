@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from models.comparison_claims import comparison_problems
 from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
-from models.errors import ModelError, TextContradictsResult, Transient
+from models.errors import ModelError, OutsideLimits, TextContradictsResult, Transient
 from models.finding_claims import finding_problems
 from models.output_guard import faults
 from models.own_text import with_own_text
@@ -98,7 +98,7 @@ def _draft(
     try:
         # A chain may word the comparison; what others are told is the same without it.
         written = generator.write(replace(result, comparison=comparison), inputs, language)
-    except ModelError as error:
+    except (ModelError, OutsideLimits) as error:
         if isinstance(error, Transient):
             raise
         logger.warning("report model %s failed: %s", generator.card.id, error)

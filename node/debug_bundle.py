@@ -27,6 +27,7 @@ from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
 from models.card import CARD_FILE, Family
 from models.errors import NodeError
+from models.lineage import told_members
 from models.model import Model
 from models.prompts import BoxPrompt
 from models.registry import Registry
@@ -91,7 +92,7 @@ def write_bundle(spec: JobSpec, registry: Registry, job: Mapping[str, Any], out:
         volumes |= _earlier(spec, model, result)
     manifest = {
         "format": FORMAT,
-        "model": {"id": model.card.id, "version": model.card.version, "digest": model.digest},
+        "model": _ran(result, model),
         "parameters": dict(spec.parameters),
         "inputs": {role: _described(volume) for role, volume in volumes.items()},
         "prompts": None if prompts is None else [asdict(each) for each in prompts],
@@ -121,7 +122,14 @@ def summary_of(result: StudyResult) -> dict[str, Any]:
         "refusal": result.refusal.code if result.refusal else None,
         "provider": result.model.provider,
         "digest": result.model.digest,
+        "members": told_members(result.model.parameters),
     }
+
+
+def _ran(result: StudyResult | None, model: Model) -> dict[str, str]:
+    """What made the result; its files may be others now, or gone."""
+    made = model.reference({}) if result is None else result.model
+    return {"id": made.model_id, "version": made.version, "digest": made.digest}
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from node.errors import UsageError
 
 _MAXIMUM_BYTES = 8 << 30
 _TOLERANCE = 1e-6
-_NOT_COMPARED = ("message", "provider", "digest")  # where it ran, and what ``same_model`` says
+_NOT_COMPARED = ("message", "provider", "digest", "members")  # where it ran, and what ``same_model`` says
 
 
 def replay(path: Path, registry: Registry) -> dict[str, Any]:
@@ -65,11 +65,16 @@ def replay(path: Path, registry: Registry) -> dict[str, Any]:
         "then": then,
         "now": now,
         "differences": different if then else ["nothing was recorded to compare with"],
-        "same_model": model.digest == manifest["model"]["digest"],
+        "same_model": model.digest == manifest["model"]["digest"] and _same_members(then, now),
         "versions": {
             name: [old, here.get(name)] for name, old in manifest["versions"].items() if here.get(name) != old
         },
     }
+
+
+def _same_members(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Of a chain; where one of both does not tell, it is not held against it."""
+    return bool(then.get("members", now.get("members")) == now.get("members", then.get("members")))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Volume]]:

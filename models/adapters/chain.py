@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,14 +99,6 @@ class RefineChain:
         """Ids of the models it is made of."""
         return self.options.finder, self.options.refiner
 
-    @cached_property
-    def _finder(self) -> Model:
-        return self._model.member(self.options.finder)
-
-    @cached_property
-    def _refiner(self) -> Model:
-        return self._model.member(self.options.refiner)
-
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`.
 
@@ -116,13 +107,14 @@ class RefineChain:
         ModelNotFound
             Finder or refiner is not installed.
         """
-        refiner = self._refiner
-        found = self._finder.run(inputs, parameters)
-        model = self._reference(found.model, refiner, parameters)
+        # Asked for at each run: another version of either may have taken over since the last one.
+        refiner = self._model.member(self.options.refiner)
+        found = self._model.member(self.options.finder).run(inputs, parameters)
+        model = self._reference(found.model, parameters)
         if found.outcome is not Outcome.FOUND or found.segmentation is None:
             return replace(found, title=self._model.card.title, model=model)
         volume = inputs[found.segmentation.role]
-        drawn, counts = self._redrawn(found.segmentation.mask_zyx, volume)
+        drawn, counts = self._redrawn(refiner, found.segmentation.mask_zyx, volume)
         segmentation = self._measured(found.segmentation, drawn, inputs)
         total = total_volume_ml(segmentation.regions)
         # What the finder's thresholds do, and what it measured beside, says nothing of outlines that were drawn anew.
@@ -139,16 +131,12 @@ class RefineChain:
             evidence={**evidence, "found_ml": round(found.total_ml or 0.0, 3), "refined": counts},
         )
 
-    def _reference(self, found: ModelReference, refiner: Model, parameters: Mapping[str, str]) -> ModelReference:
-        """Which models, exactly: another version of a member is another chain."""
+    def _reference(self, found: ModelReference, parameters: Mapping[str, str]) -> ModelReference:
+        """The chain and its members, with what the finder was set to and ran on."""
         own = self._model.reference(parameters)
-        members = {
-            "finder": f"{found.model_id} {found.version} {found.digest}",
-            "refiner": f"{refiner.card.id} {refiner.card.version} {refiner.digest}",
-        }
-        return replace(own, provider=found.provider, parameters={**found.parameters, **own.parameters, **members})
+        return replace(own, provider=found.provider, parameters={**found.parameters, **own.parameters})
 
-    def _redrawn(self, found: Labels, volume: Volume) -> tuple[Labels, dict[str, int]]:
+    def _redrawn(self, refiner: Model, found: Labels, volume: Volume) -> tuple[Labels, dict[str, int]]:
         """The mask with every part drawn again that could be, and how many were, were too small, or were refused."""
         counts = {"redrawn": 0, "too_small": 0, "disagreed": 0}
         drawn = np.zeros_like(found)
@@ -161,7 +149,7 @@ class RefineChain:
                 large.append((box, part))
         if not large:
             return drawn, counts
-        planes = self._refiner.planes(volume, [box for box, _ in large])
+        planes = refiner.planes(volume, [box for box, _ in large])
         for (box, part), (_, plane) in zip(large, planes, strict=True):
             outline = self._guarded(part, plane > self.options.threshold)
             counts["disagreed" if outline is part else "redrawn"] += 1

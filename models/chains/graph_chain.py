@@ -87,9 +87,7 @@ class GraphChain:
         state = self._through(self.graph.result, _State(inputs, "en", parameters))
         found = state.results[self.graph.result]
         own = self._model.reference(parameters)
-        members = {f"step.{step.name}": " ".join(self._versions(step)) for step in self.graph.steps if step.models}
-        model = replace(own, provider=found.model.provider, parameters={**own.parameters, **members})
-        return replace(found, title=self._model.card.title, model=model)
+        return replace(found, title=self._model.card.title, model=replace(own, provider=found.model.provider))
 
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """The chain's text about a measured result; nothing is checked here."""
@@ -224,7 +222,3 @@ class GraphChain:
         if result.findings:
             return in_words(result.findings, tool.table, state.language)
         return compose(result, state.language).impression
-
-    def _versions(self, step: Step) -> list[str]:
-        members = (self._model.member(name) for name in step.models)
-        return [f"{each.card.id} {each.card.version} {each.digest}" for each in members]

@@ -164,5 +164,5 @@ def parity(network: ImpressionNetwork, folder: Path, sizes: Sequence[tuple[int, 
         feeds |= dict(zip(cache_names(layers, "cross"), got_cross, strict=True))
         got = decoder.run(None, feeds)
         for ours, theirs in zip((*got_cross, *got), (*cross, *expected), strict=True):
-            worst = max(worst, float(np.abs(ours - theirs.numpy()).max()))
+            worst = float(np.max([worst, np.abs(ours - theirs.numpy()).max()]))
     return worst

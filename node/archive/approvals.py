@@ -7,6 +7,7 @@ licence. Changed files are another digest, and need approval again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -56,10 +57,21 @@ def current(connection: Connection) -> dict[str, str]:
 
 
 def before(connection: Connection, model_id: str) -> str | None:
-    """Digest of the files that were approved last before those that are now, or before the approval was taken back."""
-    digests = [row.digest for row in listed(connection, model_id)]
+    """Digest of the files that those took over from that are approved now, or were until their approval was taken back.
+
+    Going back does not count as taking over, so going back again leads further back. Files whose approval a person took back
+    are nothing to go back to.
+    """
+    line: list[str] = []
+    rows = list(reversed(listed(connection, model_id)))
+    for row, following in zip_longest(rows, rows[1:]):
+        line = line[: line.index(row.digest)] if row.digest in line else line
+        # An approval that another one ended has ended at that very moment.
+        taken_back = row.revoked_at is not None and (following is None or row.revoked_at != following.approved_at)
+        if not taken_back:
+            line.append(row.digest)
     standing = current(connection).get(model_id)
-    return next((each for each in digests if standing is None or each != standing), None)
+    return next((each for each in reversed(line) if each != standing), None)
 
 
 def listed(connection: Connection, model_id: str | None = None) -> Sequence[Row[Any]]:

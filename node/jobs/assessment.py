@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydicom import dcmread
 
 from dicom_sr.errors import MixedPatients
@@ -17,7 +18,7 @@ from dicom_sr.series import LoadedStudy, SeriesVolume, load_study
 from models.answers import answer
 from models.card import Family
 from models.chat import Origin
-from models.errors import ModelError, Refused
+from models.errors import ModelError, Refused, StoredResultDamaged
 from models.report import draft
 from models.results import (
     CodedTerm,
@@ -41,6 +42,8 @@ from node.jobs.timings import Timings
 if TYPE_CHECKING:
     from models.model import Model
     from models.registry import Registry
+
+_SAME_PLACE_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,15 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
     Raises
     ------
     StoredResultDamaged
-        The file is not what was stored.
+        The file is not what was stored, or the images that the model takes now are not those it was made on.
     """
     with timings.step("load"):
         stored = read_stored(file)
         study = load_study(spec.files, corrected=spec.corrected)
         source = None
         if stored.source_role:
-            source = images_for(_as_it_ran(registry, stored.result.model), study)[stored.source_role]
+            sources = images_for(_as_it_ran(registry, stored.result.model), study)
+            source = _where_it_was_made(stored, sources.get(stored.source_role))
         comparison = stored.result.comparison
         prior = None
         if comparison is not None and comparison.prior_segmentation_uid:
@@ -200,6 +204,23 @@ def retell(spec: JobSpec, file: StoredFile, registry: Registry, timings: Timings
 def _as_it_ran(registry: Registry, reference: ModelReference) -> Model:
     """The version that made a result, where it is still installed; else the one that stands for it now."""
     return registry.with_digest(reference.model_id, reference.digest) or registry.get(reference.model_id)
+
+
+def _where_it_was_made(stored: StoredResult, source: SeriesVolume | None) -> SeriesVolume:
+    """``source``, if the mask of a stored result lies on its grid: another version may choose another series."""
+    grid = stored.grid
+    if source is not None and (
+        grid is None
+        or (
+            grid.shape_zyx == source.volume.array_zyx.shape
+            and grid.frame_of_reference_uid == source.frame_of_reference_uid
+            and np.allclose(grid.affine_lps, source.volume.affine_lps, rtol=0.0, atol=_SAME_PLACE_MM)
+        )
+    ):
+        return source
+    raise StoredResultDamaged(
+        f"the series that {stored.result.model.model_id} takes from the study now is not the one its result was made on"
+    )
 
 
 def not_run(spec: JobSpec, registry: Registry, reason: Failure, timings: Timings) -> Assessment:

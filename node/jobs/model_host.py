@@ -90,6 +90,8 @@ def _registry(
     key = (tuple(folders), threads, _installed(folders))
     if key not in registries:
         # Installed, exchanged or taken away since: from the next job on, and what was loaded of the old files goes.
+        for outdated in registries.values():
+            outdated.unload()
         registries.clear()
         registries[key] = Models(
             folders,
@@ -146,7 +148,7 @@ def _run(
     def tested() -> Registry:
         registry = _registry(spec.model_folders, spec.threads, registries, chat)
         registry.serve(spec.approved)
-        if spec.status_only is None and spec.accounts is None:
+        if spec.runs_model:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)
         return registry

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from models.errors import ModelNotFound, SelfTestFailed
+from models.errors import InferenceFailed, OutputNotFinite, SelfTestFailed
+from models.lineage import lineage
+from models.session import CPU
 from node import log
 
 if TYPE_CHECKING:
@@ -15,10 +18,11 @@ if TYPE_CHECKING:
 
 _LOG = log.logger("self-test")
 PERIOD_SECONDS = 24 * 3600.0
+_WRONG = (SelfTestFailed, OutputNotFinite, InferenceFailed)
 
 
 class SelfTests:
-    """Remembers when each model last answered right in this process.
+    """Remembers when each model last answered right in this process, and whether a device has answered wrong.
 
     Parameters
     ----------
@@ -29,11 +33,17 @@ class SelfTests:
     ----------
     state : dict
         Model → ``passed`` (it answered right when asked last) and ``fell_back`` (on the CPU, where the GPU answered wrong).
+
+    Notes
+    -----
+    A model that is read anew, as all are when a folder of models changes, is asked anew. Where a device has answered one model
+    wrong, it is trusted with no other on its word: each is asked again, and one with a graph that has no known answer leaves it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._passed: dict[str, float] = {}
+        self._passed: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+        self._device_doubtful = False
         self.state: dict[str, dict[str, bool]] = {}
 
     def require(self, registry: Registry, model_id: str) -> None:
@@ -45,40 +55,39 @@ class SelfTests:
         Raises
         ------
         SelfTestFailed
-            It answers wrong on the CPU, too.
+            It answers wrong on the CPU, too, or nothing shows that it would not on a device that is not to be trusted.
         ModelError
             It cannot be loaded.
         """
-        for model in _whole(registry, model_id):
-            last = self._passed.get(model.digest)
+        for model in lineage(registry.get(model_id)):
+            last = self._passed.get(model)
+            state = self.state[model.card.id] = {"passed": False, "fell_back": model.fell_back}
             if last is None or self._clock() - last >= PERIOD_SECONDS:
-                self._test(model)
-                self._passed[model.digest] = self._clock()
+                self._ask(model)
+                self._passed[model] = self._clock()
+            state.update(passed=True, fell_back=model.fell_back)
 
-    def _test(self, model: Model) -> None:
-        state = self.state.setdefault(model.card.id, {"passed": False, "fell_back": False})
-        state["passed"] = False
-        self._ask(model, state)
-        state["passed"] = True
-
-    def _ask(self, model: Model, state: dict[str, bool]) -> None:
+    def _ask(self, model: Model) -> None:
+        if self._device_doubtful:
+            _leave_unproven(model)
         try:
             model.self_test()
-        except SelfTestFailed as error:
+        except _WRONG as error:
             log.say(_LOG, 40, "a model answers wrong", model=model.card.id, error=str(error))
             if not model.fall_back_to_cpu():
                 raise
-            state["fell_back"] = True
             model.self_test()
             log.say(_LOG, 40, "the model runs on the CPU from now on", model=model.card.id)
+            self._device_doubtful = True
+            self._passed.clear()
 
 
-def _whole(registry: Registry, model_id: str) -> Iterator[Model]:
-    model = registry.get(model_id)
-    yield model
-    for name in model.needs:
-        try:
-            yield registry.get(name)
-        except ModelNotFound:
-            # The run itself refuses, with the chain's own words.
-            continue
+def _leave_unproven(model: Model) -> None:
+    """Take a model off a device where not every graph of it can show what it should answer."""
+    if model.card.graphs.keys() <= model.card.golden.keys() or model.provider == CPU or model.fall_back_to_cpu():
+        return
+    raise SelfTestFailed(
+        f"{model.card.id} may run on {model.provider} only, where another model has answered wrong, "
+        "and not every graph of it has a known answer to ask for",
+        provider=model.provider,
+    )

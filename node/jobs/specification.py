@@ -249,6 +249,11 @@ class JobSpec(_Message):
     limitations: list[str] = Field(default_factory=list)
     corrected: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def runs_model(self) -> bool:
+        """Whether a model is asked; else only what is known already is written."""
+        return all(each is None for each in (self.status_only, self.stored, self.retraction, self.accounts))
+
 
 class WrittenObject(_Message):
     """A checked object in ``output_dir``. ``digest`` is the SHA-256 of the whole file."""

@@ -23,6 +23,7 @@ from node.doctor import contents
 from node.identity import load_identity
 from node.jobs import queue
 from node.jobs.briefing import Briefing
+from node.jobs.specification import ObjectReference, ResultBundle, Retraction
 from node.web.model_view import model_views
 from tests.integration.test_node_jobs import ROOT, Bench
 from tests.web_scene import open_to_everybody
@@ -112,6 +113,88 @@ def test_a_run_ends_on_the_version_it_began_with(bench: Bench, studies: list[tup
     assert bundle.failure is None, bundle.failure
     written = [json.dumps(dcmread(each.path).to_json_dict()) for each in bundle.objects]
     assert any(f'"{OLD}"' in each for each in written) and not any(f'"{NEW}"' in each for each in written)
+
+
+def test_what_is_written_of_a_version_asks_no_other_one(
+    bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path
+) -> None:
+    """Alternative sets of its results, and notes that they were replaced, whatever has become of the model since."""
+    assert approve(bench, f"site@{OLD}") == 0
+    bench.receive(studies[0])
+    with bench.store.write() as connection:
+        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
+    assert job is not None
+    briefing = Briefing(bench.settings, bench.store, load_identity(bench.settings))
+    spec = briefing.specify(job, tmp_path / "work")
+    first = bench.executor.run(spec, abandoned=lambda: False)
+    assert first.failure is None and first.stored is not None
+    assert approve(bench, f"site@{NEW}") == 0
+    # The one that serves now answers nothing any more.
+    (tmp_path / "site" / f"infarct-{NEW}" / "main.onnx").write_bytes(b"no graph")
+
+    def again(name: str, **changes: Any) -> ResultBundle:
+        (tmp_path / name).mkdir()
+        changes["output_dir"] = tmp_path / name
+        changes["approved"] = briefing.approved()
+        return bench.executor.run(spec.model_copy(update=changes), abandoned=lambda: False)
+
+    assert (failed := again("run").failure) is not None and failed.code == "MOD-002"
+    render = again("render", stored=first.stored)
+    assert render.failure is None, render.failure
+    assert [each.sop_instance_uid for each in render.objects] == [each.sop_instance_uid for each in first.objects]
+    shutil.rmtree(tmp_path / "site" / f"infarct-{OLD}")
+    shutil.rmtree(tmp_path / "site" / f"infarct-{NEW}")
+    names = {*ObjectReference.model_fields}
+    taken = [ObjectReference(**each.model_dump(include=names)) for each in first.objects]
+    note = again("note", retraction=Retraction(objects=taken, moment="2026-01-31 03:12", run=1))
+    assert note.failure is None, note.failure
+    assert note.outcome == "retracted" and note.objects
+
+
+def test_a_debug_bundle_knows_the_version_that_ran(
+    bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert approve(bench, f"site@{OLD}") == 0
+    study = bench.receive(studies[0])
+    while bench.dispatcher.run_once():
+        pass
+    (job,) = [each for each in jobs_of(bench, study) if each.kind == "run"]
+    assert approve(bench, f"site@{NEW}") == 0
+    for folder, same in ((None, True), (tmp_path / "site" / f"infarct-{OLD}", False)):
+        if folder is not None:
+            shutil.rmtree(folder)
+        bundle = tmp_path / f"{same}.zip"
+        assert main(words(bench, "debug-bundle", str(job.id), "--out", str(bundle))) == 0
+        capsys.readouterr()
+        assert main(words(bench, "replay", str(bundle))) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["same_model"], report["then"]["outcome"], report["differences"]) == (same, "found", [])
+
+
+def test_a_stored_result_is_written_on_its_own_images_only(
+    bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path
+) -> None:
+    """Another version may choose another series of a study; here another study of the same size stands for it."""
+    assert approve(bench, f"site@{OLD}") == 0
+    bench.receive(studies[0])
+    with bench.store.write() as connection:
+        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
+    assert job is not None
+    spec = Briefing(bench.settings, bench.store, load_identity(bench.settings)).specify(job, tmp_path / "work")
+    first = bench.executor.run(spec, abandoned=lambda: False)
+    assert first.failure is None and first.stored is not None
+    moved = []
+    for file in spec.files:
+        dataset = dcmread(file)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 30.0]
+        moved.append(tmp_path / "moved" / file.name)
+        moved[-1].parent.mkdir(exist_ok=True)
+        dataset.save_as(moved[-1])
+    (tmp_path / "render").mkdir()
+    changes = {"stored": first.stored, "files": moved, "output_dir": tmp_path / "render"}
+    failed = bench.executor.run(spec.model_copy(update=changes), abandoned=lambda: False).failure
+    assert failed is not None and failed.code == "MOD-010"
 
 
 def test_an_id_with_no_approved_version_runs_nothing(bench: Bench, studies: list[tuple[Path, ...]]) -> None:

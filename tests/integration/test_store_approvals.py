@@ -44,6 +44,34 @@ def test_the_newest_approval_counts_and_all_are_kept(store: Store) -> None:
     assert told[0].detail["by"] == "Dr Test"
 
 
+def test_going_back_goes_back_and_never_to_what_a_person_took_back(store: Store) -> None:
+    def back(expected: str | None, at: float) -> None:
+        with store.read() as connection:
+            found = approvals.before(connection, "m")
+        assert found == expected
+        if found is not None:
+            approve(store, "m", found, at)
+
+    def take_back(at: float) -> None:
+        with store.write() as connection:
+            assert approvals.revoke(connection, at, model_id="m", by="Dr Other")
+
+    three = "c" * 64
+    for at, digest in enumerate((ONE, TWO, three), start=1):
+        approve(store, "m", digest, float(at))
+    back(TWO, 4.0)
+    back(ONE, 5.0)  # not to the third again, from which somebody has just fled
+    back(None, 6.0)
+    approve(store, "m", three, 7.0)
+    take_back(8.0)
+    back(ONE, 9.0)  # not to the third, whose approval was taken back
+    take_back(10.0)
+    approve(store, "m", TWO, 11.0)
+    back(None, 12.0)  # not to the first, whose approval was taken back before the second came
+    approve(store, "m", ONE, 13.0)
+    back(TWO, 14.0)
+
+
 def test_only_these_very_files_may_serve(spots: Path) -> None:  # noqa: F811
     model = Registry([spots]).get("bright-spots")
     model.require_approved({"bright-spots": model.digest})

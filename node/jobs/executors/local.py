@@ -82,6 +82,7 @@ class LocalExecutor:
         self._confinement: Confinement | None = None
         self._cold = True
         self._warming = False
+        self._preloads = True
         self._models: dict[str, dict[str, bool]] = {}
 
     @property
@@ -147,12 +148,10 @@ class LocalExecutor:
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
         """See `Executor.run`."""
         if spec.status_only is None:
-            self.start(lambda: spec.approved)
+            self._prepare(spec, abandoned)
         else:
             # No model is needed to say that it failed; loading it may be what kills the child.
             self._spawn()
-        if self._warming:
-            # Time spent on loading models is not the study's: the deadline starts when the child is ready.
             self._await_ready(abandoned)
         assert self._room is not None
         room = self._room
@@ -176,6 +175,25 @@ class LocalExecutor:
             raise _as_node_error(error) from error
         room.clear()
         return bundle
+
+    def _prepare(self, spec: JobSpec, abandoned: Callable[[], bool]) -> None:
+        """Have a child that is ready. Time spent on loading models is not the study's: its deadline starts then."""
+        preloads = self._preloads
+        self.start(lambda: spec.approved)
+        try:
+            self._await_ready(abandoned)
+        except (ChildDied, DeadlineExceeded):
+            if not preloads:
+                raise
+            if self._preloads:
+                self._stop_preloading()
+            self.start(lambda: spec.approved)
+            self._await_ready(abandoned)
+
+    def _stop_preloading(self) -> None:
+        """One of the models that rules name ends or holds up every child that loads it: let its own runs show which one."""
+        self._preloads = False
+        log.say(_LOG, 40, "a model host did not survive loading models in advance: each is loaded when it is needed")
 
     def _served(self, spec: JobSpec, room: Room, until: float, abandoned: Callable[[], bool]) -> dict[str, Any]:
         """Give the child what it asks for until it has a result."""
@@ -211,6 +229,8 @@ class LocalExecutor:
         self._send(call.reply)
 
     def _await_ready(self, abandoned: Callable[[], bool]) -> None:
+        if not self._warming:
+            return
         self._ready(self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models"))
 
     def _ready(self, ready: dict[str, Any]) -> None:
@@ -240,8 +260,9 @@ class LocalExecutor:
         self.discard()
 
     def _warm_up_message(self, approved: Mapping[str, str]) -> dict[str, Any]:
-        wanted = [model for rule in self._settings.rule for model in (rule.model, rule.report_model) if model]
-        wanted += [prompt.model for prompt in self._settings.prompt]
+        rules, prompts = (self._settings.rule, self._settings.prompt) if self._preloads else ([], [])
+        wanted = [model for rule in rules for model in (rule.model, rule.report_model) if model]
+        wanted += [prompt.model for prompt in prompts]
         return {
             "kind": "warm",
             "model_folders": [str(folder) for folder in self._settings.models.folders],
@@ -311,8 +332,11 @@ class LocalExecutor:
                 ending = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             except subprocess.TimeoutExpired:
                 ending = "its connection but not itself"
+        was_warming = self._warming
         self.discard()
         log.say(_LOG, 40, "model host died", ending=ending)
+        if was_warming and self._preloads:
+            self._stop_preloading()
         return ChildDied(f"the model host ended {ending}", ending=ending)
 
 

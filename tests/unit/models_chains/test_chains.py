@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +22,16 @@ from models.chains.passages import Passage, adaptive
 from models.chains.probability_words import in_words
 from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import ChatAnswer, ChatRequest, Origin, TextPart
-from models.errors import CardInvalid, ParameterInvalid
+from models.errors import CardInvalid, OutsideLimits, ParameterInvalid
 from models.filling import fields_of, fill
 from models.folding import fold
 from models.questions import Question
 from models.registry import Registry
 from models.report import draft
-from models.results import Change, CodedTerm, Comparison, Finding, Outcome
+from models.results import Change, CodedTerm, Comparison, Finding, ModelReference, Outcome
 from models.volume import Volume
+from node.debug_bundle import FORMAT, MANIFEST, summary_of, versions
+from node.debug_replay import replay
 from tests.unit.models_classifier.conftest import write_model
 from tests.unit.node_remote.injections import FOREIGN, INJECTIONS
 
@@ -73,6 +78,14 @@ def radiograph(left: float, right: float) -> dict[str, Volume]:
     return {"image": Volume(pixels, np.eye(4), facts={"maximum_value": 255.0})}
 
 
+PICTURE = radiograph(220.0, 30.0)
+
+
+def for_adults(folder: Path) -> None:
+    card = folder / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n[limits]\nage_years = [18, 120]\n", encoding="utf-8")
+
+
 def finding(probability: float, meaning: str = "Pneumothorax") -> Finding:
     return Finding(CodedTerm("1", "SCT", meaning), probability, 0.5, probability >= 0.5)
 
@@ -102,12 +115,54 @@ def test_chatcad_tells_the_language_model_what_the_classifier_found(tmp_path: Pa
     found = {each.concept.meaning: each.present for each in result.findings}
     assert found == {"Pleural effusion": True, "Pneumothorax": False}
     assert result.model.model_id == "chatcad-example"
-    assert "known-findings 0.1" in result.model.parameters["step.classifier"]
+    assert result.model.parameters["member.known-findings"].startswith("0.1 ")
     written = draft(result, "en", generator=model, inputs=inputs)
     assert written.impression == "Pleural effusion is present. No pneumothorax."
     assert written.objections == ()
     assert "Definitely have Pleural effusion." in chat.told()
     assert "tiny-vlm (remote, as MedGPT (this site's alias))" in " ".join(written.notes)
+
+
+def test_a_text_of_a_chain_whose_member_has_changed_is_another_work(tmp_path: Path) -> None:
+    """What it answers may be different, so the reference, of which its UIDs are made, has to be."""
+    site = catalogue(tmp_path / "site", "chatcad")
+
+    def reference() -> ModelReference:
+        return Registry([site], chat=ScriptedChat(lambda told: "")).get("chatcad-example").reference({})
+
+    before = reference()
+    card = site / "known" / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n# the next version\n", encoding="utf-8")
+    after = reference()
+    assert before.digest == after.digest and before.parameters != after.parameters
+    shutil.rmtree(site / "known")  # a status can still be written
+    assert reference().model_id == "chatcad-example"
+
+
+def test_a_bundle_of_a_chain_tells_when_a_member_is_another(tmp_path: Path) -> None:
+    site = catalogue(tmp_path / "site", "chatcad")
+    model = Registry([site], threads=1).get("chatcad-example")
+    manifest = {
+        "format": FORMAT,
+        "model": {"id": "chatcad-example", "version": "0.1", "digest": model.digest},
+        "parameters": {},
+        "inputs": {"image": {"unit": "", "facts": {"maximum_value": 255.0}}},
+        "refused_before_the_model": None,
+        "result": summary_of(model.run(PICTURE, {})),
+        "failure": None,
+        "versions": versions(),
+    }
+    image = io.BytesIO()
+    np.savez(image, array_zyx=PICTURE["image"].array_zyx, affine_lps=PICTURE["image"].affine_lps)
+    with zipfile.ZipFile(tmp_path / "b.zip", "x") as bundle:
+        bundle.writestr(MANIFEST, json.dumps(manifest))
+        bundle.writestr("image.npz", image.getvalue())
+    report = replay(tmp_path / "b.zip", Registry([site], threads=1))
+    assert report["same_model"] and not report["differences"]
+    card = site / "known" / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n# the next version\n", encoding="utf-8")
+    report = replay(tmp_path / "b.zip", Registry([site], threads=1))
+    assert not report["same_model"] and not report["differences"]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +287,31 @@ def test_the_comparison_is_worded_without_the_day(tmp_path: Path) -> None:
     draft(result, "en", generator=model, inputs=radiograph(220.0, 30.0))
     assert "2026" not in chat.told()
     assert "6.0 → 12.3 mL" in chat.told()
+
+
+@pytest.mark.parametrize("limited", ["vila-m3", "known"])
+def test_no_question_is_answered_outside_of_the_limits(tmp_path: Path, limited: str) -> None:
+    """Of the chain itself, and of what it calls."""
+    chat = ScriptedChat(lambda told: "<CXR()>")
+    site = catalogue(tmp_path / "site", "vila-m3")
+    for_adults(site / limited)
+    inputs = {role: replace(each, facts={**each.facts, "patient_age_years": 5.0}) for role, each in PICTURE.items()}
+    model = Registry([site], threads=1, chat=chat).get("vila-m3-example")
+    with pytest.raises(OutsideLimits, match="the patient's age"):
+        answer(model, Question("Effusion?", "order", "en"), inputs, ["en"])
+    assert len(chat.requests) == (0 if limited == "vila-m3" else 1)
+
+
+def test_a_text_model_outside_of_its_limits_leaves_the_measurements_alone(tmp_path: Path) -> None:
+    chat = ScriptedChat(lambda told: "x")
+    site = catalogue(tmp_path / "site", "chatcad")
+    result = Registry([site], threads=1, chat=chat).get("chatcad-example").run(PICTURE, {})
+    for_adults(site / "chatcad")
+    inputs = {role: replace(each, facts={**each.facts, "patient_age_years": 5.0}) for role, each in PICTURE.items()}
+    generator = Registry([site], threads=1, chat=chat).get("chatcad-example")
+    written = draft(result, "en", generator=generator, inputs=inputs)
+    assert not chat.requests and written.author is None
+    assert "Pleural effusion" in written.findings and "SUI-006" in " ".join(written.notes)
 
 
 def test_endless_calls_end(tmp_path: Path) -> None:

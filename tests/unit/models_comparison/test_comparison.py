@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.comparison import Followed, NotComparable, compare, judge
+from models.comparison import OTHER_VERSION, Followed, NotComparable, compare, judge
 from models.composer import compose
 from models.phantom import LesionSpec, make_phantom
 from models.registration import rigid_transform
@@ -95,6 +96,18 @@ def test_nothing_before_and_nothing_now() -> None:
 
 
 @pytest.mark.parametrize(
+    "changed", [{"digest": "f" * 64}, {"parameters": {"member.a": "1.0 digest CPU"}}, {"provider": "CUDA"}]
+)
+def test_a_result_of_another_version_is_compared_with_a_warning(changed: dict[str, Any]) -> None:
+    then, now = _result(_box(2, 5, 5, 8)), _result(_box(2, 5, 5, 12))
+    made = compare(now, _volume(), HERE, _earlier(replace(then, model=replace(then.model, **changed))))
+    assert made.comparison is not None and made.comparison.change is Change.LARGER
+    said = {language: " ".join(compose(made, language).notes) for language in ("en", "ja")}
+    assert ("another version of the model" in said["en"]) is ("provider" not in changed)
+    assert ("別の版" in said["ja"]) is ("provider" not in changed)
+
+
+@pytest.mark.parametrize(
     ("now", "then", "expected"),
     [
         (10.0, 12.0, Change.UNCHANGED),
@@ -155,3 +168,11 @@ def test_the_text_says_what_is_compared_and_what_is_replaced(language: str) -> N
         assert silent.findings != compose(now, language).findings
     refused = compose(replace(not_assessed(), replaces=made.replaces), language)
     assert "03:12" in refused.notes[0]
+
+
+def test_a_member_on_another_device_is_no_other_version() -> None:
+    one, other = (
+        replace(each, model=replace(each.model, parameters={"member.a": f"1.0 digest {device}"}))
+        for each, device in ((_result(_box(2, 5, 5, 8)), "CPU"), (_result(_box(2, 5, 5, 12)), "CUDA"))
+    )
+    assert OTHER_VERSION not in compare(one, _volume(), HERE, _earlier(other)).limitations

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.adapters.chain import RefineChain
-from models.errors import CardInvalid, ModelNotFound
+from models.errors import CardInvalid, ModelNotFound, OutsideLimits
 from models.phantom import LesionSpec, Phantom, make_phantom
 from models.registry import Registry
 from models.results import Outcome, StudyResult
@@ -61,8 +61,42 @@ def test_the_result_names_every_model_of_the_chain(tmp_path: Path, phantom: Phan
     result = run(site, phantom)
     registry = Registry([site])
     assert result.model.model_id == CHAIN
-    assert registry.get(FINDER).digest in result.model.parameters["finder"]
-    assert registry.get("medsam").digest in result.model.parameters["refiner"]
+    assert registry.get(FINDER).digest in result.model.parameters[f"member.{FINDER}"]
+    assert registry.get("medsam").digest in result.model.parameters["member.medsam"]
+
+
+def test_another_version_of_a_member_takes_over_from_the_next_run_on(tmp_path: Path, phantom: Phantom) -> None:
+    write_model(tmp_path / "site" / "medsam")
+    write_model(tmp_path / "site" / "medsam-2", changes={'version = "1.0.0"': 'version = "1.1.0"'})
+    registry = Registry([tmp_path / "site"], threads=1)
+    chain, versions = registry.get(CHAIN), registry.versions("medsam")
+    assert len(versions) == 2
+    for each in (*versions, versions[0]):
+        registry.serve({"medsam": each.digest})
+        result = chain.run({"dwi": phantom.dwi, "adc": phantom.adc}, {})
+        told = f"{each.card.version} {each.digest} CPUExecutionProvider"
+        assert result.model.parameters["member.medsam"] == told
+        loaded = [bool(other._sessions) for other in versions]
+        assert loaded == [other is each for other in versions]
+        each.unload()
+
+
+def test_a_member_that_left_a_device_makes_another_work(tmp_path: Path) -> None:
+    """The finder runs where it ran before; the outlines have other last digits."""
+    registry = Registry([refiner(tmp_path)], threads=1)
+    session = registry.get("medsam").session("encoder")
+    session.provider = "CUDAExecutionProvider"
+    before = registry.get(CHAIN).reference({})
+    assert registry.get("medsam").fall_back_to_cpu()
+    after = registry.get(CHAIN).reference({})
+    assert before.provider == after.provider and before.parameters != after.parameters
+
+
+def test_the_limits_of_a_member_hold(tmp_path: Path, phantom: Phantom) -> None:
+    card = write_model(tmp_path / "site" / "medsam") / "model.toml"
+    card.write_text(card.read_text(encoding="utf-8") + "\n[limits]\nslice_spacing_mm = [0, 1]\n", encoding="utf-8")
+    with pytest.raises(OutsideLimits, match="the distance between slices"):
+        run(tmp_path / "site", phantom)
 
 
 def test_a_refiner_that_sees_something_else_changes_nothing(

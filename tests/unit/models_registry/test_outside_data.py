@@ -10,8 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models import warm_pool
 from models.card import file_digest
-from models.errors import CardInvalid, DigestMismatch, GraphMismatch, OutsideData
+from models.errors import CardInvalid, DigestMismatch, GraphMismatch, OutOfMemory, OutsideData
 from models.export.card_text import toml_text
 from models.external_data import external_files
 from models.registry import Registry
@@ -96,6 +97,17 @@ def test_data_that_is_pinned_and_there_is_taken(tmp_path: Path, weights: Path, i
     inside.write_bytes(inside.read_bytes()[:-4] + bytes(4))
     with pytest.raises(DigestMismatch):
         Registry([tmp_path / "site"]).get("outside").session("main")
+
+
+def test_data_beside_the_graph_counts_before_it_is_loaded(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the card calls the file: two mebibytes are not to be loaded where one is free."""
+    monkeypatch.setattr(warm_pool.WarmPool.__init__, "__defaults__", (lambda: 1 << 20,))
+    registry = _model(tmp_path, "weights.bin", {"weights.bin": weights})
+    shutil.copy(weights, tmp_path / "site" / "outside" / "weights.bin")
+    with pytest.raises(OutOfMemory, match="graph main has 2 MiB, and 1 MiB are free"):
+        registry.get("outside").session("main")
 
 
 @pytest.mark.parametrize("inside_if", [False, True])

@@ -79,6 +79,15 @@ def test_changed_graph_is_refused(spots: Path) -> None:
         Registry([spots]).get("bright-spots").run({"image": image()}, {})
 
 
+def test_a_graph_that_is_loaded_again_is_looked_at_again(spots: Path) -> None:
+    model = Registry([spots]).get("bright-spots")
+    model.warm()
+    write_graph(spots / "spots" / "main.onnx", constant=3.0)
+    model.unload()  # as when another model needed the memory
+    with pytest.raises(DigestMismatch):
+        model.session("main")
+
+
 def test_digest_covers_card_and_graph(spots: Path) -> None:
     before = Registry([spots]).get("bright-spots").digest
     assert before == Registry([spots]).get("bright-spots").digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from models.card import EMBEDDED
 from models.chains.recipe import recipe_of
 from models.errors import ModelNotFound
 from models.export.card_text import toml_text
+from models.export.checkpoint import KEYS_FOLDER, Layout
 from models.export.systems import SYSTEMS, System, converter_of, described
 from models.export.table import renewed, rows
 from node.cli import main
@@ -45,6 +47,33 @@ def test_recipes_and_their_proofs_exist(name: str) -> None:
 def test_converters_and_their_proofs_exist(name: str) -> None:
     assert importlib.util.find_spec(SYSTEMS[name]) is not None
     assert (ROOT / described()[name].proof).exists()
+
+
+OF_ANOTHER = {
+    "deepisles-seals": "nnunet-v1",
+    "merlin-phenotypes": "merlin",
+    "mulmodseg-mr": "mulmodseg",
+    "totalsegmentator": "nnunet",
+}
+"""Systems whose checkpoints have the layout of another one."""
+
+
+@pytest.mark.parametrize("name", sorted(set(SYSTEMS) - {"onnx-folder"}))
+def test_the_numbers_of_keys_are_those_of_the_layouts(name: str) -> None:
+    owner = OF_ANOTHER.get(name, name)
+    longer = [each for each in SYSTEMS if each.startswith(f"{owner}-")]
+    layouts = [
+        Layout.load(each.stem)
+        for each in sorted(KEYS_FOLDER.glob("*.json"))
+        if each.stem == owner
+        or (each.stem.startswith(f"{owner}-") and not any(each.stem.startswith(other) for other in longer))
+    ]
+    assert layouts
+    stated = [int(number) for number in re.findall(r"\d+", described()[name].keys)]
+    counted = [len(layout.shapes) for layout in layouts]
+    assert set(stated) & set(counted) or sum(stated) in counted, (stated, counted)
+    for layout in layouts:
+        assert re.search(r"\S+/\S+@\S+:\S+", layout.source), layout.source
 
 
 def test_what_runs_is_what_comes_with_the_product() -> None:

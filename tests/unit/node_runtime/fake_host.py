@@ -59,6 +59,10 @@ def _execute(spec: JobSpec, registry: Callable[[], Any]) -> ResultBundle:
 
 
 def _warm(message: dict[str, Any], registries: dict[Any, Any], tests: Any, chat: Any) -> dict[str, Any]:
+    if "deadly" in message["models"]:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "endless" in message["models"]:
+        time.sleep(60)
     return {"kind": "ready", "seconds": 0.0, "problems": []}
 
 

@@ -18,6 +18,7 @@ from dicom_sr.identity import OFFLINE
 from node.errors import ChildDied, DeadlineExceeded
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
+from node.jobs.executors import local
 from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import JobSpec
 from node.settings import Settings
@@ -70,6 +71,27 @@ def test_child_has_no_network(executor: LocalExecutor, tmp_path: Path) -> None:
     assert executor.run(spec(tmp_path, "connect"), abandoned=never).summary == {
         "refused": "a model host has no network"
     }
+
+
+@pytest.mark.parametrize("model", ["deadly", "endless"])
+def test_a_model_that_ends_whoever_loads_it_ends_no_other_ones_run(
+    model: str, executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it does when it is loaded in advance, every study would have to wait for it."""
+    monkeypatch.setattr(local, "_WARM_UP_SECONDS", 4.0)
+    executor._settings = Settings.model_validate(
+        {
+            "node": {"data_dir": tmp_path / "node"},
+            "destination": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}},
+            "rule": [{"name": "r", "model": model, "destinations": ["pacs"]}],
+        }
+    )
+    assert executor.run(spec(tmp_path), abandoned=never).outcome == "found"
+    child = executor.child_pid
+    assert executor.run(spec(tmp_path), abandoned=never).outcome == "found"
+    assert executor.child_pid == child
+    executor.discard()
+    assert executor.run(spec(tmp_path), abandoned=never).outcome == "found"
 
 
 def test_death_of_the_child_is_said_and_the_next_run_works(executor: LocalExecutor, tmp_path: Path) -> None:
