@@ -16,6 +16,7 @@ from models.output_guard import faults
 from models.own_text import with_own_text
 from models.remote_errors import TextWithheld
 from models.results import Comparison, Draft, Outcome, StudyResult
+from models.vocabulary import unknown_words
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def objections(candidate: Draft, result: StudyResult, comparison: Comparison | N
         found = finding_problems(candidate, result)
     else:
         found = contradictions(candidate, result) + omissions(candidate, result)
-    return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison))))
+    strange = unknown_words(candidate.impression, candidate.language, result)
+    return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison), *strange)))
 
 
 def _draft(

@@ -55,6 +55,7 @@ class _State:
     results: dict[str, StudyResult] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
     authors: list[ModelReference] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=lambda: {"made": 0, "refused": 0})
@@ -150,6 +151,7 @@ class GraphChain:
             # No measurement stands behind it, so it goes through the gate like words of people.
             state.free.add(step.name)
             read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
+            state.notes += read.notes
             return as_data(f"{read.findings}\n{read.impression}".strip())
         measured = compose(result, state.language)
         return f"{measured.findings}\n{measured.impression}"
@@ -160,7 +162,12 @@ class GraphChain:
         return state.results[name]
 
     def _take(self, name: str, draft: Draft, state: _State) -> None:
+        if not draft.impression.strip():
+            raise InferenceFailed(f"{self._model.card.id}: step {name} wrote nothing but calls of tools")
         state.texts[name] = draft.impression
+        # A model repeats what it was told: a name in an order comes back in its text, and so does an instruction.
+        state.free.add(name)
+        state.written.add(name)
         state.looked_at = state.looked_at or draft.looked_at
         state.notes += draft.notes
         if draft.author is not None:
@@ -210,7 +217,8 @@ class GraphChain:
                 measured = compose(self._result(MEASURED, state), state.language)
                 parts.append(TextPart(f"{measured.findings}\n{measured.impression}"))
             else:
-                parts.append(TextPart(state.texts[text], free=text in state.free))
+                said = state.texts[text]
+                parts.append(TextPart(as_data(said) if text in state.written else said, free=text in state.free))
         return parts
 
     def _called(self, call: ToolCall, tool: Tool, state: _State) -> str:

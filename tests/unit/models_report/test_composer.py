@@ -109,7 +109,7 @@ def test_both_languages_know_the_same_limitations() -> None:
 
 
 def test_every_limitation_a_model_states_has_a_sentence() -> None:
-    cards = Registry().list()
+    cards = [each.card for each in Registry().list()]
     infarct = {key for card in cards if card.finding.value == INFARCT_CODE for key in card.limitations}
     others = {key for card in cards if card.finding.value != INFARCT_CODE for key in card.limitations}
     for words, general in ((English, GeneralEnglish), (Japanese, GeneralJapanese)):
