@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from models.errors import CardInvalid
+from models.errors import CardInvalid, TextContradictsResult
 from models.identifying_text import without_identifiers
 from models.output_guard import faults
 from models.phrases_general_en import GeneralEnglish
@@ -32,6 +32,10 @@ _NOT_QUOTED = {
 _NOTHING_MEASURED = {
     "en": "An answer in words: nothing was measured, and the rest of the images was not assessed.",
     "ja": "文章による回答であり、計測は行われていない。その他の画像は評価していない。",
+}
+_MEASURED = {
+    "en": "Measured by other models for this answer, which is in words; the rest of the images was not assessed:",
+    "ja": "この回答のために他のモデルが計測した結果（回答自体は文章であり、その他の画像は評価していない）：",
 }
 _REMOVED = "[…]"
 
@@ -90,18 +94,21 @@ def _draft(model: Model, question: Question, written: Draft, language: str) -> D
     words = _WORDINGS.get(language)
     if words is None:
         raise CardInvalid(f"no wording of answers in {language}")
-    lines = [f"{_WHERE[language][question.source]}: {quoted(question, language)}", _NOTHING_MEASURED[language]]
+    measured = (_MEASURED[language], written.findings) if written.findings else (_NOTHING_MEASURED[language],)
+    lines = [f"{_WHERE[language][question.source]}: {quoted(question, language)}", *measured]
     notes = [words.ai_draft()]
     notes += [words.limitations.get(key, key) for key in model.card.limitations]
     notes += [words.model(model.reference({}))]
     notes += [] if written.author is None else [words.generated_by(written.author)]
+    flagged = [words.flagged(TextContradictsResult.code, written.objections)] if written.objections else []
     return Draft(
         language,
-        "\n".join((*lines, *([written.findings] if written.findings else []))),
-        written.impression,
+        "\n".join(lines),
+        "\n".join((*flagged, written.impression)),
         author=written.author,
-        notes=(*notes, *written.notes),
+        notes=(*notes, *flagged, *written.notes),
         looked_at=written.looked_at,
+        objections=tuple(f"{TextContradictsResult.code}: {each}" for each in written.objections),
     )
 
 

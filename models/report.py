@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,17 @@ def objections(candidate: Draft, result: StudyResult, comparison: Comparison | N
         found = contradictions(candidate, result) + omissions(candidate, result)
     strange = unknown_words(candidate.impression, candidate.language, result)
     return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison), *strange)))
+
+
+def answer_objections(answered: Draft, results: Sequence[StudyResult]) -> tuple[str, ...]:
+    """What an answer states against results that were measured for it; an answer need not tell them all."""
+    found: list[str] = []
+    for result in results:
+        if result.segmentation is None and result.findings:
+            found += finding_problems(answered, result, complete=False)
+        else:
+            found += contradictions(answered, result, complete=False)
+    return tuple(dict.fromkeys((*found, *comparison_problems(answered.impression, None)))) if results else ()
 
 
 def _draft(

@@ -91,7 +91,9 @@ def _own_words(result: StudyResult, language: str) -> str:
     labels = [] if result.segmentation is None else [each.label for each in result.segmentation.regions]
     names = [name for finding in result.findings for name in names_of(finding.concept.meaning)]
     terms = (result.title, result.finding.meaning, result.site.meaning)
-    return "\n".join((composed.findings, composed.impression, *terms, *labels, *names, *(m.label for m in result.marks)))
+    return "\n".join(
+        (composed.findings, composed.impression, *terms, *labels, *names, *(m.label for m in result.marks))
+    )
 
 
 def _strange_english(said: str, own: str) -> Iterable[str]:

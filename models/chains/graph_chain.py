@@ -27,6 +27,7 @@ from models.chat import TextPart
 from models.composer import compose
 from models.errors import CardInvalid, InferenceFailed, ParameterInvalid
 from models.questions import Question
+from models.report import answer_objections
 from models.results import Draft, ModelReference, StudyResult
 from models.untrusted import as_data
 from models.volume import Volume
@@ -59,6 +60,7 @@ class _State:
     authors: list[ModelReference] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=lambda: {"made": 0, "refused": 0})
+    called: list[StudyResult] = field(default_factory=list)
     looked_at: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -97,8 +99,12 @@ class GraphChain:
         return self._draft(_State(inputs, language, results={MEASURED: result}))
 
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
-        """The chain's answer to a question."""
-        return self._draft(_State(inputs, language, question=question))
+        """The chain's answer to a question; what was measured for it stands in its findings, and is held against it."""
+        state = _State(inputs, language, question=question)
+        answered = self._draft(state)
+        measured = [each for each in (*state.results.values(), *state.called) if not each.drafts]
+        told = dict.fromkeys(compose(each, language).impression for each in measured)
+        return replace(answered, findings="\n".join(told), objections=answer_objections(answered, measured))
 
     def _draft(self, state: _State) -> Draft:
         if self.graph.text is None:
@@ -229,6 +235,7 @@ class GraphChain:
                 return f"{call.name}: {error.message}."
         assert tool.model is not None
         result = self._model.member(tool.model).run(state.inputs, {})
+        state.called.append(result)
         if result.findings:
             return in_words(result.findings, tool.table, state.language)
         return compose(result, state.language).impression
