@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import filling
 from models.chat import ChatAnswer, ChatRequest, PicturePart, TextPart
-from models.composer import compose
+from models.composer import measured_text
 from models.errors import CardInvalid, InferenceFailed
 from models.picture import grey_picture, write_png
 from models.questions import Question
@@ -105,8 +105,7 @@ class RemoteAdapter:
         """
         if result.outcome is Outcome.NOT_ASSESSED:
             raise InferenceFailed(f"{self._model.card.id}: nothing was assessed, so there is nothing to write about")
-        measured = compose(result, language)
-        facts = f"{measured.findings}\n{measured.impression}"
+        facts = measured_text(result, language)
         parts = [TextPart(self._filled(self._wording(language).report, "facts", facts))]
         role, slices = self._slices(inputs, result)
         return self._ask(language, parts, inputs, role, slices)

@@ -24,7 +24,7 @@ from models.chains.passages import adaptive
 from models.chains.probability_words import in_words
 from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import TextPart
-from models.composer import compose
+from models.composer import compose, measured_text
 from models.errors import CardInvalid, InferenceFailed, ParameterInvalid
 from models.questions import Question
 from models.report import answer_objections
@@ -159,8 +159,7 @@ class GraphChain:
             read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
             state.notes += read.notes
             return as_data(f"{read.findings}\n{read.impression}".strip())
-        measured = compose(result, state.language)
-        return f"{measured.findings}\n{measured.impression}"
+        return measured_text(result, state.language)
 
     def _result(self, name: str, state: _State) -> StudyResult:
         if name not in state.results:
@@ -220,8 +219,7 @@ class GraphChain:
                     raise InferenceFailed(f"{self._model.card.id}: the template asks for a question, and there is none")
                 parts.append(TextPart(as_data(state.question.text), free=True))
             elif text == MEASURED:
-                measured = compose(self._result(MEASURED, state), state.language)
-                parts.append(TextPart(f"{measured.findings}\n{measured.impression}"))
+                parts.append(TextPart(measured_text(self._result(MEASURED, state), state.language)))
             else:
                 said = state.texts[text]
                 parts.append(TextPart(as_data(said) if text in state.written else said, free=text in state.free))
