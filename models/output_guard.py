@@ -59,7 +59,7 @@ def faults(text: str, untrusted: Sequence[str] = ()) -> tuple[str, ...]:
         )
         if pattern.search(folded)
     ]
-    if any(_echoed(folded, fold(each)) for each in untrusted):
+    if any(echoed(folded, fold(each)) for each in untrusted):
         found.append("repeats what it was given")
     return tuple(dict.fromkeys(found))
 
@@ -75,8 +75,8 @@ def guard(text: str, untrusted: Sequence[str] = ()) -> None:
         raise TextWithheld(f"the generated text {' and '.join(found)}", faults=list(found))
 
 
-def _echoed(text: str, source: str) -> bool:
-    """Whether so many characters in a row of ``source`` stand in ``text``; half as many where they are not Latin."""
+def echoed(text: str, source: str) -> bool:
+    """Whether 48 characters in a row of ``source`` stand in ``text``; half as many where they are not Latin. Both folded."""
     text, source = (re.sub(r"\s+", " ", each).strip() for each in (text, source))
     length = _SHORTEST_ECHO if source.isascii() else _SHORTEST_ECHO // 2
     if len(source) < length:

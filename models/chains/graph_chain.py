@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import TextPart
 from models.composer import compose, measured_text
 from models.errors import CardInvalid, InferenceFailed, ParameterInvalid
+from models.folding import fold
+from models.output_guard import echoed
 from models.questions import Question
 from models.report import answer_objections
 from models.results import Draft, ModelReference, StudyResult
@@ -45,6 +47,12 @@ _SOURCES = {
 }
 
 
+_REPEATED = {
+    "en": "Whole sentences of the text are those of report {numbers}, which is about another examination.",
+    "ja": "文章の一部は別の検査のレポート{numbers}の文と一致する。",
+}
+
+
 @dataclass
 class _State:
     """What the steps have given so far."""
@@ -58,7 +66,7 @@ class _State:
     free: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
     authors: list[ModelReference] = field(default_factory=list)
-    sources: list[int] = field(default_factory=list)
+    sources: dict[int, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=lambda: {"made": 0, "refused": 0})
     called: list[StudyResult] = field(default_factory=list)
     looked_at: tuple[int, ...] = ()
@@ -115,8 +123,10 @@ class GraphChain:
         author = replace(own, name=f"{own.name} ({written})" if written else own.name)
         notes = list(dict.fromkeys(state.notes))
         if state.sources:
-            numbers = ", ".join(f"#{number}" for number in dict.fromkeys(state.sources))
-            notes.append(filling.fill(_SOURCES[state.language], {"numbers": numbers}))
+            notes.append(filling.fill(_SOURCES[state.language], {"numbers": _numbers(state.sources)}))
+        said = fold(state.texts[self.graph.text])
+        if repeated := [number for number, text in state.sources.items() if echoed(said, fold(text))]:
+            notes.append(filling.fill(_REPEATED[state.language], {"numbers": _numbers(repeated)}))
         return Draft(state.language, "", state.texts[self.graph.text], author, tuple(notes), looked_at=state.looked_at)
 
     def _through(self, target: str, state: _State) -> _State:
@@ -183,7 +193,7 @@ class GraphChain:
         like = state.question.text if step.like == "question" and state.question else state.texts.get(step.like, "")
         found = corpus.similar(like, state.language, step.count) if corpus is not None else ()
         kept = adaptive(found, step.smallest_ratio)
-        state.sources += [passage.number for passage in kept]
+        state.sources |= {passage.number: passage.text for passage in kept}
         state.texts[step.name] = "\n".join(f"#{passage.number}: {as_data(passage.text)}" for passage in kept)
         # Written by people about others: it goes through the gate like an order's words.
         state.free.add(step.name)
@@ -241,3 +251,7 @@ class GraphChain:
     def _versions(self, step: Step) -> list[str]:
         members = (self._model.member(name) for name in step.models)
         return [f"{each.card.id} {each.card.version} {each.digest}" for each in members]
+
+
+def _numbers(sources: Iterable[int]) -> str:
+    return ", ".join(f"#{number}" for number in sources)

@@ -42,9 +42,15 @@ class ChatClient:
     name : str
         Of the endpoint, for messages.
     endpoint : EndpointSection
+
+    Attributes
+    ----------
+    spent : int
+        Tokens the answers have cost so far, those that were thrown away included.
     """
 
     def __init__(self, name: str, endpoint: EndpointSection) -> None:
+        self.spent = 0
         self._name = name
         self._endpoint = endpoint
         self._cut = threading.Event()
@@ -157,16 +163,20 @@ class ChatClient:
         return bytes(content)
 
     def _read(self, content: bytes) -> Completion:
+        # A service that does not count would make the limit void: four bytes are about a token.
+        tokens = len(content) // 4 + 1
         try:
             document = json.loads(content)
+            usage = document.get("usage") or {}
+            tokens = int(usage.get("total_tokens") or 0) or tokens
             choice = document["choices"][0]
             text, model = choice["message"]["content"], document["model"]
-            usage = document.get("usage") or {}
-            tokens = int(usage.get("total_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise AnswerUnusable(
                 f"endpoint {self._name}: the answer is no chat completion ({type(error).__name__})"
             ) from error
+        finally:
+            self.spent += max(tokens, 0)
         if not isinstance(text, str) or not isinstance(model, str) or not 0 < len(model) <= 200:
             raise AnswerUnusable(f"endpoint {self._name}: the answer holds no text or no model name")
         if not model.isprintable():
@@ -174,8 +184,7 @@ class ChatClient:
         wanted = self._endpoint.answered_by or [self._endpoint.model]
         if not any(fnmatchcase(model, pattern) for pattern in wanted):
             raise WrongModel(f"endpoint {self._name}: {model!r} answered, expected was {' or '.join(wanted)}")
-        # A service that does not count would make the limit void: four bytes are about a token.
-        return Completion(text, model, choice.get("finish_reason") != "length", tokens or len(content) // 4 + 1)
+        return Completion(text, model, choice.get("finish_reason") != "length", tokens)
 
 
 def _status(error: PeerError) -> str:

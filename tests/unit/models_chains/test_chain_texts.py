@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from models.answers import answer
+from models.chains.passages import Passage
 from models.chat import TextPart
 from models.errors import InferenceFailed
 from models.questions import Question
@@ -125,3 +126,22 @@ def test_an_answer_against_a_called_expert_is_flagged(tmp_path: Path) -> None:
     question = Question("Effusion?", "order", "en")
     written = answer(registry.get("vila-m3-example"), question, radiograph(220.0, 30.0), ["en"]).drafts[0]
     assert any("denies Pleural effusion" in each for each in written.objections)
+
+
+class LongCorpus:
+    """A report of another examination."""
+
+    TEXT = "Moderate pleural effusion with compressive atelectasis of the lower lobe. Drain in place."
+
+    def similar(self, text: str, language: str, count: int) -> Sequence[Passage]:
+        return [Passage(31, self.TEXT, 0.9)]
+
+
+@pytest.mark.parametrize(("said", "noted"), [(LongCorpus.TEXT[:70], True), ("Pleural effusion.", False)])
+def test_sentences_of_another_report_are_called_so(tmp_path: Path, said: str, noted: bool) -> None:
+    chat = ScriptedChat(lambda told: said)
+    registry = Registry([catalogue(tmp_path / "site", "vila-m3")], threads=1, chat=chat, corpus=LongCorpus())
+    question = Question("Effusion?", "order", "en")
+    written = answer(registry.get("vila-m3-example"), question, radiograph(220.0, 30.0), ["en"]).drafts[0]
+    assert any("by number: #31." in each for each in written.notes)
+    assert any("are those of report #31" in each for each in written.notes) is noted

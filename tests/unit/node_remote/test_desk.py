@@ -315,6 +315,22 @@ def test_attempts_count_against_the_budget(tmp_path: Path, server: ChatServer, c
     assert len(server.received) == 2
 
 
+@pytest.mark.parametrize("script", ["wrong model", "malformed"])
+def test_answers_that_are_thrown_away_are_paid_for(
+    tmp_path: Path, server: ChatServer, clean: Path, script: str
+) -> None:
+    who = asking(tmp_path, server, [clean], daily_tokens=1)
+    server.script = [script]
+    assert who.ask(text("?"))["code"] in ("REM-010", "REM-011")
+    assert who.ask(text("?"))["code"] == "REM-007"
+    assert len(server.received) == 1
+
+
+def test_a_spine_may_have_a_chin(tmp_path: Path, server: ChatServer) -> None:
+    images = [write(header(number, body_part="SPINE"), head(), tmp_path) for number in (1, 2)]
+    assert asking(tmp_path, server, images).ask(*map(picture, images), text("?"))["code"] == "REM-005"
+
+
 def test_key_from_a_file_and_no_other_secret(
     tmp_path: Path, server: ChatServer, clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
