@@ -63,7 +63,12 @@ def answer(model: Model, question: Question, inputs: Mapping[str, Volume], langu
         The model failed.
     """
     drafts = []
+    known = model.languages
     for language in languages:
+        # What it does not write is said in the others' place; where it writes none of them, asking says so.
+        if known is not None and language not in known and known & set(languages):
+            drafts.append(_unwritten(model, question, language))
+            continue
         written = model.answer(question, inputs, language)
         if found := faults(f"{written.findings}\n{written.impression}", [question.text]):
             return _withheld(model, found)
@@ -110,6 +115,13 @@ def _draft(model: Model, question: Question, written: Draft, language: str) -> D
         looked_at=written.looked_at,
         objections=tuple(f"{TextContradictsResult.code}: {each}" for each in written.objections),
     )
+
+
+def _unwritten(model: Model, question: Question, language: str) -> Draft:
+    """The draft in a language the model does not write, beside one in a language it writes."""
+    words = _WORDINGS[language]
+    said = words.not_in_language(", ".join(sorted(model.languages or ())))
+    return _draft(model, question, Draft(language, "", said), language)
 
 
 def _withheld(model: Model, found: tuple[str, ...]) -> StudyResult:

@@ -58,7 +58,8 @@ SIDES = (
     (
         Laterality.BILATERAL,
         re.compile(
-            r"\bbilateral\w*|\bboth\b|contralateral|(?:opposite|other) (?:side|hemisphere)|両側|両大脳|両半球|両方|左右(?!差)|対側"
+            r"\bbilateral\w*|\bboth\b|contralateral|(?:opposite|other) (?:side|hemisphere)"
+            r"|両側|両大脳|両半球|両方|左右(?!差)|対側"
         ),
     ),
     (Laterality.LEFT, re.compile(r"\bleft\b|\blt\b|(?<!右)左(?!右)|ひだり|ヒダリ")),

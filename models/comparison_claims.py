@@ -58,7 +58,8 @@ _LIKENESS = re.compile(
     r"|(?:拳|卵|鶏卵|親指|母指頭|小指頭|米粒|豆|手拳|クルミ|胡桃)大"
 )
 _SIZE_AS_A_NAME = re.compile(
-    r"\benlarged (?:heart|cardi\w+|mediastin\w+)|\benlargement of the (?:heart|cardi\w+)|心(?:陰影|臓)?(?:の)?拡大|縦隔(?:陰影)?(?:の)?拡大"
+    r"\benlarged (?:heart|cardi\w+|mediastin\w+)|\benlargement of the (?:heart|cardi\w+)"
+    r"|心(?:陰影|臓)?(?:の)?拡大|縦隔(?:陰影)?(?:の)?拡大"
 )
 """Conditions whose name holds a word of change."""
 _HEDGED_NEGATION = re.compile(

@@ -88,7 +88,7 @@ def _denies_everything(statement: str) -> bool:
 
 
 def _shared_denial(clauses: list[str], at: int) -> bool:
-    """Whether a clause without a predicate of its own stands in a list that is denied: "X, Y are not seen", 「X、Yを認めない」."""
+    """Whether a clause without a predicate stands in a list that is denied: "X, Y are not seen", 「X、Yを認めない」."""
     if _PREDICATE.search(clauses[at]) or _denied(clauses[at]):
         return False
     after = next((each for each in clauses[at + 1 :] if _PREDICATE.search(each) or _denied(each)), "")

@@ -138,7 +138,7 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A stretch of text and what it looks like: ``date``, ``number``, ``address``, ``telephone number``, ``place`` or ``name``."""
+    """A stretch of text and what it looks like: ``date``, ``number``, ``address``, ``telephone number``, ``place``, ``name``."""
 
     kind: str
     start: int

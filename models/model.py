@@ -363,6 +363,11 @@ class Model:
             raise CardInvalid(f"{self.card.id} writes no text")
         return adapter.write(result, inputs, language)
 
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """Languages it writes; None where only trying tells."""
+        return getattr(self._adapter, "languages", None)
+
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
         """Let a model answer a question about images in ``language`` (``en`` or ``ja``). Nothing is checked.
 

@@ -16,43 +16,46 @@ from models.finding_names import names_of
 from models.phrases_general_ja import TERMS
 from models.results import StudyResult
 
-_ENGLISH = frozenset(
-    """
-    a about above according acute adc also an and apparent appear appears approximately are area areas as at
-    automated automatically baseline be been below between bilateral both brain but by can cannot cc chest classifier
-    clinical clinically coefficient combined compared comparison compatible conclusion confirm consistent core correlate
-    correlation could definite definitely demonstrate demonstrated demonstrates demonstrating detectable detected detection
-    diffusion does draft dwi each either elsewhere estimated evidence exam examination exclude exclusion field finding
-    findings flair focal foci focus follow following for found from has have hemisphere hemispheres hemispheric highest
-    however hyperintense hyperintensity hypointense identified image images imaging impression in include including
-    indicate indicated indicates indicating individual infarct infarction infarctions infarcts intensity interval into involve involved
-    involves involving is ischaemia ischaemic ischemia ischemic it its larger largest lateralised lateralized left lesion
-    lesions likely limit limits located location low lowest lung lungs map mean means measure measured measurement
-    measurements measures measuring midline ml mr mri multifocal multiple must named neither no non nor not noted of on one only
-    or other others otherwise overall parenchyma patient please possible possibly present probable probably radiograph
-    radiologist range ranges rate ratio reader recommended recommend reduced reference region regions remaining report
-    reported reporting represent represents respectively restricted restriction result results revealed reveals review right
-    scan score scores second section see seen segmentation separate several show showing shown shows side sided sides signal
-    single size sized smaller smallest solitary spots stated strokes stroke studies study suggest suggested suggesting suggestive
-    suggests suspected suspicious than that the their there these they this those threshold thresholds to together
-    total totaling totalling totals two up using value values volume volumes was were where which while with within without
-    x-ray yes change changed new increase increased increasing decrease decreased decreasing grown progression
-    progressed stable unchanged prior previous earlier before since resolved resolving disappeared enlarged absence absent
-    any lateral mm cm sec infarcted evident available assessed abnormality abnormalities abnormal hypodense
-    more less least most over under exceeding hour number count counted lacking excluded cerebral
-    """.split()
-)
-_JAPANESE = (
-    *"急性期 梗塞 脳梗塞 拡散制限 拡散強調像 拡散強調画像 拡散低下 高信号 低信号 病変 病巣 虚血 虚血性 左側 右側 両側 左右 正中部 正中".split(),
-    *"左 右 大脳半球 半球 大脳 脳実質 実質 脳 領域 域 部位 側性不明 一部 体積 容積 総体積 総容積 合計 総計 計 全体 総量 最大 最小".split(),
-    *"平均 残り 多発 多発性 散在 複数 単発 単発性 単一 孤発 約 以上 以下 未満 検出限界 検出 報告基準 報告閾値 判定閾値 閾値".split(),
-    *"範囲 認め 見られ 見られる 示唆 示 疑 疑い 可能性 所見 印象 画像 検査 信号 信号比 比 値 計測 測定 結果 側 他 その他 明らか".split(),
-    *"存在 指摘 異常信号 異常 有意 伴 呈 対応 一致 相当 矛盾 下書 医師 確認 参考 今回 個 か所 箇所 ヶ所 カ所 個所 例 各 両方 内 上 下".split(),
-    *"変化 著変 比較 前回 以前 過去 増大 増加 縮小 減少 新出 新規 新 不変 消失 増悪 改善 次 第 番 部 考える 考えられ 思われ".split(),
-    *"新たな 番目 番号 大きさ 大きい 小さい 超える 胸部 胸部単純 単純 撮影 写真 両肺 肺野 肺 診断 除外 否定 必要 要 評価".split(),
-    *"ミリリットル マップ スコア モデル データ".split(),
-)
-_LATIN_IN_JAPANESE = frozenset("adc dwi flair mri mr ct ml mm cm cc ai x".split())
+_ENGLISH_WORDS = """
+a abnormal abnormalities abnormality about above absence absent according acute adc also an and any apparent appear
+appears approximately are area areas as assessed at automated automatically available baseline be been before below
+between bilateral both brain but by can cannot cc cerebral change changed chest classifier clinical clinically cm
+coefficient combined compared comparison compatible conclusion confirm consistent core correlate correlation could
+count counted decrease decreased decreasing definite definitely demonstrate demonstrated demonstrates demonstrating
+detectable detected detection diffusion disappeared does draft dwi each earlier either elsewhere enlarged estimated
+evidence evident exam examination exceeding exclude excluded exclusion field finding findings flair focal foci focus
+follow following for found from grown has have hemisphere hemispheres hemispheric highest hour however hyperintense
+hyperintensity hypodense hypointense identified image images imaging impression in include including increase
+increased increasing indicate indicated indicates indicating individual infarct infarcted infarction infarctions
+infarcts intensity interval into involve involved involves involving is ischaemia ischaemic ischemia ischemic it its
+lacking larger largest lateral lateralised lateralized least left lesion lesions less likely limit limits located
+location low lowest lung lungs map mean means measure measured measurement measurements measures measuring midline
+ml mm more most mr mri multifocal multiple must named neither new no non nor not noted number of on one only or
+other others otherwise over overall parenchyma patient please possible possibly present previous prior probable
+probably progressed progression radiograph radiologist range ranges rate ratio reader recommend recommended reduced
+reference region regions remaining report reported reporting represent represents resolved resolving respectively
+restricted restriction result results revealed reveals review right scan score scores sec second section see seen
+segmentation separate several show showing shown shows side sided sides signal since single size sized smaller
+smallest solitary spots stable stated stroke strokes studies study suggest suggested suggesting suggestive suggests
+suspected suspicious than that the their there these they this those threshold thresholds to together total totaling
+totalling totals two unchanged under up using value values volume volumes was were where which while with within
+without x-ray yes
+"""
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+_JAPANESE_WORDS = """
+急性期 梗塞 脳梗塞 拡散制限 拡散強調像 拡散強調画像 拡散低下 高信号 低信号 病変 病巣 虚血 虚血性
+左側 右側 両側 左右 正中部 正中 左 右 大脳半球 半球 大脳 脳実質 実質 脳 領域 域 部位
+側性不明 一部 体積 容積 総体積 総容積 合計 総計 計 全体 総量 最大 最小 平均 残り 多発 多発性
+散在 複数 単発 単発性 単一 孤発 約 以上 以下 未満 検出限界 検出 報告基準 報告閾値 判定閾値
+閾値 範囲 認め 見られ 見られる 示唆 示 疑 疑い 可能性 所見 印象 画像 検査 信号 信号比 比 値
+計測 測定 結果 側 他 その他 明らか 存在 指摘 異常信号 異常 有意 伴 呈 対応 一致 相当 矛盾
+下書 医師 確認 参考 今回 個 か所 箇所 ヶ所 カ所 個所 例 各 両方 内 上 下 変化 著変 比較
+前回 以前 過去 増大 増加 縮小 減少 新出 新規 新 不変 消失 増悪 改善 次 第 番 部 考える
+考えられ 思われ 新たな 番目 番号 大きさ 大きい 小さい 超える 胸部 胸部単純 単純 撮影 写真 両肺
+肺野 肺 診断 除外 否定 必要 要 評価 ミリリットル マップ スコア モデル データ
+"""
+_LATIN_WORDS = "adc dwi flair mri mr ct ml mm cm cc ai x"
+_LATIN_IN_JAPANESE = frozenset(_LATIN_WORDS.split())
 _HEDGES = re.compile(
     r"(?:cannot|can not|does not|not) (?:be )?(?:exclude[ds]?|rule[ds]? out)"
     r"|(?:否定|除外)(?:する(?:もの|こと)(?:で|は|では|が)?|は|も)?(?:でき)?(?:な|ず|ません)"
@@ -103,7 +106,9 @@ def _strange_english(said: str, own: str) -> Iterable[str]:
 
 def _strange_japanese(said: str, own: str) -> Iterable[str]:
     runs = _JAPANESE_RUN.findall(own)
-    terms = sorted({*_JAPANESE, *TERMS.values(), *(run for run in runs if not run.isascii())}, key=len, reverse=True)
+    terms = sorted(
+        {*_JAPANESE_WORDS.split(), *TERMS.values(), *(run for run in runs if not run.isascii())}, key=len, reverse=True
+    )
     latin = _LATIN_IN_JAPANESE | {run for run in runs if run.isascii()}
     for term in terms:
         said = said.replace(normalise(term), " ")

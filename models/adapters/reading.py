@@ -100,6 +100,11 @@ class ReadingAdapter:
         return self._told(as_data(question.text), inputs, language)
 
     @property
+    def languages(self) -> frozenset[str]:
+        """Languages it writes."""
+        return frozenset(self.options.languages)
+
+    @property
     def offers_ask(self) -> bool:
         """Whether its prompt has a place for words."""
         return self.options.prompt is not None

@@ -93,6 +93,11 @@ class RemoteAdapter:
         self._model = model
         self.recipe = model.card.options_of(Recipe)
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """Languages its card has a wording in."""
+        return frozenset(str(key) for key in self.recipe.wording)
+
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """The impression of a measured result; ``findings`` stay empty, nothing is checked.
 

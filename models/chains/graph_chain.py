@@ -91,6 +91,17 @@ class GraphChain:
         """Ids of the models it is made of."""
         return tuple(dict.fromkeys(name for step in self.graph.steps for name in step.models))
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """Languages in which every prompt that its text needs is worded, and every model that is asked writes."""
+        found = frozenset(("en", "ja"))
+        for step in self.graph.needed_for(self.graph.text) if self.graph.text is not None else ():
+            if isinstance(step, AskStep):
+                writes = self._model.member(step.model).languages
+                found &= frozenset(map(str, step.template))
+                found &= found if writes is None else writes
+        return found
+
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """The typed result of the chain's ``result`` step; see :meth:`models.model.Model.run`."""
         if self.graph.result is None:

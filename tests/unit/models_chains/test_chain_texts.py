@@ -145,3 +145,14 @@ def test_sentences_of_another_report_are_called_so(tmp_path: Path, said: str, no
     written = answer(registry.get("vila-m3-example"), question, radiograph(220.0, 30.0), ["en"]).drafts[0]
     assert any("by number: #31." in each for each in written.notes)
     assert any("are those of report #31" in each for each in written.notes) is noted
+
+
+def test_an_answer_in_one_language_is_not_lost_for_want_of_another(tmp_path: Path) -> None:
+    _, registry = chain(tmp_path, _DRAFTED, lambda told: "No effusion.")  # its templates are English
+    question = Question("胸水はありますか", "order", "ja")
+    japanese, english = answer(registry.get("two-steps"), question, radiograph(30.0, 30.0), ["ja", "en"]).drafts
+    assert (english.language, english.impression) == ("en", "No effusion.")
+    assert (japanese.language, japanese.author) == ("ja", None)
+    assert "この言語の文章を作成していない（対応言語：en）" in japanese.impression
+    with pytest.raises(InferenceFailed, match="no template in ja"):
+        answer(registry.get("two-steps"), question, radiograph(30.0, 30.0), ["ja"])
