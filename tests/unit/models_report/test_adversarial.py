@@ -249,3 +249,9 @@ def test_what_the_composer_says_stands(result: StudyResult, language: str) -> No
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_truth_alone_stands(language: str) -> None:
     assert objections(Draft(language, "", TRUE[language]), TWO_LEFT, None) == ()
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "kowalczyk"), ("ja", "御手洗")])
+def test_an_objection_repeats_no_word_that_may_be_a_name(language: str, name: str) -> None:
+    found_wrong = objections(Draft(language, "", f"{TRUE[language]} {name}。"), TWO_LEFT, None)
+    assert found_wrong and name not in " ".join(found_wrong)
