@@ -7,6 +7,7 @@ only those.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from node.errors import PeerError, PeerNotTrusted, UsersUnusable, WebNotAuthoris
 from node.settings import EndpointSection
 
 _PATH = "/chat/completions"
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,11 @@ class ChatClient:
             ) from error
         finally:
             self.spent += max(tokens, 0)
-        if not isinstance(text, str) or not isinstance(model, str) or not 0 < len(model) <= 200:
+        if not isinstance(text, str) or not isinstance(model, str):
             raise AnswerUnusable(f"endpoint {self._name}: the answer holds no text or no model name")
-        if not model.isprintable():
-            raise AnswerUnusable(f"endpoint {self._name}: the model's name is not printable")
+        # It stands in the draft as who wrote it: a name, where a sentence could claim anything.
+        if not _MODEL_NAME.fullmatch(model):
+            raise AnswerUnusable(f"endpoint {self._name}: what answered gives no name of a model")
         wanted = self._endpoint.answered_by or [self._endpoint.model]
         if not any(fnmatchcase(model, pattern) for pattern in wanted):
             raise WrongModel(f"endpoint {self._name}: {model!r} answered, expected was {' or '.join(wanted)}")

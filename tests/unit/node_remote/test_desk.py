@@ -326,6 +326,17 @@ def test_answers_that_are_thrown_away_are_paid_for(
     assert len(server.received) == 1
 
 
+@pytest.mark.parametrize("name", ["", "reviewed by Dr. Smith", "モデル", "x\ny", "m" * 201])
+def test_what_answered_has_a_name_and_no_sentence(
+    tmp_path: Path, server: ChatServer, clean: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(server, "model", name)
+    who = asking(tmp_path, server, [clean], answered_by=["*"])
+    assert who.ask(text("?"))["code"] == "REM-010"
+    monkeypatch.setattr(server, "model", "google/medgemma-27b-it:free")
+    assert who.ask(text("?"))["model"] == "google/medgemma-27b-it:free"
+
+
 def test_a_spine_may_have_a_chin(tmp_path: Path, server: ChatServer) -> None:
     images = [write(header(number, body_part="SPINE"), head(), tmp_path) for number in (1, 2)]
     assert asking(tmp_path, server, images).ask(*map(picture, images), text("?"))["code"] == "REM-005"
