@@ -177,10 +177,14 @@ class GraphChain:
         if result.drafts:
             # No measurement stands behind it, so it goes through the gate like words of people.
             state.free.add(step.name)
-            read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
-            state.notes += read.notes
-            return as_data(f"{read.findings}\n{read.impression}".strip())
+            return self._read_out(result, state)
         return measured_text(result, state.language)
+
+    def _read_out(self, result: StudyResult, state: _State) -> str:
+        """What a model that reads images by itself has written, as data; its notes (a text was cut off) go with the chain's."""
+        read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
+        state.notes += read.notes
+        return as_data(f"{read.findings}\n{read.impression}".strip())
 
     def _result(self, name: str, state: _State) -> StudyResult:
         if name not in state.results:
@@ -222,9 +226,11 @@ class GraphChain:
             if not calls:
                 break
             state.calls["made"] += len(calls)
-            results = " ".join(self._called(call, step.tools[call.name], state) for call in calls)
-            told = filling.fill(_RESULTS[state.language], {"results": results})
-            draft = model.ask([TextPart(told), *prompt], state.inputs, state.language)
+            told: list[TextPart] = []
+            for is_field, words in filling.pieces(_RESULTS[state.language]):
+                results = [self._called(call, step.tools[call.name], state) for call in calls] if is_field else []
+                told += results or [TextPart(words)]
+            draft = model.ask([*told, *prompt], state.inputs, state.language)
         else:
             state.calls["refused"] += calls_in(draft.impression, {})[1]
         self._take(step.name, replace(draft, impression=without_calls(draft.impression)), state)
@@ -246,18 +252,20 @@ class GraphChain:
                 parts.append(TextPart(as_data(said) if text in state.written else said, free=text in state.free))
         return parts
 
-    def _called(self, call: ToolCall, tool: Tool, state: _State) -> str:
+    def _called(self, call: ToolCall, tool: Tool, state: _State) -> TextPart:
         if tool.calculator is not None:
             try:
-                return stated(tool.calculator, call.argument)
+                return TextPart(f"{stated(tool.calculator, call.argument)} ")
             except ParameterInvalid as error:
-                return f"{call.name}: {error.message}."
+                return TextPart(f"{call.name}: {error.message}. ")
         assert tool.model is not None
         result = self._model.member(tool.model).run(state.inputs, {})
         state.called.append(result)
+        if result.drafts:
+            return TextPart(f"{self._read_out(result, state)} ", free=True)
         if result.findings:
-            return in_words(result.findings, tool.table, state.language)
-        return compose(result, state.language).impression
+            return TextPart(f"{in_words(result.findings, tool.table, state.language)} ")
+        return TextPart(f"{compose(result, state.language).impression} ")
 
     def _versions(self, step: Step) -> list[str]:
         members = (self._model.member(name) for name in step.models)
