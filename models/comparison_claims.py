@@ -67,6 +67,12 @@ _HEDGED_NEGATION = re.compile(
 )
 
 
+def without_change(text: str) -> str:
+    """``text``, normalised, without words that deny a change: "no progression" denies no finding."""
+    pattern = next(each for change, each in _CHANGES if change is Change.UNCHANGED)
+    return pattern.sub(" ", normalise(text))
+
+
 def comparison_problems(text: str, comparison: Comparison | None) -> tuple[str, ...]:
     """What a text says about change and size by likeness that was not measured, as English phrases.
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from models.comparison_claims import comparison_problems
+from models.comparison_claims import comparison_problems, without_change
 from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
 from models.errors import ModelError, TextContradictsResult, Transient
 from models.finding_claims import finding_problems
+from models.loose_claims import loose_problems
 from models.output_guard import faults
 from models.own_text import with_own_text
 from models.remote_errors import TextWithheld
@@ -78,7 +79,10 @@ def objections(candidate: Draft, result: StudyResult, comparison: Comparison | N
     if result.segmentation is None and result.findings:
         found = finding_problems(candidate, result)
     else:
-        found = contradictions(candidate, result) + omissions(candidate, result)
+        # "No change" denies a change, and no finding.
+        said = replace(candidate, impression=without_change(candidate.impression)) if comparison else candidate
+        found = contradictions(said, result) + omissions(said, result)
+        found += loose_problems(candidate.impression, result)
     strange = unknown_words(candidate.impression, candidate.language, result)
     return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison), *strange)))
 
@@ -90,7 +94,7 @@ def answer_objections(answered: Draft, results: Sequence[StudyResult]) -> tuple[
         if result.segmentation is None and result.findings:
             found += finding_problems(answered, result, complete=False)
         else:
-            found += contradictions(answered, result, complete=False)
+            found += contradictions(answered, result, complete=False) + loose_problems(answered.impression, result)
     return tuple(dict.fromkeys((*found, *comparison_problems(answered.impression, None)))) if results else ()
 
 

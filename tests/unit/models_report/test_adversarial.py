@@ -8,7 +8,7 @@ import pytest
 
 from models.composer import compose
 from models.report import objections
-from models.results import CodedTerm, Draft, Finding, Outcome, StudyResult
+from models.results import Change, CodedTerm, Comparison, Draft, Finding, Outcome, StudyResult
 from tests.unit.models_report.builders import found, nothing_found
 
 TWO_LEFT = found([(12.4, "left", 480.0), (3.1, "left", 520.0)])
@@ -195,7 +195,71 @@ PNEUMOTHORAX_JA = (
     "明らかな異常を認めない。気胸。",
 )
 
+TAKEN_BACK_EN = (
+    "Not acute.",
+    "No core.",
+    "The largest is 3.1 mL.",
+    "The smallest measures 12.4 mL.",
+    "Restriction is absent.",
+    "These are not seen on the study.",
+    "Both measured 7.75 mL.",
+    "This is not present.",
+    "None is evident.",
+    "Neither is acute.",
+    "The result is excluded.",
+    "Volumes are above 100 mL.",
+    "There are more.",
+    "There are others elsewhere.",
+    "Less than two are infarcts.",
+    "Left is the side that is not involved.",
+    "On one side or the other.",
+    "The left hemisphere is not involved.",
+    "Only one is acute.",
+    "Each hemisphere is involved.",
+    "No acute findings.",
+    "The brain has no findings.",
+    "Nothing is seen.",
+    "Not detectable.",
+    "Signal is not increased.",
+    "One of these is not on the left.",
+    "The infarcts are not located on the left.",
+    "The 2 are likely one.",
+    "Total is not 15.5 mL.",
+)
+TAKEN_BACK_JA = (
+    "急性期ではない。",
+    "認められない。",
+    "最大は3.1 mL。",
+    "他の部位にも多発。",
+    "存在しない。",
+    "明らかでない。",
+    "左側ではない。",
+    "検出されない。",
+    "有意ではない。",
+    "2病変は異常ではない。",
+    "左側にはない。",
+    "病変は1個。",
+    "これらは見られない。",
+    "全体に認める。",
+    "各半球に認める。",
+    "他にも認める。",
+    "他側にも認める。",
+    "所見なし。",
+    "画像上示されない。",
+    "一つは左ではない。",
+    "急性期の所見はない。",
+    "指摘できない。",
+    "示唆されない。",
+    "総体積は15.5 mLではない。",
+    "左以外にも認める。",
+    "脳全体に認める。",
+    "確認できない。",
+    "疑いはない。",
+)
+
 CASES = [
+    *((TWO_LEFT, "en", f"{TRUE['en']} {text}") for text in TAKEN_BACK_EN),
+    *((TWO_LEFT, "ja", f"{TRUE['ja']}{text}") for text in TAKEN_BACK_JA),
     *((TWO_LEFT, "en", text) for text in BESIDE_INFARCTS_EN),
     *((TWO_LEFT, "ja", text) for text in BESIDE_INFARCTS_JA),
     *((NONE, "en", text) for text in BESIDE_NOTHING_EN),
@@ -225,6 +289,8 @@ STAND = [
         "Two acute ischaemic lesions in the left hemisphere with a total volume of 15.5 mL are identified.",
     ),
     (TWO_LEFT, "ja", "左大脳半球に急性期梗塞を二か所認めます。総体積は１５．５ｍＬです。"),
+    (TWO_LEFT, "en", f"{TRUE['en']} Not on the right. No other lesion. An infarct cannot be excluded."),
+    (TWO_LEFT, "ja", f"{TRUE['ja']}右側には認めない。他に病変を認めない。"),
     (NONE, "en", "No evidence of acute infarction. An infarct below the detection limit cannot be excluded."),
     (NONE, "ja", "急性期梗塞を示唆する所見を認めません。検出限界以下の梗塞は否定できません。"),
 ]
@@ -255,3 +321,11 @@ def test_the_truth_alone_stands(language: str) -> None:
 def test_an_objection_repeats_no_word_that_may_be_a_name(language: str, name: str) -> None:
     found_wrong = objections(Draft(language, "", f"{TRUE[language]} {name}。"), TWO_LEFT, None)
     assert found_wrong and name not in " ".join(found_wrong)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "No change since the prior study."), ("ja", "前回と比べ変化を認めない。")]
+)
+def test_no_change_denies_no_finding(language: str, text: str) -> None:
+    unchanged = Comparison("1", "2", "3", "4", "20260101", 15.5, 15.4, Change.UNCHANGED)
+    assert objections(Draft(language, "", f"{TRUE[language]} {text}"), TWO_LEFT, unchanged) == ()
