@@ -289,7 +289,7 @@ STAND = [
         "Two acute ischaemic lesions in the left hemisphere with a total volume of 15.5 mL are identified.",
     ),
     (TWO_LEFT, "ja", "左大脳半球に急性期梗塞を二か所認めます。総体積は１５．５ｍＬです。"),
-    (TWO_LEFT, "en", f"{TRUE['en']} Not on the right. No other lesion. An infarct cannot be excluded."),
+    (TWO_LEFT, "en", f"{TRUE['en']} No infarct on the right. No other lesion. An infarct cannot be excluded."),
     (TWO_LEFT, "ja", f"{TRUE['ja']}右側には認めない。他に病変を認めない。"),
     (NONE, "en", "No evidence of acute infarction. An infarct below the detection limit cannot be excluded."),
     (NONE, "ja", "急性期梗塞を示唆する所見を認めません。検出限界以下の梗塞は否定できません。"),
