@@ -17,29 +17,34 @@ from models.phrases_general_ja import TERMS
 from models.results import StudyResult
 
 _ENGLISH_WORDS = """
-a abnormal abnormalities abnormality about above absence absent according acute adc also an and any apparent appear
-appears approximately are area areas as assessed at automated automatically available baseline be been before below
-between bilateral both brain but by can cannot cc cerebral change changed chest classifier clinical clinically cm
-coefficient combined compared comparison compatible conclusion confirm consistent core correlate correlation could
-count counted decrease decreased decreasing definite definitely demonstrate demonstrated demonstrates demonstrating
-detectable detected detection diffusion disappeared does draft dwi each earlier either elsewhere enlarged estimated
-evidence evident exam examination exceeding exclude excluded exclusion field finding findings flair focal foci focus
-follow following for found from grown has have hemisphere hemispheres hemispheric highest hour however hyperintense
+a abnormal abnormalities abnormality about above absence absent according acute acutely adc additional advised ai
+all also amount amounting amounts an analysed analysis analyzed and any apparent appear appears approximately are
+area areas around as assessed assessment at automated automatically available average averaging based baseline be
+been before below between bilateral both brain but by calculated can cannot cc cerebral change changed chest
+classifier clinical clinically cm coefficient combined compared comparison compatible comprise comprises comprising
+computed conclusion concordant confirm consistent contain containing contains core correlate correlated correlation
+correspond corresponding corresponds could count counted decrease decreased decreasing definite definitely
+demonstrate demonstrated demonstrates demonstrating depicted derived detectable detected detection determined
+diffusion diffusion-weighted disappeared discrete distinct distributed distribution does draft dwi dwi-adc each
+earlier either elsewhere enlarged estimate estimated evaluation evidence evident exam examination exceeding exclude
+excluded exclusion existing extent field finding findings flair focal foci focus follow following for found from
+further given grown has have hemisphere hemispheres hemispheric hence highest highlighted hour however hyperintense
 hyperintensity hypodense hypointense identified image images imaging impression in include including increase
 increased increasing indicate indicated indicates indicating individual infarct infarcted infarction infarctions
-infarcts intensity interval into involve involved involves involving is ischaemia ischaemic ischemia ischemic it its
-lacking larger largest lateral lateralised lateralized least left lesion lesions less likely limit limits located
-location low lowest lung lungs map mean means measure measured measurement measurements measures measuring midline
-ml mm more most mr mri multifocal multiple must named neither new no non nor not noted number of on one only or
-other others otherwise over overall parenchyma patient please possible possibly present previous prior probable
-probably progressed progression radiograph radiologist range ranges rate ratio reader recommend recommended reduced
-reference region regions remaining report reported reporting represent represents resolved resolving respectively
-restricted restriction result results revealed reveals review right scan score scores sec second section see seen
-segmentation separate several show showing shown shows side sided sides signal since single size sized smaller
-smallest solitary spots stable stated stroke strokes studies study suggest suggested suggesting suggestive suggests
-suspected suspicious than that the their there these they this those threshold thresholds to together total totaling
-totalling totals two unchanged under up using value values volume volumes was were where which while with within
-without x-ray yes
+infarcts intensity interpretation interval into involve involved involves involving is ischaemia ischaemic ischemia
+ischemic it its lacking larger largest lateral lateralised lateralized least left lesion lesions less lie lies
+likely limit limits located location low lowest lung lungs lying map marked mean means measure measured measurement
+measurements measures measuring midline ml mm model more most mr mri multifocal multiple must named nearly neither
+new no non nor not noted number observed of on one only or other others otherwise over overall parenchyma patient
+pattern please possible possibly present previous prior probable probably progressed progression quantified
+radiograph radiologist range ranges rate ratio reader recommend recommended reduced reference region regions
+remaining report reported reporting represent represents resolved resolving respectively restricted restriction
+result results revealed reveals review right roughly same scan score scores sec second section see seen segmentation
+segmented separate sequence series several show showing shown shows side sided sides signal since single situated
+size sized smaller smallest solitary some spots stable stated stroke strokes studies study such suggest suggested
+suggesting suggestive suggests sum summed suspected suspicious than that the their there therefore these they this
+those threshold thresholds thus to together total totaling totalling totals two unchanged under up using value
+values visualised visualized volume volumes was weighted were where which while with within without x-ray yes
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _JAPANESE_WORDS = """
@@ -51,8 +56,12 @@ _JAPANESE_WORDS = """
 計測 測定 結果 側 他 その他 明らか 存在 指摘 異常信号 異常 有意 伴 呈 対応 一致 相当 矛盾
 下書 医師 確認 参考 今回 個 か所 箇所 ヶ所 カ所 個所 例 各 両方 内 上 下 変化 著変 比較
 前回 以前 過去 増大 増加 縮小 減少 新出 新規 新 不変 消失 増悪 改善 次 第 番 部 考える
-考えられ 思われ 新たな 番目 番号 大きさ 超える 胸部 胸部単純 単純 撮影 写真 両肺
-肺野 肺 診断 除外 否定 必要 要 評価 ミリリットル マップ スコア モデル データ
+考えられ 思われ 新たな 番目 番号 大きさ 超える 胸部 胸部単純 単純 撮影 写真 両肺 肺野 肺 診断
+除外 否定 必要 要 評価 ミリリットル マップ スコア モデル データ 合致 該当 描出 表示 分布 位置
+判断 推定 概算 解析 自動 算出 算定 個数 総数 総 合わせ 含 程度 最も 主 主な 両者 臨床
+臨床所見 症状 照合 対比 参照 経過観察 推奨 読影 専門医 放射線科医 生じ 由来 及び 又は 並び
+同側 同 本 当 対象 部分 区域 複数個 急性 脳虚血 画素 平均値 計上 強調像 強調画像 報告 サイズ
+ベースライン
 """
 _LATIN_WORDS = "adc dwi flair mri mr ct ml mm cm cc ai x"
 _LATIN_IN_JAPANESE = frozenset(_LATIN_WORDS.split())

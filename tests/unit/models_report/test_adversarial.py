@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from models.composer import compose
+from models.export.stroke_impression_text import sentence
 from models.report import objections
+from models.report_facts import ReportFacts
 from models.results import Change, CodedTerm, Comparison, Draft, Finding, Outcome, StudyResult
 from tests.unit.models_report.builders import found, nothing_found
 
@@ -310,6 +312,12 @@ def test_the_truth_in_other_words_stands(result: StudyResult, language: str, tex
 @pytest.mark.parametrize("result", [PNEUMOTHORAX, HEART, TUBERCULOSIS, TWO_LEFT, NONE])
 def test_what_the_composer_says_stands(result: StudyResult, language: str) -> None:
     assert objections(replace(compose(result, language), findings=""), result, None) == ()
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("result", [TWO_LEFT, NONE, found([(30.2, "left", 480.0), (12.0, "right", 510.0)])])
+def test_what_the_demonstration_model_learnt_to_say_stands(result: StudyResult, language: str) -> None:
+    assert objections(Draft(language, "", sentence(ReportFacts.of(result), language)), result, None) == ()
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
