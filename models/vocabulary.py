@@ -32,7 +32,7 @@ further given grown has have hemisphere hemispheres hemispheric hence highest hi
 hyperintensity hypodense hypointense identified image images imaging impression in include including increase
 increased increasing indicate indicated indicates indicating individual infarct infarcted infarction infarctions
 infarcts intensity interpretation interval into involve involved involves involving is ischaemia ischaemic ischemia
-ischemic it its lacking larger largest lateral lateralised lateralized least left lesion lesions less lie lies
+ischemic it its lacking larger largest lateral lateralised lateralized keeping least left lesion lesions less lie lies
 likely limit limits located location low lowest lung lungs lying map marked mean means measure measured measurement
 measurements measures measuring midline ml mm model more most mr mri multifocal multiple must named nearly neither
 new no non nor not noted number observed of on one only or other others otherwise over overall parenchyma patient
@@ -48,6 +48,7 @@ values visualised visualized volume volumes was weighted were where which while 
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _JAPANESE_WORDS = """
+併
 急性期 梗塞 脳梗塞 拡散制限 拡散強調像 拡散強調画像 拡散低下 高信号 低信号 病変 病巣 虚血 虚血性
 左側 右側 両側 左右 正中部 正中 左 右 大脳半球 半球 大脳 脳実質 実質 脳 領域 域 部位
 側性不明 一部 体積 容積 総体積 総容積 合計 総計 計 全体 総量 最大 最小 平均 残り 多発 多発性
