@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from models.errors import CardInvalid
+from models.errors import CardInvalid, TextContradictsResult
 from models.identifying_text import without_identifiers
 from models.output_guard import faults
 from models.phrases_general_en import GeneralEnglish
@@ -33,6 +33,10 @@ _NOTHING_MEASURED = {
     "en": "An answer in words: nothing was measured, and the rest of the images was not assessed.",
     "ja": "文章による回答であり、計測は行われていない。その他の画像は評価していない。",
 }
+_MEASURED = {
+    "en": "Measured by other models for this answer, which is in words; the rest of the images was not assessed:",
+    "ja": "この回答のために他のモデルが計測した結果（回答自体は文章であり、その他の画像は評価していない）：",
+}
 _REMOVED = "[…]"
 
 
@@ -59,7 +63,12 @@ def answer(model: Model, question: Question, inputs: Mapping[str, Volume], langu
         The model failed.
     """
     drafts = []
+    known = model.languages
     for language in languages:
+        # What it does not write is said in the others' place; where it writes none of them, asking says so.
+        if known is not None and language not in known and known & set(languages):
+            drafts.append(_unwritten(model, question, language))
+            continue
         written = model.answer(question, inputs, language)
         if found := faults(f"{written.findings}\n{written.impression}", [question.text]):
             return _withheld(model, found)
@@ -90,19 +99,29 @@ def _draft(model: Model, question: Question, written: Draft, language: str) -> D
     words = _WORDINGS.get(language)
     if words is None:
         raise CardInvalid(f"no wording of answers in {language}")
-    lines = [f"{_WHERE[language][question.source]}: {quoted(question, language)}", _NOTHING_MEASURED[language]]
+    measured = (_MEASURED[language], written.findings) if written.findings else (_NOTHING_MEASURED[language],)
+    lines = [f"{_WHERE[language][question.source]}: {quoted(question, language)}", *measured]
     notes = [words.ai_draft()]
     notes += [words.limitations.get(key, key) for key in model.card.limitations]
     notes += [words.model(model.reference({}))]
     notes += [] if written.author is None else [words.generated_by(written.author)]
+    flagged = [words.flagged(TextContradictsResult.code, written.objections)] if written.objections else []
     return Draft(
         language,
-        "\n".join((*lines, *([written.findings] if written.findings else []))),
-        written.impression,
+        "\n".join(lines),
+        "\n".join((*flagged, written.impression)),
         author=written.author,
-        notes=(*notes, *written.notes),
+        notes=(*notes, *flagged, *written.notes),
         looked_at=written.looked_at,
+        objections=tuple(f"{TextContradictsResult.code}: {each}" for each in written.objections),
     )
+
+
+def _unwritten(model: Model, question: Question, language: str) -> Draft:
+    """The draft in a language the model does not write, beside one in a language it writes."""
+    words = _WORDINGS[language]
+    said = words.not_in_language(", ".join(sorted(model.languages or ())))
+    return _draft(model, question, Draft(language, "", said), language)
 
 
 def _withheld(model: Model, found: tuple[str, ...]) -> StudyResult:

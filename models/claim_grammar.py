@@ -57,10 +57,13 @@ OTHER_ONLY = re.compile(
 SIDES = (
     (
         Laterality.BILATERAL,
-        re.compile(r"\bbilateral\w*|\bboth\b|contralateral|opposite side|両側|両大脳|両半球|両方|左右(?!差)|対側"),
+        re.compile(
+            r"\bbilateral\w*|\bboth\b|contralateral|(?:opposite|other) (?:side|hemisphere)"
+            r"|両側|両大脳|両半球|両方|左右(?!差)|対側"
+        ),
     ),
-    (Laterality.LEFT, re.compile(r"\bleft\b|\blt\b|(?<!右)左(?!右)")),
-    (Laterality.RIGHT, re.compile(r"\bright\b|\brt\b|(?<!左)右(?!左)")),
+    (Laterality.LEFT, re.compile(r"\bleft\b|\blt\b|(?<!右)左(?!右)|ひだり|ヒダリ")),
+    (Laterality.RIGHT, re.compile(r"\bright\b|\brt\b|(?<!左)右(?!左)|みぎ|ミギ")),
     (Laterality.MIDLINE, re.compile(r"\bmidline\b|正中")),
 )
 

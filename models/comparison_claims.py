@@ -57,9 +57,20 @@ _LIKENESS = re.compile(
     r"\bsize of an? \w+|\b\w+[- ]sized\b|\bas (?:large|big|small) as\b"
     r"|(?:拳|卵|鶏卵|親指|母指頭|小指頭|米粒|豆|手拳|クルミ|胡桃)大"
 )
+_SIZE_AS_A_NAME = re.compile(
+    r"\benlarged (?:heart|cardi\w+|mediastin\w+)|\benlargement of the (?:heart|cardi\w+)"
+    r"|心(?:陰影|臓)?(?:の)?拡大|縦隔(?:陰影)?(?:の)?拡大"
+)
+"""Conditions whose name holds a word of change."""
 _HEDGED_NEGATION = re.compile(
     r"\b(?:hardly|barely|scarcely|virtually no|almost no|practically no)\b|ほとんど.{0,12}(?:な|せず)|ほぼな"
 )
+
+
+def without_change(text: str) -> str:
+    """``text``, normalised, without words that deny a change: "no progression" denies no finding."""
+    pattern = next(each for change, each in _CHANGES if change is Change.UNCHANGED)
+    return pattern.sub(" ", normalise(text))
 
 
 def comparison_problems(text: str, comparison: Comparison | None) -> tuple[str, ...]:
@@ -72,7 +83,7 @@ def comparison_problems(text: str, comparison: Comparison | None) -> tuple[str, 
     comparison : Comparison or None
         What was compared with; None where nothing was.
     """
-    said = normalise(text)
+    said = _SIZE_AS_A_NAME.sub(" ", normalise(text))
     problems = []
     claimed = [change for change, pattern in _CHANGES if pattern.search(said)]
     if Change.UNCHANGED in claimed:

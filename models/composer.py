@@ -84,6 +84,12 @@ def compose(result: StudyResult, language: str) -> Draft:
     return with_history(composed, result)
 
 
+def measured_text(result: StudyResult, language: str) -> str:
+    """What was measured in these images, in sentences for a model: without earlier studies, whose day no prompt may hold."""
+    measured = compose(replace(result, comparison=None, not_compared=None, replaces=None), language)
+    return f"{measured.findings}\n{measured.impression}"
+
+
 def with_history(draft: Draft, result: StudyResult) -> Draft:
     """The draft with what is said of earlier results: the comparison with an earlier study, and what this replaces.
 

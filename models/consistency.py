@@ -10,13 +10,14 @@ from models.results import Draft, Laterality, Outcome, StudyResult
 _BOTH = (Laterality.LEFT, Laterality.RIGHT)
 
 
-def contradictions(draft: Draft, result: StudyResult) -> tuple[str, ...]:
+def contradictions(draft: Draft, result: StudyResult, *, complete: bool = True) -> tuple[str, ...]:
     """Return what ``draft`` states against ``result``, each as an English phrase; empty when it may stand.
 
     Checked in findings and impression: presence and absence, sides, number of lesions, volumes (each number to the
     precision it is written with), ADC values, lesion numbers, language, numbers that mean nothing measured, and
     subjects the result does not cover (haemorrhage, vessels, age, anatomic site, lengths, times …). The impression
-    must also say whether the finding is present. Notes are fixed sentences and are not checked.
+    must also say whether the finding is present, unless ``complete`` is False. Notes are fixed sentences and are not
+    checked.
     """
     facts = ReportFacts.of(result)
     adcs = [lesion.adc_um2_s for lesion in facts.lesions] + [mean_adc_um2_s(result.totals)]
@@ -31,7 +32,7 @@ def contradictions(draft: Draft, result: StudyResult) -> tuple[str, ...]:
             *_figure_problems(segments, facts, measured_adcs),
         ):
             problems[problem] = None
-    if problem := _silence(draft.impression, facts):
+    if complete and (problem := _silence(draft.impression, facts)):
         problems[problem] = None
     return tuple(problems)
 

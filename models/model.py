@@ -382,6 +382,11 @@ class Model:
         require_within(self.card.limits, inputs)
         return adapter.write(result, inputs, language)
 
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """Languages it writes; None where only trying tells."""
+        return getattr(self._adapter, "languages", None)
+
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
         """Let a model answer a question about images in ``language`` (``en`` or ``ja``). Nothing is checked.
 

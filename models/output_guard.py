@@ -14,21 +14,41 @@ from models.folding import fold, plain
 from models.identifying_text import identifiers
 from models.remote_errors import TextWithheld
 
+_DOCTOR = r"(?:physician|doctor|radiologist|attending|consultant|expert|specialist|human|colleague)"
+_ISHI = r"(?:専門医|放射線科医|読影医|医師|技師|担当医|主治医|指導医)"
+# Matched on folded text: katakana stands there as hiragana.
 _REVIEWED = re.compile(
     r"\b(?:verif(?:ied|y)|validated|approved?|authenticated|(?:counter)?signed(?! by the algorithm)|attested|co-?signed)\b"
-    r"|\bsign(?:ed)?[ -]?off\b|\b(?:reviewed|checked|read) by\b"
+    r"|\bsign(?:ed)?[ -]?off\b|(?<!not )\b(?:reviewed|checked|read) by\b"
     r"|\bconfirmed by (?:an? |the |our )?(?:\w+ )?(?:physician|doctor|radiolog|attending|dr\b|reader|expert|chief|specialist)"
-    r"|\bfinal (?:report|read|diagnosis|result)\b|\bnot a draft\b"
+    r"|\bfinal (?:report|read|diagnosis|result)\b|\bnot a draft\b|\bfinali[sz]ed?\b|\b(?:is|now) (?:final|definitive)\b"
+    r"|\b(?:report|text|draft|study|interpretation|this|it) (?:has|have|was|were|is)(?: been)?(?: \w+)?"
+    r" (?:reviewed|checked|released)\b"
+    r"|\breviewed and\b|\bdictated and read\b|\bauthori[sz]ed (?:for|by)\b|\bquality[- ]assured\b|\bdouble[- ]checked\b"
+    r"|\bno (?:(?:further|additional|human|physician) )*(?:review|verification|confirmation|oversight)\b"
+    r"|\bno need to (?:read|review|check)\b"
+    r"|\b(?:review|verification|confirmation|oversight)(?: by an? \w+)? is (?:not |un)(?:needed|necessary|required)\b"
+    r"|\bnot (?:ai|machine|computer)[ -](?:generated|written|made)\b|\bhuman[ -](?:verified|reviewed|checked|written)\b"
+    rf"|\b(?:written|dictated|reported|interpreted|prepared) by (?:an? |the )?(?:\w+ )?{_DOCTOR}"
+    rf"|\b{_DOCTOR}s? (?:has |have )?(?:agree[sd]?|concur(?:s|red)|confirms|confirmed|reviewed|checked|approved)\b"
     r"|\b(?:physician|doctor|radiologist)[ -](?:reviewed|confirmed|approved)\b"
     r"|\b(?:status|completion|verification)[ _-]?(?:flag)?\s*[:=]"
-    r"|確認済|承認(?:済|さ)|検証済|認証済|署名|確定(?:診断|報告|版|済)|最終(?:報告|診断)|医師(?:が|による|の)(?:確認|承認)|読影医(?:が|による)|下書きではな"
+    r"|(?:確認|承認|検証|認証|読影|校閲|検像|れびゅー|ちぇっく|さいん)(?:済|ずみ|を得|(?:が|は)?完了)|(?:承認|認証|校閲)さ|署名"
+    r"|確定(?:診断|報告|版|済|で)|診断確定|最終(?:報告|診断|版)|下書きではな|(?:ai|機械)では?な"
+    rf"|{_ISHI}(?:が|による|の)(?:確認|承認|読影|作成|校閲)(?!が必要|を要|を推奨|は行われていな|はされていな)"
+    r"|(?:確認|読影|承認|検証|れびゅー)(?:は|が|を)?(?:不要|必要(?:は|が)?な|要さな|要しな)"
 )
 _INSTRUCTION = re.compile(
     r"\b(?:ignor|disregard|forget|overrid)\w* (?:\w+ ){0,4}?(?:instruction|prompt|rule|polic|above|previous|measurement)"
     r"|\b(?:system|developer|assistant|user) ?(?:prompt|message|role)?\s*[:>]|\byou (?:are|must|will) now\b|\bas an ai\b|<\|"
     r"|\[/?inst\]|<</?sys>>|###|```|\bjailbreak\b|\bdeveloper mode\b|\bdo not (?:mention|report|tell|show)\b|\bbase64\b"
-    r"|指示(?:を|に|は)?.{0,6}(?:無視|従)|命令|プロンプト|システム[:：]|報告(?:しないで|するな)|記載(?:しないで|するな)|言及(?:しないで|するな)"
-    r"|書かないで|隠(?:して|せ)|(?:以上|以前|上記)の.{0,8}(?:無視|忘れ)"
+    r"|\bas (?:instructed|told|ordered|directed)\b|"
+    r"\b(?:per|following|according to) (?:the |this )?(?:instructions?|note|command)\b"
+    r"|\b(?:i was|we were) (?:told|asked|instructed)\b"
+    r"|\b(?:order|note|picture|image|report|text) (?:says|asks|tells|instructs|requests)\b"
+    r"|\b(?:is|are|was|were) (?:hereby )?(?:omitted|suppressed|withheld|left out|not (?:reported|mentioned))\b"
+    r"|指示(?:を|に|は)?.{0,6}(?:無視|従)|(?:指示|依頼)(?:どおり|通り|の(?:とおり|通り)|に基づ|により)|命令|ぷろんぷと|しすてむ:"
+    r"|報告(?:しないで|するな)|(?:記載|言及)(?:しな|するな|しません)|書かないで|隠(?:して|せ)|(?:以上|以前|上記)の.{0,8}(?:無視|忘れ)"
 )
 _TOOL = re.compile(
     r"[<‹〈][/\s]*[a-z_][\w ]*(?:\(|[^<>‹›]*[>›〉])"
@@ -59,7 +79,7 @@ def faults(text: str, untrusted: Sequence[str] = ()) -> tuple[str, ...]:
         )
         if pattern.search(folded)
     ]
-    if any(_echoed(folded, fold(each)) for each in untrusted):
+    if any(echoed(folded, fold(each)) for each in untrusted):
         found.append("repeats what it was given")
     return tuple(dict.fromkeys(found))
 
@@ -75,8 +95,8 @@ def guard(text: str, untrusted: Sequence[str] = ()) -> None:
         raise TextWithheld(f"the generated text {' and '.join(found)}", faults=list(found))
 
 
-def _echoed(text: str, source: str) -> bool:
-    """Whether so many characters in a row of ``source`` stand in ``text``; half as many where they are not Latin."""
+def echoed(text: str, source: str) -> bool:
+    """Whether 48 characters in a row of ``source`` stand in ``text``; half as many where they are not Latin. Both folded."""
     text, source = (re.sub(r"\s+", " ", each).strip() for each in (text, source))
     length = _SHORTEST_ECHO if source.isascii() else _SHORTEST_ECHO // 2
     if len(source) < length:

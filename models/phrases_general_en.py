@@ -23,6 +23,7 @@ class GeneralEnglish(English):
         "codes_of_patients": "Scores are of codes that patients with such images were given, not of what the images show.",
         "later_diagnoses": "Scores are of diagnoses in the years after an image; they describe nothing on it.",
         "language_model": "Language models state what is not there and miss what is; every sentence has to be checked.",
+        "pointing_cut_off": "The model was cut off while it pointed: what it did not mark was not assessed.",
         "always_a_box": "The model marks one place for each finding, whether the finding is there or not.",
         "boxes_without_probability": "Boxes come from a language model without a probability.",
     }

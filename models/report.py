@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from models.comparison_claims import comparison_problems
+from models.comparison_claims import comparison_problems, without_change
 from models.composer import compose, with_history, wording
 from models.consistency import contradictions, omissions
 from models.errors import ModelError, OutsideLimits, TextContradictsResult, Transient
 from models.finding_claims import finding_problems
+from models.loose_claims import loose_problems
 from models.output_guard import faults
 from models.own_text import with_own_text
 from models.remote_errors import TextWithheld
 from models.results import Comparison, Draft, Outcome, StudyResult
+from models.vocabulary import unknown_words
 from models.volume import Volume
 
 if TYPE_CHECKING:
@@ -77,8 +79,23 @@ def objections(candidate: Draft, result: StudyResult, comparison: Comparison | N
     if result.segmentation is None and result.findings:
         found = finding_problems(candidate, result)
     else:
-        found = contradictions(candidate, result) + omissions(candidate, result)
-    return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison))))
+        # "No change" denies a change, and no finding.
+        said = replace(candidate, impression=without_change(candidate.impression)) if comparison else candidate
+        found = contradictions(said, result) + omissions(said, result)
+        found += loose_problems(candidate.impression, result)
+    strange = unknown_words(candidate.impression, candidate.language, result)
+    return tuple(dict.fromkeys((*found, *comparison_problems(candidate.impression, comparison), *strange)))
+
+
+def answer_objections(answered: Draft, results: Sequence[StudyResult]) -> tuple[str, ...]:
+    """What an answer states against results that were measured for it; an answer need not tell them all."""
+    found: list[str] = []
+    for result in results:
+        if result.segmentation is None and result.findings:
+            found += finding_problems(answered, result, complete=False)
+        else:
+            found += contradictions(answered, result, complete=False) + loose_problems(answered.impression, result)
+    return tuple(dict.fromkeys((*found, *comparison_problems(answered.impression, None)))) if results else ()
 
 
 def _draft(

@@ -100,6 +100,11 @@ class ReadingAdapter:
         return self._told(as_data(question.text), inputs, language)
 
     @property
+    def languages(self) -> frozenset[str]:
+        """Languages it writes."""
+        return frozenset(self.options.languages)
+
+    @property
     def offers_ask(self) -> bool:
         """Whether its prompt has a place for words."""
         return self.options.prompt is not None
@@ -195,10 +200,11 @@ class ReadingAdapter:
         for stop in self.options.decoding.stop_strings:
             text = text.split(stop)[0]
         if self.options.parser == "answer":
+            # What is thought aloud before the answer, or cut off there, is none.
             found = parsing.answer_of(text)
-            if found is None and not written.cut:
+            if not found:
                 raise InferenceFailed(f"{self._model.card.id}: the text holds no answer")
-            text = found or text
+            text = found
         if self.options.parser == "choice":
             # A text that was cut off has not chosen yet, whatever letters it names.
             letter = None if written.cut else parsing.choice_of(text, "".join(self.options.choices))
@@ -220,17 +226,23 @@ class ReadingAdapter:
         card = self._model.card
         rows, columns = volume.array_zyx.shape[1:]
         marks: list[Mark] = []
-        said: dict[str, str] = {}
+        said: dict[str, dict[str, str | int]] = {}
+        cut = False
         language = self.options.languages[0]
         for target in self.options.targets:
             question = self.question(language, target=target.phrase, definition=target.definition)
             written = self.written(picture, question, language)
             text = self._tokenizer.decode(list(written.tokens), skip_special_tokens=False)
-            said[target.phrase] = text[:500]
             # A text that was cut off may end within a box.
             boxes = [] if written.cut else self._boxes(text, picture)
             found = [_corners(box, picture, rows, columns) for box in boxes]
+            cut = cut or written.cut
+            # How it ended and how much it marked, not the words: a model that reads can read a name in the picture.
+            said[target.phrase] = {"ended": written.ending.value, "boxes": len(boxes)}
             marks += [Mark(role, MarkShape.BOX, 0, each, target.phrase) for each in found if each is not None]
+        if cut and not marks:
+            # Nothing pointed at is not nothing found.
+            raise InferenceFailed(f"{card.id}: the text was cut off before it pointed at anything")
         return StudyResult(
             outcome=Outcome.FOUND if marks else Outcome.NOTHING_FOUND,
             title=card.title,
@@ -238,8 +250,8 @@ class ReadingAdapter:
             site=card.site,
             model=self._model.reference(parameters),
             marks=tuple(marks),
-            limitations=card.limitations,
-            evidence={"said": said},
+            limitations=(*card.limitations, *(("pointing_cut_off",) if cut else ())),
+            evidence={"pointed": said},
         )
 
     def _boxes(self, text: str, picture: Picture) -> list[parsing.LabelledBox]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models import filling
 from models.chat import ChatAnswer, ChatRequest, PicturePart, TextPart
-from models.composer import compose
+from models.composer import measured_text
 from models.errors import CardInvalid, InferenceFailed
 from models.picture import grey_picture, write_png
 from models.questions import Question
@@ -93,6 +93,11 @@ class RemoteAdapter:
         self._model = model
         self.recipe = model.card.options_of(Recipe)
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """Languages its card has a wording in."""
+        return frozenset(str(key) for key in self.recipe.wording)
+
     def write(self, result: StudyResult, inputs: Mapping[str, Volume], language: str) -> Draft:
         """The impression of a measured result; ``findings`` stay empty, nothing is checked.
 
@@ -105,8 +110,7 @@ class RemoteAdapter:
         """
         if result.outcome is Outcome.NOT_ASSESSED:
             raise InferenceFailed(f"{self._model.card.id}: nothing was assessed, so there is nothing to write about")
-        measured = compose(result, language)
-        facts = f"{measured.findings}\n{measured.impression}"
+        facts = measured_text(result, language)
         parts = [TextPart(self._filled(self._wording(language).report, "facts", facts))]
         role, slices = self._slices(inputs, result)
         return self._ask(language, parts, inputs, role, slices)

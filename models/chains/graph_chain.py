@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,12 @@ from models.chains.passages import adaptive
 from models.chains.probability_words import in_words
 from models.chains.tool_calls import ToolCall, calls_in, without_calls
 from models.chat import TextPart
-from models.composer import compose
+from models.composer import compose, measured_text
 from models.errors import CardInvalid, InferenceFailed, ParameterInvalid
+from models.folding import fold
+from models.output_guard import echoed
 from models.questions import Question
+from models.report import answer_objections
 from models.results import Draft, ModelReference, StudyResult
 from models.untrusted import as_data
 from models.volume import Volume
@@ -44,6 +47,12 @@ _SOURCES = {
 }
 
 
+_REPEATED = {
+    "en": "Whole sentences of the text are those of report {numbers}, which is about another examination.",
+    "ja": "文章の一部は別の検査のレポート{numbers}の文と一致する。",
+}
+
+
 @dataclass
 class _State:
     """What the steps have given so far."""
@@ -55,9 +64,11 @@ class _State:
     results: dict[str, StudyResult] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     free: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
     authors: list[ModelReference] = field(default_factory=list)
-    sources: list[int] = field(default_factory=list)
+    sources: dict[int, str] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=lambda: {"made": 0, "refused": 0})
+    called: list[StudyResult] = field(default_factory=list)
     looked_at: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -80,6 +91,17 @@ class GraphChain:
         """Ids of the models it is made of."""
         return tuple(dict.fromkeys(name for step in self.graph.steps for name in step.models))
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """Languages in which every prompt that its text needs is worded, and every model that is asked writes."""
+        found = frozenset(("en", "ja"))
+        for step in self.graph.needed_for(self.graph.text) if self.graph.text is not None else ():
+            if isinstance(step, AskStep):
+                writes = self._model.member(step.model).languages
+                found &= frozenset(map(str, step.template))
+                found &= found if writes is None else writes
+        return found
+
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """The typed result of the chain's ``result`` step; see :meth:`models.model.Model.run`."""
         if self.graph.result is None:
@@ -94,8 +116,12 @@ class GraphChain:
         return self._draft(_State(inputs, language, results={MEASURED: result}))
 
     def answer(self, question: Question, inputs: Mapping[str, Volume], language: str) -> Draft:
-        """The chain's answer to a question."""
-        return self._draft(_State(inputs, language, question=question))
+        """The chain's answer to a question; what was measured for it stands in its findings, and is held against it."""
+        state = _State(inputs, language, question=question)
+        answered = self._draft(state)
+        measured = [each for each in (*state.results.values(), *state.called) if not each.drafts]
+        told = dict.fromkeys(compose(each, language).impression for each in measured)
+        return replace(answered, findings="\n".join(told), objections=answer_objections(answered, measured))
 
     def _draft(self, state: _State) -> Draft:
         if self.graph.text is None:
@@ -106,8 +132,10 @@ class GraphChain:
         author = replace(own, name=f"{own.name} ({written})" if written else own.name)
         notes = list(dict.fromkeys(state.notes))
         if state.sources:
-            numbers = ", ".join(f"#{number}" for number in dict.fromkeys(state.sources))
-            notes.append(filling.fill(_SOURCES[state.language], {"numbers": numbers}))
+            notes.append(filling.fill(_SOURCES[state.language], {"numbers": _numbers(state.sources)}))
+        said = fold(state.texts[self.graph.text])
+        if repeated := [number for number, text in state.sources.items() if echoed(said, fold(text))]:
+            notes.append(filling.fill(_REPEATED[state.language], {"numbers": _numbers(repeated)}))
         return Draft(state.language, "", state.texts[self.graph.text], author, tuple(notes), looked_at=state.looked_at)
 
     def _through(self, target: str, state: _State) -> _State:
@@ -147,10 +175,14 @@ class GraphChain:
         if result.drafts:
             # No measurement stands behind it, so it goes through the gate like words of people.
             state.free.add(step.name)
-            read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
-            return as_data(f"{read.findings}\n{read.impression}".strip())
-        measured = compose(result, state.language)
-        return f"{measured.findings}\n{measured.impression}"
+            return self._read_out(result, state)
+        return measured_text(result, state.language)
+
+    def _read_out(self, result: StudyResult, state: _State) -> str:
+        """What a model that reads images by itself has written, as data; its notes (a text was cut off) go with the chain's."""
+        read = next((each for each in result.drafts if each.language == state.language), result.drafts[0])
+        state.notes += read.notes
+        return as_data(f"{read.findings}\n{read.impression}".strip())
 
     def _result(self, name: str, state: _State) -> StudyResult:
         if name not in state.results:
@@ -158,7 +190,12 @@ class GraphChain:
         return state.results[name]
 
     def _take(self, name: str, draft: Draft, state: _State) -> None:
+        if not draft.impression.strip():
+            raise InferenceFailed(f"{self._model.card.id}: step {name} wrote nothing but calls of tools")
         state.texts[name] = draft.impression
+        # A model repeats what it was told: a name in an order comes back in its text, and so does an instruction.
+        state.free.add(name)
+        state.written.add(name)
         state.looked_at = state.looked_at or draft.looked_at
         state.notes += draft.notes
         if draft.author is not None:
@@ -169,7 +206,7 @@ class GraphChain:
         like = state.question.text if step.like == "question" and state.question else state.texts.get(step.like, "")
         found = corpus.similar(like, state.language, step.count) if corpus is not None else ()
         kept = adaptive(found, step.smallest_ratio)
-        state.sources += [passage.number for passage in kept]
+        state.sources |= {passage.number: passage.text for passage in kept}
         state.texts[step.name] = "\n".join(f"#{passage.number}: {as_data(passage.text)}" for passage in kept)
         # Written by people about others: it goes through the gate like an order's words.
         state.free.add(step.name)
@@ -187,9 +224,11 @@ class GraphChain:
             if not calls:
                 break
             state.calls["made"] += len(calls)
-            results = " ".join(self._called(call, step.tools[call.name], state) for call in calls)
-            told = filling.fill(_RESULTS[state.language], {"results": results})
-            draft = model.ask([TextPart(told), *prompt], state.inputs, state.language)
+            told: list[TextPart] = []
+            for is_field, words in filling.pieces(_RESULTS[state.language]):
+                results = [self._called(call, step.tools[call.name], state) for call in calls] if is_field else []
+                told += results or [TextPart(words)]
+            draft = model.ask([*told, *prompt], state.inputs, state.language)
         else:
             state.calls["refused"] += calls_in(draft.impression, {})[1]
         self._take(step.name, replace(draft, impression=without_calls(draft.impression)), state)
@@ -205,20 +244,27 @@ class GraphChain:
                     raise InferenceFailed(f"{self._model.card.id}: the template asks for a question, and there is none")
                 parts.append(TextPart(as_data(state.question.text), free=True))
             elif text == MEASURED:
-                measured = compose(self._result(MEASURED, state), state.language)
-                parts.append(TextPart(f"{measured.findings}\n{measured.impression}"))
+                parts.append(TextPart(measured_text(self._result(MEASURED, state), state.language)))
             else:
-                parts.append(TextPart(state.texts[text], free=text in state.free))
+                said = state.texts[text]
+                parts.append(TextPart(as_data(said) if text in state.written else said, free=text in state.free))
         return parts
 
-    def _called(self, call: ToolCall, tool: Tool, state: _State) -> str:
+    def _called(self, call: ToolCall, tool: Tool, state: _State) -> TextPart:
         if tool.calculator is not None:
             try:
-                return stated(tool.calculator, call.argument)
+                return TextPart(f"{stated(tool.calculator, call.argument)} ")
             except ParameterInvalid as error:
-                return f"{call.name}: {error.message}."
+                return TextPart(f"{call.name}: {error.message}. ")
         assert tool.model is not None
         result = self._model.member(tool.model).run(state.inputs, {})
+        state.called.append(result)
+        if result.drafts:
+            return TextPart(f"{self._read_out(result, state)} ", free=True)
         if result.findings:
-            return in_words(result.findings, tool.table, state.language)
-        return compose(result, state.language).impression
+            return TextPart(f"{in_words(result.findings, tool.table, state.language)} ")
+        return TextPart(f"{compose(result, state.language).impression} ")
+
+
+def _numbers(sources: Iterable[int]) -> str:
+    return ", ".join(f"#{number}" for number in sources)

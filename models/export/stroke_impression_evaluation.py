@@ -13,11 +13,11 @@ from pathlib import Path
 
 from models.adapters.generation import GenerationAdapter
 from models.card import EMBEDDED
-from models.consistency import contradictions, omissions
 from models.errors import ModelError
 from models.export.stroke_impression_data import random_phantom, truth_result, with_other_volumes
 from models.export.stroke_impression_text import LANGUAGES, WITHHELD, sentence
 from models.model import Model
+from models.report import objections
 from models.report_facts import ReportFacts
 from models.results import Outcome, StudyResult
 from models.volume import Volume
@@ -74,7 +74,7 @@ def _count(
     except ModelError as error:
         print(f"{name}: {error}")
         return
-    problems = contradictions(text, result) + omissions(text, result)
+    problems = objections(text, result, None)
     counts[f"{name} passed"] += not problems
     counts[f"{name} as learnt"] += text.impression == sentence(ReportFacts.of(result), language)
     if problems and adapter.recipe.prompt.template.count("{side}"):

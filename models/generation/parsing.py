@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_CHOICE = re.compile(r"\b([A-Z])\b[).:]?")
+# "A pleural effusion" and "type B dissection" choose nothing: a letter before a word is an article or a name.
+_CHOICE = re.compile(
+    r"(?i:\b(?:answer|option|choice)(?:\s+is)?\s*[:：]?\s*)\(?([A-Z])\b|\b([A-Z])\b(?!['’])(?!\s+(?!or\b|and\b)[a-z])"
+)
 _BOX = re.compile(
     r"\[\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*\]"
 )
@@ -34,7 +37,7 @@ def answer_of(text: str) -> str | None:
 
 def choice_of(text: str, choices: str) -> str | None:
     """The one letter of ``choices`` the answer names; None where it names none, or several."""
-    said = {letter for letter in _CHOICE.findall(answer_of(text) or text) if letter in choices}
+    said = {one or other for one, other in _CHOICE.findall(answer_of(text) or text)} & set(choices)
     return said.pop() if len(said) == 1 else None
 
 

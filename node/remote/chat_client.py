@@ -7,6 +7,7 @@ only those.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from node.errors import PeerError, PeerNotTrusted, UsersUnusable, WebNotAuthoris
 from node.settings import EndpointSection
 
 _PATH = "/chat/completions"
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,15 @@ class ChatClient:
     name : str
         Of the endpoint, for messages.
     endpoint : EndpointSection
+
+    Attributes
+    ----------
+    spent : int
+        Tokens the answers have cost so far, those that were thrown away included.
     """
 
     def __init__(self, name: str, endpoint: EndpointSection) -> None:
+        self.spent = 0
         self._name = name
         self._endpoint = endpoint
         self._cut = threading.Event()
@@ -157,25 +165,29 @@ class ChatClient:
         return bytes(content)
 
     def _read(self, content: bytes) -> Completion:
+        # A service that does not count would make the limit void: four bytes are about a token.
+        tokens = len(content) // 4 + 1
         try:
             document = json.loads(content)
+            usage = document.get("usage") or {}
+            tokens = int(usage.get("total_tokens") or 0) or tokens
             choice = document["choices"][0]
             text, model = choice["message"]["content"], document["model"]
-            usage = document.get("usage") or {}
-            tokens = int(usage.get("total_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise AnswerUnusable(
                 f"endpoint {self._name}: the answer is no chat completion ({type(error).__name__})"
             ) from error
-        if not isinstance(text, str) or not isinstance(model, str) or not 0 < len(model) <= 200:
+        finally:
+            self.spent += max(tokens, 0)
+        if not isinstance(text, str) or not isinstance(model, str):
             raise AnswerUnusable(f"endpoint {self._name}: the answer holds no text or no model name")
-        if not model.isprintable():
-            raise AnswerUnusable(f"endpoint {self._name}: the model's name is not printable")
+        # It stands in the draft as who wrote it: a name, where a sentence could claim anything.
+        if not _MODEL_NAME.fullmatch(model):
+            raise AnswerUnusable(f"endpoint {self._name}: what answered gives no name of a model")
         wanted = self._endpoint.answered_by or [self._endpoint.model]
         if not any(fnmatchcase(model, pattern) for pattern in wanted):
             raise WrongModel(f"endpoint {self._name}: {model!r} answered, expected was {' or '.join(wanted)}")
-        # A service that does not count would make the limit void: four bytes are about a token.
-        return Completion(text, model, choice.get("finish_reason") != "length", tokens or len(content) // 4 + 1)
+        return Completion(text, model, choice.get("finish_reason") != "length", tokens)
 
 
 def _status(error: PeerError) -> str:

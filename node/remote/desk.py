@@ -132,10 +132,10 @@ class RemoteDesk:
         client = ChatClient(wish.endpoint, endpoint)
         call.asks_with(client)
         with _Slot(self._slots_of(wish.endpoint, endpoint), f"{spec.job_id}-{id(call)}", endpoint, call):
-            answer = client.send(body, lambda: self._reserve(wish.endpoint, endpoint))
-        with self._opened().write() as connection:
-            remote_usage.add_tokens(connection, wish.endpoint, _today(), answer.tokens)
-        return answer
+            try:
+                return client.send(body, lambda: self._reserve(wish.endpoint, endpoint))
+            finally:
+                self._count(wish.endpoint, client.spent)
 
     def _bound(self, name: str) -> EndpointSection:
         remote = self._settings.remote
@@ -181,6 +181,11 @@ class RemoteDesk:
     def _reserve(self, name: str, endpoint: EndpointSection) -> None:
         with self._opened().write() as connection:
             remote_usage.reserve(connection, name, _today(), calls=endpoint.daily_calls, tokens=endpoint.daily_tokens)
+
+    def _count(self, name: str, tokens: int) -> None:
+        if tokens:
+            with self._opened().write() as connection:
+                remote_usage.add_tokens(connection, name, _today(), tokens)
 
     def _slots_of(self, name: str, endpoint: EndpointSection) -> AssociationSlots:
         if name not in self._slots:

@@ -32,6 +32,7 @@ _CLASSES = (
 """CT, MR, CR and DX/MG, PET and nuclear medicine, each with its enhanced and legacy converted forms."""
 _CAPTURE_WORDS = "SCREEN SAVE,SECONDARY CAPTURE,SCREENSHOT,REPORT,DOSE,DOSE INFO,PRESENTATION,CAPTURE"
 _CAPTURES = frozenset(_CAPTURE_WORDS.split(","))
+# SPINE is not among them: a whole spine, or a neck called so, has a chin.
 _HEADLESS = frozenset(
     (
         *(
@@ -60,7 +61,6 @@ _HEADLESS = frozenset(
             "KIDNEY",
             "PROSTATE",
             "EXTREMITY",
-            "SPINE",
         ),
     )
 )

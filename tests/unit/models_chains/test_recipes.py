@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from models.chains.recipe import recipes
 from models.questions import Question
 from models.registry import Registry
 from models.report import draft
-from models.results import Outcome
+from models.results import Change, Comparison, Outcome
 from node.cli import main
 from tests.unit.models_chains.test_chains import ListedCorpus, ScriptedChat, radiograph
 from tests.unit.models_classifier.conftest import write_model
@@ -146,3 +147,20 @@ def test_a_card_is_not_written_over(site: Path, capsys: pytest.CaptureFixture[st
     assert "new folder" in capsys.readouterr().err
     shutil.rmtree(site / "site" / "mmed-rag")
     assert make(site, "mmed-rag", "--member", "reader=medgpt") == 0
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_real_change_is_told_without_its_day(site: Path, language: str) -> None:
+    assert make(site, "change", "--member", "writer=medgpt") == 0
+    said = {"en": "Pleural effusion, larger than on the prior study.", "ja": "胸水を認める。前回より増大している。"}
+    chat, registry = chained(site, lambda told: said[language])
+    inputs = radiograph(220.0, 30.0)
+    comparison = Comparison("1", "2", "3", "4", "20260103", 12.3, 6.0, Change.LARGER)
+    result = replace(registry.get("known-findings").run(inputs, {}), comparison=comparison)
+    for writer in ("change", "medgpt"):
+        written = draft(result, language, generator=registry.get(writer), inputs=inputs)
+        assert said[language] in written.impression and not written.objections
+        # A day would stop the call at the gate, and so every report of a study that has an earlier one.
+        assert "2026" not in chat.told() and "2026-01-03" in written.impression
+    assert chat.told(0).count("12.3 mL") == 1
+    assert "12.3 mL" not in chat.told(1), "what cannot word a comparison is told of none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.chains.assembly import assemble
+from models.chains.assembly import NamedTool, assemble
 from models.chains.recipe import recipe_of
+from models.chat import TextPart
 from models.errors import CardInvalid
 from models.export.card_text import toml_text
 from models.generation.pictures import picture_of
@@ -18,6 +20,7 @@ from models.model import Model
 from models.questions import Question
 from models.registry import Registry
 from models.volume import Volume
+from tests.unit.models_chains.test_chains import ScriptedChat
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 
@@ -87,6 +90,31 @@ def test_a_chain_puts_its_prompt_to_a_model_that_runs_here(folder: Path, tmp_pat
         answer = chain.answer(Question("Which LUNG is-clear", "order", "en"), {"image": radiograph(side, 3)}, "en")
         assert answer.impression == trained_ofa.ANSWERS[trained_ofa.ASKED, side]
         assert answer.looked_at == (0,)
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["a step", "a tool"])
+def test_what_it_reads_goes_on_as_words_of_people_do(folder: Path, tmp_path: Path, called: bool) -> None:
+    shutil.copytree(folder, tmp_path / "biomedgpt")
+    card = tmp_path / "biomedgpt" / "model.toml"
+    card.write_text(re.sub(r"(?m)^maximum_tokens = .*$", "maximum_tokens = 2", card.read_text(encoding="utf-8")))
+    chat = ScriptedChat(lambda told: "Seen." if "effusion" in told or "lung" in told else "<SEE()>")
+    members = {"reader": Registry(threads=1, chat=chat).get("medgpt")}
+    tools = [NamedTool("SEE", Model(folder, threads=1))]
+    content = assemble("vila-m3", recipe_of("vila-m3"), members, tools, model_id="our-chain")
+    if not called:
+        content["options"]["steps"] = [
+            {"name": "seen", "kind": "run", "model": "biomedgpt"},
+            {"name": "answer", "kind": "ask", "model": "medgpt", "template": {"en": "{seen} {question}"}},
+        ]
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "model.toml").write_text(toml_text(content), encoding="utf-8")
+    chain = Registry([tmp_path], threads=1, chat=chat).get("our-chain")
+    answer = chain.answer(Question("?", "order", "en"), {"image": radiograph("left", 3)}, "en")
+    read = trained_ofa.ANSWERS[trained_ofa.SEEN, "left"].split()[0]
+    parts = [part for part in chat.requests[-1].parts if isinstance(part, TextPart) and read in part.text]
+    assert [part.free for part in parts] == [True]
+    assert answer.impression == "Seen."
+    assert any("cut off" in note for note in answer.notes)
 
 
 def test_words_that_look_like_tokens_stay_words(folder: Path) -> None:

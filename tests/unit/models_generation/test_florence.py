@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.errors import CheckpointMismatch
+from models.errors import CheckpointMismatch, InferenceFailed
 from models.generation.constraints import ForcedLast, NoRepeatedNgram
-from models.generation.limits import Limits
+from models.generation.limits import Ending, Limits, Written
 from models.generation.strategies import Strategy, write
 from models.generation.wiring import CacheShape, EncoderDecoder
 from models.model import Model
+from models.results import Outcome
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("transformers", reason="the comparison needs transformers")
@@ -25,6 +27,7 @@ from models.export.florence import convert_florence, networks  # noqa: E402
 from tests.unit.models_generation.florence_reference import IMAGE_TOKEN, florence  # noqa: E402
 from tests.unit.models_generation.references import Reference  # noqa: E402
 from tests.unit.models_generation.released import ids_of  # noqa: E402
+from tests.unit.models_generation.test_reading_adapter import radiograph  # noqa: E402
 
 SIZE = 40
 BASE: dict[str, Any] = {
@@ -116,3 +119,46 @@ def test_the_released_layout() -> None:
     held = {key: tuple(value.shape) for key, value in vision.state_dict().items()}
     held |= {f"language_model.{key}": tuple(value.shape) for key, value in bart.state_dict().items()}
     assert held == layout.shapes
+
+
+BOX = "pleural effusion<loc_100><loc_200><loc_300><loc_400>"
+
+
+def told(model: Model, monkeypatch: pytest.MonkeyPatch, endings: Sequence[Ending], text: str) -> Any:
+    """What becomes of these texts, one for each target in turn."""
+    adapter: Any = model._adapter
+    left = list(endings)
+    monkeypatch.setattr(adapter, "written", lambda *given: Written((1,), left.pop(0) if len(left) > 1 else left[0]))
+
+    class Words:
+        def decode(self, tokens: Sequence[int], **how: bool) -> str:
+            return text
+
+    monkeypatch.setitem(adapter.__dict__, "_tokenizer", Words())
+    monkeypatch.setattr(adapter, "question", lambda *given, **words: "?")
+    return model.run({"image": radiograph()}, {})
+
+
+def test_a_text_cut_off_before_a_box_is_no_answer(
+    pair: tuple[Reference, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InferenceFailed, match="cut off before it pointed"):
+        told(pair[1], monkeypatch, [Ending.LENGTH], BOX)
+
+
+def test_what_was_not_pointed_at_in_time_is_said(
+    pair: tuple[Reference, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = told(pair[1], monkeypatch, [Ending.LENGTH, Ending.STOPPED], BOX)
+    assert result.outcome is Outcome.FOUND
+    assert "pointing_cut_off" in result.limitations
+    whole = told(pair[1], monkeypatch, [Ending.STOPPED], BOX)
+    assert "pointing_cut_off" not in whole.limitations
+
+
+def test_words_read_in_the_picture_are_kept_nowhere(
+    pair: tuple[Reference, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = told(pair[1], monkeypatch, [Ending.STOPPED], f"YAMADA TARO {BOX}")
+    assert result.marks and "YAMADA" not in repr(result)
+    assert {each["boxes"] for each in result.evidence["pointed"].values()} == {1}

@@ -166,6 +166,10 @@ def test_parsers() -> None:
     assert answer_of("pneumonia") is None
     assert choice_of("<think>A or B</think><answer>B) effusion</answer>", "ABCD") == "B"
     assert choice_of("A or B", "ABCD") is None
+    assert choice_of("A pleural effusion is seen.", "ABCD") is None
+    assert choice_of("Type B dissection.", "ABCD") is None
+    assert choice_of("The answer is C because a mass is seen.", "ABCD") == "C"
+    assert choice_of("(D)", "ABCD") == choice_of("D. Mass", "ABCD") == choice_of("D", "ABCD") == "D"
     (box,) = boxes_of("effusion [100, 200, 300, 400] and [5, 5, 5, 9]", 1000)
     assert (box.left, box.top, box.right, box.bottom) == (0.1, 0.2, 0.3, 0.4)
     located = located_of("</s><s>pleural effusion<loc_100><loc_200><loc_300><loc_400><loc_0><loc_0><loc_1><loc_1></s>")

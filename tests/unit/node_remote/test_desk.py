@@ -315,6 +315,33 @@ def test_attempts_count_against_the_budget(tmp_path: Path, server: ChatServer, c
     assert len(server.received) == 2
 
 
+@pytest.mark.parametrize("script", ["wrong model", "malformed"])
+def test_answers_that_are_thrown_away_are_paid_for(
+    tmp_path: Path, server: ChatServer, clean: Path, script: str
+) -> None:
+    who = asking(tmp_path, server, [clean], daily_tokens=1)
+    server.script = [script]
+    assert who.ask(text("?"))["code"] in ("REM-010", "REM-011")
+    assert who.ask(text("?"))["code"] == "REM-007"
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("name", ["", "reviewed by Dr. Smith", "モデル", "x\ny", "m" * 201])
+def test_what_answered_has_a_name_and_no_sentence(
+    tmp_path: Path, server: ChatServer, clean: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(server, "model", name)
+    who = asking(tmp_path, server, [clean], answered_by=["*"])
+    assert who.ask(text("?"))["code"] == "REM-010"
+    monkeypatch.setattr(server, "model", "google/medgemma-27b-it:free")
+    assert who.ask(text("?"))["model"] == "google/medgemma-27b-it:free"
+
+
+def test_a_spine_may_have_a_chin(tmp_path: Path, server: ChatServer) -> None:
+    images = [write(header(number, body_part="SPINE"), head(), tmp_path) for number in (1, 2)]
+    assert asking(tmp_path, server, images).ask(*map(picture, images), text("?"))["code"] == "REM-005"
+
+
 def test_key_from_a_file_and_no_other_secret(
     tmp_path: Path, server: ChatServer, clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
