@@ -152,6 +152,39 @@ def test_data_set(node: ReceiverProcesses, name: str) -> None:
         peer.release()
 
 
+GROWING = {
+    "decimal numbers": (0x00200037, b"1\\" * 4_000_000),
+    "words": (0x00080008, b"A\\" * 4_000_000),
+    "character sets": (0x00080005, b"ISO_IR 100\\" * 1_000_000),
+    "items": (0x00081032, EMPTY_ITEM * 1_000_000),
+    "a name": (0x00100010, b"A" * 8_000_000),
+    "private numbers": (0x0019100C, b"1\\" * 4_000_000),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_value_that_is_many_times_its_size_in_memory(node: ReceiverProcesses, name: str) -> None:
+    """Implicit VR allows a value of four gigabytes where explicit VR allows 64 KiB; ``unharmed`` watches the memory."""
+    tag, value = GROWING[name]
+    sop = f"1.2.3.4.{next(numbers)}"
+    elements = {
+        0x00080016: padded(MR),
+        0x00080018: padded(sop),
+        0x00080060: b"MR",
+        0x00190010: b"SIEMENS MR HEADER ",
+        0x0020000D: b"1.2.3.4\0",
+        0x0020000E: b"1.2.3.4.5\0",
+        tag: value,
+    }
+    content = b"".join(
+        struct.pack("<HHL", at >> 16, at & 0xFFFF, len(elements[at])) + elements[at] for at in sorted(elements)
+    )
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (MR, IMPLICIT)), seconds=30) as peer:
+        assert peer.store(sop, content) == (0x0000 if tag == 0x0019100C else 0xC000)
+        peer.release()
+    assert all(row[0] < 10_000 for row in node.rows("SELECT length(headers) FROM instances"))
+
+
 def test_deflated_ten_gigabytes(node: ReceiverProcesses) -> None:
     sop, content = image()
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -303,6 +336,31 @@ def test_message(node: ReceiverProcesses, name: str) -> None:
             pytest.fail("the association neither ended nor was answered")
     assert 0x0000 not in statuses
     assert node.rows("SELECT count(*) FROM instances") == rows
+
+
+def test_a_command_that_never_ends(node: ReceiverProcesses) -> None:
+    """The connection is reset after some 64 KiB; what a library collects, a peer could fill the memory with."""
+    block = data(1, COMMAND, bytes(100_000)) * 10
+    with WirePeer(node.port) as peer, pytest.raises(ConnectionError):
+        for _ in range(100):
+            peer.socket.sendall(block)
+
+
+def test_requests_without_waiting_for_answers(node: ReceiverProcesses) -> None:
+    """Requests that the lane leaves to the library wait with an open file each: not more than some."""
+    sop, content = image()
+    rows = node.rows("SELECT count(*) FROM instances")
+    # A request that says it is an answer: odd, and so the library's.
+    odd = [(0x0100, b"\1\0"), (0x0110, b"\1\0"), (0x0120, b"\0\0"), (0x0800, b"\1\0")]
+    store = command([(0x0002, padded(MR)), *odd, (0x1000, padded(sop))])
+    request = data(3, COMMAND | LAST, store) + data(3, LAST, content)
+    before, most = node.descriptors(), 0
+    with WirePeer(node.port) as peer, pytest.raises(ConnectionError):
+        for _ in range(100):
+            peer.socket.sendall(request * 50)
+            most = max(most, node.descriptors() - before)
+    assert most < 40
+    assert node.rows("SELECT count(*) FROM instances")[0][0] <= rows[0][0] + 1
 
 
 def test_store_without_a_data_set(node: ReceiverProcesses) -> None:
