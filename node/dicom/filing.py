@@ -23,6 +23,7 @@ from node.archive.placing import checked_uid
 from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
 from node.dicom.incoming import IncomingDataSet
+from node.dicom.live_associations import LiveAssociations
 from node.doorbell import SCHEDULER, ring
 from node.errors import ObjectRejected, SpoolFull, StoreUnavailable
 from node.own_equipment import OwnEquipment
@@ -100,6 +101,7 @@ class Filing:
             Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None
         )
         self._bells = settings.data_dir / "run"
+        self._live = LiveAssociations(self._bells / "live-associations")
         # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
         self._commits = GroupCommit(store)
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
@@ -150,6 +152,12 @@ class Filing:
 
     def end(self, session: Session, ending: Ending) -> None:
         """Record the end of an association that brought something, and ring for it."""
+        try:
+            self._end(session, ending)
+        finally:
+            self._live.let_go(session.id)
+
+    def _end(self, session: Session, ending: Ending) -> None:
         if not session.recorded:
             return
         if self._writer is not None and not self._writer.settle(session.id, _SETTLE_SECONDS):
@@ -192,6 +200,7 @@ class Filing:
         )
         opened = session.opened
         if opened is None:
+            self._live.hold(session.id)
             opened = session.opened = Opened(
                 session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
             )
@@ -219,6 +228,17 @@ class Filing:
         path = part.commit(header.study_uid, header.sop_instance_uid, digest, into=space)
         with self._store.write() as connection:
             priors.record(connection, time.time(), header, PriorFile(path, digest, part.size))
+
+    def close_lost(self, at: float) -> None:
+        """Record the end of associations whose process has died, of whatever kind it was."""
+        with self._store.read() as connection:
+            open_ones = [row.id for row in index.open_associations(connection)]
+        lost = self._live.gone(open_ones)
+        if lost:
+            with self._store.write() as connection:
+                for association_id in lost:
+                    index.close_association(connection, at, association_id, ending=Ending.LOST)
+            self._ring()
 
     def _ring(self) -> None:
         ring(self._bells, SCHEDULER)

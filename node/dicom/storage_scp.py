@@ -94,6 +94,8 @@ class Receiver:
     ) -> tuple[str, int]:
         """Begin to accept, on inherited sockets where there are any; return host and port, the plain ones first."""
         prepare_library()
+        # Associations of a predecessor ended with it; other receivers, who live, go on with theirs.
+        self._filing.close_lost(time.time())
         self._filing.start()
         self._with_lane = self._settings.receive.lane == "auto" and _lane_can_work()
         sockets = {Listener.PLAIN: listening_socket, Listener.TLS: tls_socket}
@@ -341,11 +343,6 @@ def run_receiver(
     sockets = listeners or {}
     store = open_store(settings)
     try:
-        if settings.receive.processes == 1:
-            # Associations without an end were those of our predecessor, and ended with it.
-            with store.write() as connection:
-                for row in index.open_associations(connection):
-                    index.close_association(connection, started_at, row.id, ending=Ending.LOST)
         spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
         receiver = Receiver(settings, store, spool)
         host, port = receiver.start(sockets.get(Listener.PLAIN), sockets.get(Listener.TLS))
