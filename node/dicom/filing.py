@@ -18,7 +18,7 @@ from node.archive.engine import Store
 from node.archive.entry import Opened
 from node.archive.group_commit import GroupCommit
 from node.archive.headers import InstanceHeader
-from node.archive.index import Arrival, Ending
+from node.archive.index import Arrival, Ending, Recorded
 from node.archive.placing import checked_uid
 from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
@@ -92,6 +92,7 @@ class Filing:
     def __init__(self, settings: Settings, store: Store, spool: Spool, *, as_priors: bool = False) -> None:
         self._as_priors = as_priors
         self._store = store
+        self._spool = spool
         self._own = OwnEquipment.of(settings)
         # Titles that this node asks with: a C-MOVE of ours names one of them as Move Originator.
         calling = {each.calling_ae_title for each in settings.destination.values() if each.calling_ae_title}
@@ -205,7 +206,9 @@ class Filing:
                 session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
             )
         if writer is None:
-            self._commits.add(arrival, None if session.recorded else opened)
+            recorded = self._commits.add(arrival, None if session.recorded else opened)
+            if recorded is Recorded.CORRECTED:
+                self._spool.mark_latest(arrival.path)
             self._ring()
         else:
             writer.add(arrival, opened)

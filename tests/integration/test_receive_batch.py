@@ -14,7 +14,7 @@ from sqlalchemy import select
 from node.archive import batch_writer, group_commit, index, tables
 from node.archive.engine import Store
 from node.archive.entry import Opened, enter
-from node.archive.index import Arrival
+from node.archive.index import Arrival, Recorded
 from node.archive.spool import Spool
 from node.dicom.association import ClientAssociation
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
@@ -181,10 +181,10 @@ def test_several_at_once_are_the_same_as_one_by_one(store: Store) -> None:
 def test_several_associations_share_a_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
 
-    def slowly(store: Store, arrivals: list[Arrival], opened: list[Opened]) -> None:
+    def slowly(store: Store, arrivals: list[Arrival], opened: list[Opened]) -> list[Recorded]:
         groups.append(len(arrivals))
         time.sleep(0.1)
-        enter(store, arrivals, opened)
+        return enter(store, arrivals, opened)
 
     monkeypatch.setattr(group_commit, "enter", slowly)
     commits = group_commit.GroupCommit(store)
