@@ -107,6 +107,11 @@ class EvidenceProvider:
 
     def _guarded(self, event: evt.Event, serve: Any) -> Reply:
         """Turn what is wrong with a message, or with the store, into a status; never into a lost association."""
+        request: Any = event.request
+        # Who may use a service is decided with its context (PS3.7 7.1.1.1.2); the library looks at the message alone.
+        named = getattr(request, "AffectedSOPClassUID", None) or getattr(request, "RequestedSOPClassUID", None)
+        if named != event.context.abstract_syntax:
+            return NO_SUCH_CLASS, None
         try:
             reply: Reply = serve(event)
         except ObjectRejected as error:

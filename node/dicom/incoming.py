@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepEvent,
     Verification,
 )
 
@@ -49,6 +50,7 @@ _NO_STORAGE = (
     StorageCommitmentPushModel,
     ModalityPerformedProcedureStep,
     InstanceAvailabilityNotification,
+    UnifiedProcedureStepEvent,
 )
 
 

@@ -15,10 +15,9 @@ import uuid
 from collections.abc import Mapping
 from typing import cast
 
-from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt, sop_class
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -35,11 +34,12 @@ from node.dicom.access import REJECTION
 from node.dicom.admission import Admission, Requestor
 from node.dicom.commitment import INVALID_ARGUMENT, PROCESSING_FAILURE, read_answer
 from node.dicom.connection import plain_address, prepare_library
-from node.dicom.evidence_scp import EvidenceProvider
+from node.dicom.evidence_scp import NO_SUCH_CLASS, EvidenceProvider
 from node.dicom.filing import SUCCESS, Answer, Filing, Session
 from node.dicom.incoming import IncomingDataSet, StreamingProvider, called_ae_title
 from node.dicom.receiving_lane import ReceivingLane, contract_violations
 from node.dicom.server import ListeningServer
+from node.dicom.services import keep_to
 from node.dicom.store_command import StoreRequest
 from node.dicom.tls_gate import TlsGate
 from node.dicom.workitem_events import WorkitemEvents
@@ -192,7 +192,7 @@ class Receiver:
             association.kill()
             return
         _reception(association).session = session
-        _bar_other_services(request.presentation_context_definition_list)
+        keep_to(self._admission.services(association, requestor), association)
         _prefer_explicit_vr(request.presentation_context_definition_list)
 
     def _on_finished(self, association: Association) -> None:
@@ -233,6 +233,8 @@ class Receiver:
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
         if self._workitems.serves(event):
             return self._workitems.serve(event)
+        if event.context.abstract_syntax != StorageCommitmentPushModel:
+            return NO_SUCH_CLASS, None
         return self._on_commitment(event)
 
     def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
@@ -280,24 +282,6 @@ def supported_contexts() -> list[PresentationContext]:
     commitment.scu_role = True
     commitment.scp_role = True
     return [build_context(Verification), commitment]
-
-
-class _OtherService(UID):
-    """A SOP class that is no storage and that pynetdicom has no name for: to the library it looks like a new image."""
-
-    @property
-    def keyword(self) -> str:
-        """That of a service it knows, so that it is looked for among those that are supported, and not found."""
-        return "Verification"
-
-
-def _bar_other_services(contexts: list[PresentationContext]) -> None:
-    """Have services refused that the library would take for storage of an unknown kind, the worklist among them."""
-    for context in contexts:
-        uid = UID(str(context.abstract_syntax))
-        is_storage = "Storage" in uid.name and "Commitment" not in uid.name
-        if uid in UID_dictionary and not is_storage and not hasattr(sop_class, uid.keyword):
-            context._abstract_syntax = _OtherService(uid)
 
 
 def _prefer_explicit_vr(contexts: list[PresentationContext]) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from pydicom import dcmread
 
-from node.archive.engine import open_store
+from node.archive.engine import open_store, upgrade
 from node.archive.part10 import dataset_offset
 from node.archive.spool import Spool
 from node.dicom.filing import Filing
-from tests.network import instance, wait_for
-from tests.receiver_process import receivers
+from tests.network import instance, node_settings, wait_for
+from tests.receiver_process import ROOT, receivers
 from tests.wire import WirePeer
 
 
@@ -46,3 +48,29 @@ def _is_served(peer: WirePeer) -> bool:
         return peer.echo() == 0
     except ConnectionError:
         return False
+
+
+_STARTED = """
+import sys, threading
+from pathlib import Path
+from node.dicom.storage_scp import run_receiver
+from node.settings import Settings
+stopped = threading.Event()
+stopped.set()
+run_receiver(Settings.model_validate_json(Path(sys.argv[1]).read_text()), stopped)
+unwanted = "highdicom onnxruntime torch scipy SimpleITK gdcm openjpeg rle jpeg_ls pyjpegls PIL".split()
+print([name for name in unwanted if name in sys.modules])
+"""
+
+
+def test_a_receiver_loads_no_model_and_no_codec(tmp_path: Path) -> None:
+    """Nothing is decoded or analysed where images arrive."""
+    settings = node_settings(tmp_path)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    upgrade(settings)
+    file = tmp_path / "settings.json"
+    file.write_text(settings.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTED, str(file)], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"
