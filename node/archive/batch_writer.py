@@ -66,6 +66,11 @@ class BatchWriter:
         if self._thread.is_alive() or self._unwritten:
             logger.error("%d instances are in the spool and not in the index yet", self._unwritten.total())
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is handed over will be written."""
+        return self._thread.is_alive()
+
     def add(self, arrival: Arrival, association: Opened) -> None:
         """Hand over a file that is in the spool, not synced.
 

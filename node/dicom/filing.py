@@ -112,6 +112,11 @@ class Filing:
         if self._writer is not None:
             self._writer.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is filed still comes into the index."""
+        return self._writer is None or self._writer.is_alive
+
     def stop(self) -> None:
         """Finish what is under way. Called when every association has ended."""
         if self._writer is not None:

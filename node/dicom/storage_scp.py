@@ -135,9 +135,9 @@ class Receiver:
         )
 
     def accepting(self) -> bool:
-        """Whether every listener's loop has turned within the last seconds."""
+        """Whether every listener's loop has turned within the last seconds, and what it brings comes into the index."""
         latest = time.monotonic() - _TURN_SECONDS
-        return all(server.turned_at >= latest for server in self._servers.values())
+        return self._filing.is_alive and all(server.turned_at >= latest for server in self._servers.values())
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
         """Stop accepting, let associations finish for ``grace_seconds``, abort the rest."""

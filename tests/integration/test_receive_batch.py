@@ -87,6 +87,20 @@ def test_too_many_waiting_are_told_to_come_again(tmp_path: Path, monkeypatch: py
         assert Sent.STORED not in outcomes[3:]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_receiver_without_its_writer_gives_no_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ended the writer: the receiver is started anew, and finds in the spool what has no row."""
+
+    def broken(*_: object) -> list[Recorded]:
+        raise TypeError("a defect")
+
+    with running_node(tmp_path, receive=ASSOCIATION) as node:
+        assert node.receiver.accepting()
+        monkeypatch.setattr(batch_writer, "enter", broken)
+        assert send_paths(node.peer(), [instance(tmp_path / "in")]).complete
+        wait_for(lambda: not node.receiver.accepting(), "silence")
+
+
 def test_a_file_that_cannot_be_synced_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [instance(tmp_path / "in", number) for number in range(4)]
     broken = read_object_file(files[2]).sop_instance_uid
