@@ -35,8 +35,11 @@ from node.errors import ObjectRejected, SpoolError, SpoolFull
 
 logger = logging.getLogger(__name__)
 
-# N-EVENT-REPORT and C-FIND data sets: a commitment answer for 100 000 instances has some 15 MB.
-MAXIMUM_MEMORY_BYTES = 32 * 1024 * 1024
+# N-EVENT-REPORT and N-ACTION data sets: 50 000 instances in a commitment message have some 8 MB, and become as many
+# objects of the library. Of items that are empty there would be a million.
+MAXIMUM_MEMORY_BYTES = 8 * 1024 * 1024
+_MAXIMUM_ITEMS = 50_000
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
 # A command set has some 250 bytes.
 _LONGEST_COMMAND_BYTES = 64 * 1024
 # Without an asynchronous operations window (PS3.7 D.3.3.3), which is not negotiated here, a peer waits for each answer.
@@ -68,6 +71,8 @@ class IncomingDataSet(BytesIO):
         self._limit_seconds = limit_seconds
         self._deadline = time.monotonic() + limit_seconds
         self._received = 0
+        self._items = 0
+        self._last_bytes = b""
         self._begun = False
         self._part: Part | None = None
         self._failure: Exception | None = None
@@ -90,8 +95,14 @@ class IncomingDataSet(BytesIO):
         if self._failure is not None:
             return size
         if self._part is None:
-            if self._received > MAXIMUM_MEMORY_BYTES:
-                raise ObjectRejected(f"a message of more than {MAXIMUM_MEMORY_BYTES} bytes that stores nothing")
+            # With the end of the fragment before: a tag may lie across.
+            content = self._last_bytes + bytes(data)
+            self._items += content.count(_ITEM_TAG)
+            self._last_bytes = content[-3:]
+            if self._received > MAXIMUM_MEMORY_BYTES or self._items > _MAXIMUM_ITEMS:
+                raise ObjectRejected(
+                    f"a message of more than {MAXIMUM_MEMORY_BYTES} bytes or {_MAXIMUM_ITEMS} items that stores nothing"
+                )
             return super().write(data)
         if self._received > self._limit_bytes:
             self._fail(ObjectRejected(f"the object is larger than the {self._limit_bytes} bytes allowed"))

@@ -32,6 +32,7 @@ from node.archive.spool import Spool
 from node.delivery import outbox
 from node.dicom.access import REJECTION
 from node.dicom.admission import Admission, Requestor
+from node.dicom.association import PLAIN_TRANSFER_SYNTAXES
 from node.dicom.commitment import INVALID_ARGUMENT, PROCESSING_FAILURE, read_answer
 from node.dicom.connection import plain_address, prepare_library
 from node.dicom.evidence_scp import NO_SUCH_CLASS, EvidenceProvider
@@ -277,11 +278,11 @@ def _lane_can_work() -> bool:
 
 def supported_contexts() -> list[PresentationContext]:
     """What is negotiated by name; storage is unrestricted (private and future SOP classes too)."""
-    commitment = build_context(StorageCommitmentPushModel)
+    commitment = build_context(StorageCommitmentPushModel, list(PLAIN_TRANSFER_SYNTAXES))
     # Peers propose their role in every way the standard knows, and in some it does not.
     commitment.scu_role = True
     commitment.scp_role = True
-    return [build_context(Verification), commitment]
+    return [build_context(Verification, list(PLAIN_TRANSFER_SYNTAXES)), commitment]
 
 
 def _prefer_explicit_vr(contexts: list[PresentationContext]) -> None:

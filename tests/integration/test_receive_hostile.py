@@ -363,6 +363,37 @@ def test_requests_without_waiting_for_answers(node: ReceiverProcesses) -> None:
     assert node.rows("SELECT count(*) FROM instances")[0][0] <= rows[0][0] + 1
 
 
+COMMITMENT = "1.2.840.10008.1.20.1"
+
+
+def report(content: bytes) -> bytes:
+    """N-EVENT-REPORT with a commitment answer."""
+    elements = [(0x0002, padded(COMMITMENT)), (0x0100, b"\0\1"), (0x0110, b"\1\0"), (0x0800, b"\1\0")]
+    whole = command([*elements, (0x1000, padded(COMMITMENT + ".1")), (0x1002, b"\1\0")])
+    fragments = [content[at : at + 16000] for at in range(0, len(content), 16000)]
+    return data(3, COMMAND | LAST, whole) + b"".join(
+        data(3, LAST if at == len(fragments) - 1 else 0, fragment) for at, fragment in enumerate(fragments)
+    )
+
+
+def test_a_report_of_a_million_items(node: ReceiverProcesses) -> None:
+    """What the library would make as many objects of."""
+    sequence = struct.pack("<HHL", 8, 0x1199, UNDEFINED)
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (COMMITMENT, IMPLICIT))) as peer:
+        peer.send(report(sequence + EMPTY_ITEM * 1_000_000 + SEQUENCE_END))
+        assert peer.answer().status is None
+
+
+def test_what_is_no_storage_is_not_taken_deflated(node: ReceiverProcesses) -> None:
+    """Half a megabyte would become five gigabytes: the library inflates a message as a whole."""
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (COMMITMENT, DEFLATED))) as peer:
+        deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+        block = bytes(1 << 20)
+        bomb = [struct.pack("<HH2sHL", 8, 0x1195, b"UN", 0, 300 << 20), *([block] * 300)]
+        peer.send(report(b"".join(map(deflater.compress, bomb)) + deflater.flush()))
+        assert peer.answer().status is None
+
+
 def test_store_without_a_data_set(node: ReceiverProcesses) -> None:
     """(0000,0800) says there is none: a failure, and the association goes on."""
     sop, _ = image()
