@@ -235,7 +235,7 @@ class Filing:
         """Into their own space: nothing is indexed, and nobody is woken."""
         path = part.commit(header.study_uid, header.sop_instance_uid, digest, into=space)
         with self._store.write() as connection:
-            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size))
+            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size), root=space.root)
 
     def close_lost(self, at: float) -> None:
         """Record the end of associations whose process has died, of whatever kind it was."""
