@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.archive.engine import Store
 from node.archive.entry import Opened, enter
-from node.archive.instance_index import Arrival
+from node.archive.instance_index import Arrival, Recorded
 from node.archive.spool import Spool
 from node.errors import SpoolError, StoreUnavailable
 
@@ -65,6 +65,11 @@ class BatchWriter:
         self._thread.join(timeout_seconds)
         if self._thread.is_alive() or self._unwritten:
             logger.error("%d instances are in the spool and not in the index yet", self._unwritten.total())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is handed over will be written."""
+        return self._thread.is_alive()
 
     def add(self, arrival: Arrival, association: Opened) -> None:
         """Hand over a file that is in the spool, not synced.
@@ -149,9 +154,12 @@ class BatchWriter:
 
     def _write(self, batch: Sequence[tuple[Arrival, Opened]]) -> None:
         new = {association.id: association for _, association in batch if association.id not in self._opened}
-        enter(self._store, [arrival for arrival, _ in batch], list(new.values()))
+        recorded = enter(self._store, [arrival for arrival, _ in batch], list(new.values()))
         with self._changed:
             self._opened.update(new)
+        for (arrival, _), what in zip(batch, recorded, strict=True):
+            if what is Recorded.CORRECTED:
+                self._spool.mark_latest(arrival.path)
 
     def _done(self, association_ids: Sequence[str]) -> None:
         with self._changed:

@@ -19,6 +19,8 @@ _EXPLICIT_SYNTAX = "1.2.840.10008.1.2.1"
 # An element costs two or three reads, an item two. A thousand referenced images have some ten thousand.
 MAXIMUM_READS = 120_000
 MAXIMUM_BYTES = 32 * 1024 * 1024
+# One value. What pydicom decodes at once, the character set of an item, becomes many times as much.
+_LONGEST_READ_BYTES = 8 * 1024 * 1024
 # What a deflated data set is inflated to. Pixels lie behind it.
 _INFLATED_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
@@ -38,12 +40,12 @@ class BoundedStream:
         Raises
         ------
         ObjectRejected
-            Too many reads, or too many bytes.
+            Too many reads, or too many bytes, at once or together.
         """
-        content = self._stream.read(size if 0 <= size <= MAXIMUM_BYTES else MAXIMUM_BYTES + 1)
+        content = self._stream.read(size if 0 <= size <= _LONGEST_READ_BYTES else _LONGEST_READ_BYTES + 1)
         self._reads += 1
         self._bytes += len(content)
-        if self._reads > MAXIMUM_READS or self._bytes > MAXIMUM_BYTES:
+        if self._reads > MAXIMUM_READS or self._bytes > MAXIMUM_BYTES or len(content) > _LONGEST_READ_BYTES:
             raise ObjectRejected("the header has more elements or bytes than any meaningful one")
         return content
 

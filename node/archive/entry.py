@@ -16,6 +16,7 @@ from node.archive.engine import Dialect, Store
 from node.archive.instance_index import (
     AE_TITLE_LENGTH,
     Arrival,
+    Recorded,
     check_uids,
     detail_of_association,
     instance_values,
@@ -46,8 +47,8 @@ class Opened:
     opened_at: float
 
 
-def enter(store: Store, arrivals: Sequence[Arrival], opened: Sequence[Opened]) -> None:
-    """Enter instances that are in the spool, and the associations of which they are the first.
+def enter(store: Store, arrivals: Sequence[Arrival], opened: Sequence[Opened]) -> list[Recorded]:
+    """Enter instances that are in the spool, and the associations of which they are the first; return what each was.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def enter(store: Store, arrivals: Sequence[Arrival], opened: Sequence[Opened]) -
         check_uids(arrival.header)
     plain = not any(arrival.made_here or arrival.derived for arrival in arrivals)
     if plain and store.dialect is Dialect.SQLITE and _entered_as_new(store, arrivals, opened):
-        return
+        return [Recorded.NEW] * len(arrivals)
     with store.write() as connection:
         for association in opened:
             index.open_association(
@@ -71,7 +72,7 @@ def enter(store: Store, arrivals: Sequence[Arrival], opened: Sequence[Opened]) -
                 called_ae_title=association.called_ae_title,
                 address=association.address,
             )
-        index.record_instances(connection, arrivals)
+        return index.record_instances(connection, arrivals)
 
 
 def _entered_as_new(store: Store, arrivals: Sequence[Arrival], opened: Sequence[Opened]) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.errors import NodeError
 from node.archive.engine import Store
 from node.archive.entry import Opened, enter
-from node.archive.instance_index import Arrival
+from node.archive.instance_index import Arrival, Recorded
 from node.errors import StoreUnavailable
 
 _LARGEST_GROUP = 64
@@ -28,6 +28,7 @@ class _Waiting:
     arrival: Arrival
     opened: Opened | None
     is_done: bool = False
+    recorded: Recorded = Recorded.NEW
     error: Exception | None = None
 
 
@@ -45,8 +46,8 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._busy = False
 
-    def add(self, arrival: Arrival, opened: Opened | None) -> None:
-        """Enter a file that is in the spool and synced.
+    def add(self, arrival: Arrival, opened: Opened | None) -> Recorded:
+        """Enter a file that is in the spool and synced; return what it was to the index.
 
         Parameters
         ----------
@@ -70,6 +71,7 @@ class GroupCommit:
                     self._changed.notify_all()
         if mine.error is not None:
             raise mine.error
+        return mine.recorded
 
     def _turn(self, mine: _Waiting) -> list[_Waiting]:
         """Wait until ``mine`` is entered, then empty; or until it is this thread's turn, then what is to be entered."""
@@ -83,7 +85,11 @@ class GroupCommit:
 
     def _enter(self, group: Sequence[_Waiting]) -> None:
         try:
-            enter(self._store, [each.arrival for each in group], [each.opened for each in group if each.opened])
+            recorded = enter(
+                self._store, [each.arrival for each in group], [each.opened for each in group if each.opened]
+            )
+            for each, what in zip(group, recorded, strict=True):
+                each.recorded = what
         except (NodeError, SQLAlchemyError, sqlite3.Error) as error:
             if len(group) > 1 and not isinstance(error, StoreUnavailable):
                 # One of them cannot be entered: the others shall not fail with it.

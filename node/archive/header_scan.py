@@ -15,6 +15,7 @@ from pydicom.tag import BaseTag
 
 from node.archive.element_scan import LONGEST_HEAD, SHORT_FORM, UNDEFINED, ElementScan, Odd, explicit_head, length_at
 from node.archive.headers import (
+    LONGEST_VALUE_BYTES,
     PRIVATE_B_VALUES,
     PRIVATE_BLOCKS,
     HeaderValues,
@@ -273,6 +274,8 @@ class _ScannedValues(HeaderValues):
 
     def _decoded(self, vr: bytes, expected: bytes, start: int, length: int) -> Any:
         """Value as pydicom has it, with lists for several; ``expected`` empty takes any VR of numbers."""
+        if length > LONGEST_VALUE_BYTES:
+            raise Odd
         decode = _DECODERS.get(vr or expected)
         content = bytes(self._scan.data[start : start + length])
         if decode is None or (vr and expected and vr != expected) or len(content) != length:

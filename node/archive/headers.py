@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
@@ -86,6 +88,14 @@ _TAGS: list[Any] = [
     *(Tag(group, (block << 8) + element) for group, element, _ in PRIVATE_B_VALUES for block in PRIVATE_BLOCKS),
 ]
 
+# In implicit VR a value may say that it has four gigabytes. None of these needs more than fits the short form of explicit
+# VR; of numbers in text each byte becomes a hundred in memory, and of empty items more.
+LONGEST_VALUE_BYTES = 64 * 1024
+_LONGEST_SEQUENCE_BYTES = 256 * 1024
+_UNDEFINED = 0xFFFFFFFF
+_STANDARD = frozenset(int(Tag(keyword)) for keyword in _KEYWORDS)
+_SEQUENCES = frozenset(tag for tag in _STANDARD if dictionary_VR(tag) == "SQ")
+
 DEVICE = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "DeviceUID")
 """Keywords of :class:`Device`, in its order."""
 CONTRIBUTORS = "ContributingEquipmentSequence"
@@ -160,9 +170,18 @@ class InstanceHeader:
     routing_text: str = field(default="", compare=False, repr=False)
 
 
-def _behind_header(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Nothing wanted stands behind group 2001; functional groups, waveforms, overlays and pixels do."""
+def _behind_header(tag: BaseTag, _vr: str | None, length: int) -> bool:
+    """Nothing wanted stands behind group 2001; functional groups, waveforms, overlays and pixels do.
+
+    Asked before a value is read, hence the place to turn away one that is too long to be what it says.
+    """
+    if length != _UNDEFINED and tag in _STANDARD and length > _longest(tag):
+        raise ObjectRejected(f"{tag} has {length} bytes, {_longest(tag)} at most are meaningful there")
     return tag >= 0x52000000
+
+
+def _longest(tag: BaseTag) -> int:
+    return _LONGEST_SEQUENCE_BYTES if tag in _SEQUENCES else LONGEST_VALUE_BYTES
 
 
 def read_header(source: Path | BinaryIO) -> InstanceHeader:
@@ -396,8 +415,12 @@ class _DatasetValues(HeaderValues):
 
     def _raw(self, key: str | BaseTag, dataset: Dataset) -> Any:
         try:
-            element = dataset[key]
-            value = element.value
+            held = dataset.get_item(key)
+            # Of an item, or a private one and so perhaps another maker's: not refused as standard ones are.
+            if isinstance(held, RawDataElement) and len(held.value or b"") > _longest(Tag(key)):
+                self.unreadable.append(str(key))
+                return None
+            value = dataset[key].value
             # Text and person names are decoded as late as here; what is in a sequence, when it is asked for.
             str(value) if not isinstance(value, bytes | Sequence) else None
         except KeyError:

@@ -122,7 +122,7 @@ def close_association(connection: Connection, now: float, association_id: str, *
 
 
 def open_associations(connection: Connection) -> list[Row[Any]]:
-    """Associations without an end, oldest first. After a crash the supervisor closes those left as LOST."""
+    """Associations without an end, oldest first. Those of a process that died are closed as LOST when a receiver starts."""
     statement = select(associations).where(associations.c.closed_at.is_(None))
     return list(connection.execute(statement.order_by(associations.c.opened_at, associations.c.id)))
 

@@ -62,29 +62,41 @@ def is_prior(connection: Connection, now: float, study_uid: str, *, moved_by_us:
     return connection.execute(select(retrievals.c.id).where(asked).limit(1)).first() is not None
 
 
-def record(connection: Connection, now: float, header: InstanceHeader, file: PriorFile) -> bool:
-    """Enter an instance of an earlier study; False where it was here."""
-    inserted = insert_missing(
-        connection,
-        priors,
-        {
-            "sop_instance_uid": header.sop_instance_uid,
-            "sop_class_uid": header.sop_class_uid,
-            "study_uid": header.study_uid,
-            "series_uid": header.series_uid,
-            "transfer_syntax_uid": header.transfer_syntax_uid,
-            "patient_id": header.patient_id,
-            "issuer_of_patient_id": header.issuer_of_patient_id,
-            "modality": header.modality[:16],
-            "digest": file.digest,
-            "size": file.size,
-            "path": file.path,
-            "received_at": now,
-            "headers": header.routing,
-        },
-        unique=["sop_instance_uid"],
-    )
-    return inserted is not None
+def record(connection: Connection, now: float, header: InstanceHeader, file: PriorFile, *, root: Path) -> bool:
+    """Enter an instance of an earlier study; False where it was here.
+
+    One that comes with other bytes takes the place of the one that was here, whose file goes: what the archive says now
+    holds, and may correct whose study it is.
+
+    Parameters
+    ----------
+    root : Path
+        Of the space of priors.
+    """
+    values = {
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "study_uid": header.study_uid,
+        "series_uid": header.series_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "patient_id": header.patient_id,
+        "issuer_of_patient_id": header.issuer_of_patient_id,
+        "modality": header.modality[:16],
+        "digest": file.digest,
+        "size": file.size,
+        "path": file.path,
+        "received_at": now,
+        "headers": header.routing,
+    }
+    if insert_missing(connection, priors, values, unique=["sop_instance_uid"]) is not None:
+        return True
+    other = (priors.c.sop_instance_uid == header.sop_instance_uid) & (priors.c.digest != file.digest)
+    replaced = connection.execute(select(priors.c.path).where(other).with_for_update()).scalar_one_or_none()
+    if replaced is None:
+        return False
+    connection.execute(update(priors).where(other).values(**values))
+    (root / replaced).unlink(missing_ok=True)
+    return True
 
 
 def instances_of_study(connection: Connection, study_uid: str) -> list[Row[Any]]:

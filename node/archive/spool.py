@@ -8,6 +8,7 @@ line leaves nothing, a ``.part`` for :meth:`Spool.sweep_parts`, or a complete fi
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -20,6 +21,8 @@ from node.archive.part10 import dataset_offset
 from node.archive.placing import NAME_DIGITS, Folders, as_spool_error, checked_uid, link_into_place, sync_file
 from node.archive.writeback import OPEN_AT_ONCE, sync_files
 from node.errors import SpoolDamaged, SpoolFull
+
+logger = logging.getLogger(__name__)
 
 INCOMING = "incoming"
 _ROOM_CHECK_BYTES = 32 * 1024 * 1024
@@ -91,6 +94,18 @@ class Spool:
         folders = {relative.rpartition("/")[0] for relative in relatives}
         for folder in sorted(folders):
             sync_file(self._folders.make(folder))
+
+    def mark_latest(self, relative: str) -> None:
+        """Note with a stored file that it counts from now on: one that was there before may take back a correction.
+
+        A rescan goes by the files' times. Where it cannot be noted, the index alone knows it.
+        """
+        path = self._inside(relative)
+        try:
+            os.utime(path)
+            sync_file(path)
+        except OSError as error:
+            logger.error("the time of a stored file could not be set (%s)", error.strerror)
 
     def files(self) -> Iterator[str]:
         """Relative path of every stored file; within a study in the order of arrival."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from node.settings import PeerRule, Settings
+from node.settings import PeerRule, PeerService, Settings
 
 
 class Refusal(StrEnum):
@@ -43,6 +43,7 @@ class _Rule:
     network: IPv4Network | IPv6Network
     called_ae_titles: frozenset[str]
     certificate: str
+    services: frozenset[PeerService]
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether a certificate with these names is the one asked for."""
@@ -68,6 +69,7 @@ class AccessList:
                 ip_network(rule.address, strict=False),
                 frozenset(rule.called_ae_titles),
                 rule.certificate.lower(),
+                frozenset(rule.services),
             )
             for rule in rules
         )
@@ -95,6 +97,24 @@ class AccessList:
         certificate_names : sequence of str
             Of the certificate it has shown, all of them; none without TLS.
         """
+        found = self._decision(calling_ae_title, called_ae_title, address, certificate_names)
+        return found if isinstance(found, Refusal) else None
+
+    def services(
+        self, *, calling_ae_title: str, called_ae_title: str, address: str, certificate_names: Sequence[str] = ()
+    ) -> frozenset[PeerService] | None:
+        """What this requestor may use, by all rules that fit it; None: everything. Parameters as for :meth:`refusal`."""
+        found = self._decision(calling_ae_title, called_ae_title, address, certificate_names)
+        if isinstance(found, Refusal):
+            return frozenset()
+        return (
+            None if any(not rule.services for rule in found) else frozenset().union(*(each.services for each in found))
+        )
+
+    def _decision(
+        self, calling_ae_title: str, called_ae_title: str, address: str, certificate_names: Sequence[str]
+    ) -> Refusal | list[_Rule]:
+        """The rules that let a requestor in, or why none does."""
         nearby = self._rules_for(address)
         if not nearby:
             return Refusal.ADDRESS
@@ -107,7 +127,7 @@ class AccessList:
         for_title = [rule for rule in known if not rule.called_ae_titles or called in rule.called_ae_titles]
         if not for_title:
             return Refusal.CALLED_TITLE
-        return None if any(rule.fits(certificate_names) for rule in for_title) else Refusal.CERTIFICATE
+        return [rule for rule in for_title if rule.fits(certificate_names)] or Refusal.CERTIFICATE
 
     def _rules_for(self, address: str) -> list[_Rule]:
         origin = ip_address(address)

@@ -23,7 +23,7 @@ from node.dicom.user_identity import is_accepted
 from node.errors import TlsUnusable
 from node.listening import Listener
 from node.peer_certificates import PeerCertificates
-from node.settings import Settings
+from node.settings import PeerService, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,15 @@ class Admission:
         else:
             self._certificates.note(requestor.calling_ae_title, _certificate_of(association))
         return refusal
+
+    def services(self, association: Association, requestor: Requestor) -> frozenset[PeerService] | None:
+        """What an admitted requestor may use the association for; None: everything."""
+        return self._access.services(
+            calling_ae_title=requestor.calling_ae_title,
+            called_ae_title=requestor.called_ae_title,
+            address=requestor.address,
+            certificate_names=_names_of(association),
+        )
 
     def ended(self, association_id: str) -> None:
         """An admitted association is over."""

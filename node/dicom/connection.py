@@ -14,6 +14,7 @@ Underscored names of pynetdicom are used here only; :func:`prepare_library` chec
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -199,13 +200,22 @@ def adopt(
     cast(PeerSocket, wrapper).maximum_bytes = max(MAXIMUM_NEGOTIATION_BYTES, maximum_pdu_bytes + _PDU_SLACK_BYTES)
 
 
-def hard_close(association: Association) -> None:
-    """Shut the transport connection down whatever state the association is in; never blocks."""
+def hard_close(association: Association, *, reset: bool = False) -> None:
+    """Shut the transport connection down whatever state the association is in; never blocks.
+
+    Parameters
+    ----------
+    reset : bool
+        Have the system reset the connection once it is closed: whoever is still sending learns it at once, and what is on
+        its way in either direction is lost.
+    """
     wrapper = association.dul.socket
     connection = wrapper.socket if wrapper is not None else None
     if connection is None:
         return
     try:
+        if reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         # Of a TLS connection too: its own method would first take the encryption off, while another thread may send.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:

@@ -30,6 +30,7 @@ from node.archive.headers import UNREADABLE
 from node.archive.placing import checked_uid
 from node.archive.tables import objects
 from node.arrival import Source, StepStatus
+from node.dicom.association import PLAIN_TRANSFER_SYNTAXES
 from node.dicom.commitment import references_of
 from node.doorbell import SCHEDULER, ring
 from node.errors import ObjectRejected, StoreUnavailable
@@ -67,12 +68,15 @@ class Reported:
 
 
 def evidence_contexts(section: EvidenceSection) -> list[PresentationContext]:
-    """Presentation contexts of what a site lets others tell about studies."""
+    """Presentation contexts of what a site lets others tell about studies.
+
+    In plain syntaxes only, as all but storage: the library inflates a deflated message as a whole, whatever it becomes.
+    """
     wanted = []
     if section.performed_steps:
-        wanted.append(build_context(ModalityPerformedProcedureStep))
+        wanted.append(build_context(ModalityPerformedProcedureStep, list(PLAIN_TRANSFER_SYNTAXES)))
     if section.notifications:
-        wanted.append(build_context(InstanceAvailabilityNotification))
+        wanted.append(build_context(InstanceAvailabilityNotification, list(PLAIN_TRANSFER_SYNTAXES)))
     return wanted
 
 
@@ -107,6 +111,11 @@ class EvidenceProvider:
 
     def _guarded(self, event: evt.Event, serve: Any) -> Reply:
         """Turn what is wrong with a message, or with the store, into a status; never into a lost association."""
+        request: Any = event.request
+        # Who may use a service is decided with its context (PS3.7 7.1.1.1.2); the library looks at the message alone.
+        named = getattr(request, "AffectedSOPClassUID", None) or getattr(request, "RequestedSOPClassUID", None)
+        if named != event.context.abstract_syntax:
+            return NO_SUCH_CLASS, None
         try:
             reply: Reply = serve(event)
         except ObjectRejected as error:

@@ -18,11 +18,12 @@ from node.archive.engine import Store
 from node.archive.entry import Opened
 from node.archive.group_commit import GroupCommit
 from node.archive.headers import InstanceHeader
-from node.archive.index import Arrival, Ending
+from node.archive.index import Arrival, Ending, Recorded
 from node.archive.placing import checked_uid
 from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
 from node.dicom.incoming import IncomingDataSet
+from node.dicom.live_associations import LiveAssociations
 from node.doorbell import SCHEDULER, ring
 from node.errors import ObjectRejected, SpoolFull, StoreUnavailable
 from node.own_equipment import OwnEquipment
@@ -91,6 +92,7 @@ class Filing:
     def __init__(self, settings: Settings, store: Store, spool: Spool, *, as_priors: bool = False) -> None:
         self._as_priors = as_priors
         self._store = store
+        self._spool = spool
         self._own = OwnEquipment.of(settings)
         # Titles that this node asks with: a C-MOVE of ours names one of them as Move Originator.
         calling = {each.calling_ae_title for each in settings.destination.values() if each.calling_ae_title}
@@ -100,6 +102,7 @@ class Filing:
             Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None
         )
         self._bells = settings.data_dir / "run"
+        self._live = LiveAssociations(self._bells / "live-associations")
         # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
         self._commits = GroupCommit(store)
         self._writer = BatchWriter(store, spool, self._ring) if settings.receive.mode == "association" else None
@@ -108,6 +111,11 @@ class Filing:
         """Be ready to file. Called in the process that receives."""
         if self._writer is not None:
             self._writer.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is filed still comes into the index."""
+        return self._writer is None or self._writer.is_alive
 
     def stop(self) -> None:
         """Finish what is under way. Called when every association has ended."""
@@ -150,6 +158,12 @@ class Filing:
 
     def end(self, session: Session, ending: Ending) -> None:
         """Record the end of an association that brought something, and ring for it."""
+        try:
+            self._end(session, ending)
+        finally:
+            self._live.let_go(session.id)
+
+    def _end(self, session: Session, ending: Ending) -> None:
         if not session.recorded:
             return
         if self._writer is not None and not self._writer.settle(session.id, _SETTLE_SECONDS):
@@ -192,11 +206,14 @@ class Filing:
         )
         opened = session.opened
         if opened is None:
+            self._live.hold(session.id)
             opened = session.opened = Opened(
                 session.id, session.calling_ae_title, session.called_ae_title, session.address, session.opened_at
             )
         if writer is None:
-            self._commits.add(arrival, None if session.recorded else opened)
+            recorded = self._commits.add(arrival, None if session.recorded else opened)
+            if recorded is Recorded.CORRECTED:
+                self._spool.mark_latest(arrival.path)
             self._ring()
         else:
             writer.add(arrival, opened)
@@ -218,7 +235,18 @@ class Filing:
         """Into their own space: nothing is indexed, and nobody is woken."""
         path = part.commit(header.study_uid, header.sop_instance_uid, digest, into=space)
         with self._store.write() as connection:
-            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size))
+            priors.record(connection, time.time(), header, PriorFile(path, digest, part.size), root=space.root)
+
+    def close_lost(self, at: float) -> None:
+        """Record the end of associations whose process has died, of whatever kind it was."""
+        with self._store.read() as connection:
+            open_ones = [row.id for row in index.open_associations(connection)]
+        lost = self._live.gone(open_ones)
+        if lost:
+            with self._store.write() as connection:
+                for association_id in lost:
+                    index.close_association(connection, at, association_id, ending=Ending.LOST)
+            self._ring()
 
     def _ring(self) -> None:
         ring(self._bells, SCHEDULER)

@@ -7,6 +7,7 @@ stream over a spool part instead; whatever else a peer sends stays in memory, wi
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from io import BytesIO
@@ -21,10 +22,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     InstanceAvailabilityNotification,
     ModalityPerformedProcedureStep,
     StorageCommitmentPushModel,
+    UnifiedProcedureStepEvent,
     Verification,
 )
 
 from node.archive.familiar_headers import FamiliarHeaders
+from node.archive.headers import UNREADABLE
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Part, Spool
 from node.dicom.connection import hard_close
@@ -32,8 +35,17 @@ from node.errors import ObjectRejected, SpoolError, SpoolFull
 
 logger = logging.getLogger(__name__)
 
-# N-EVENT-REPORT and C-FIND data sets: a commitment answer for 100 000 instances has some 15 MB.
-MAXIMUM_MEMORY_BYTES = 32 * 1024 * 1024
+# N-EVENT-REPORT and N-ACTION data sets: 50 000 instances in a commitment message have some 8 MB, and become as many
+# objects of the library. Of items that are empty there would be a million.
+MAXIMUM_MEMORY_BYTES = 8 * 1024 * 1024
+_MAXIMUM_ITEMS = 50_000
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
+# A command set has some 250 bytes.
+_LONGEST_COMMAND_BYTES = 64 * 1024
+# Without an asynchronous operations window (PS3.7 D.3.3.3), which is not negotiated here, a peer waits for each answer.
+_MOST_UNANSWERED = 16
+_A_RESPONSE = 0x8000
+_C_CANCEL_RQ = 0x0FFF
 
 
 _NO_STORAGE = (
@@ -41,6 +53,7 @@ _NO_STORAGE = (
     StorageCommitmentPushModel,
     ModalityPerformedProcedureStep,
     InstanceAvailabilityNotification,
+    UnifiedProcedureStepEvent,
 )
 
 
@@ -58,6 +71,8 @@ class IncomingDataSet(BytesIO):
         self._limit_seconds = limit_seconds
         self._deadline = time.monotonic() + limit_seconds
         self._received = 0
+        self._items = 0
+        self._last_bytes = b""
         self._begun = False
         self._part: Part | None = None
         self._failure: Exception | None = None
@@ -80,8 +95,14 @@ class IncomingDataSet(BytesIO):
         if self._failure is not None:
             return size
         if self._part is None:
-            if self._received > MAXIMUM_MEMORY_BYTES:
-                raise ObjectRejected(f"a message of more than {MAXIMUM_MEMORY_BYTES} bytes that stores nothing")
+            # With the end of the fragment before: a tag may lie across.
+            content = self._last_bytes + bytes(data)
+            self._items += content.count(_ITEM_TAG)
+            self._last_bytes = content[-3:]
+            if self._received > MAXIMUM_MEMORY_BYTES or self._items > _MAXIMUM_ITEMS:
+                raise ObjectRejected(
+                    f"a message of more than {MAXIMUM_MEMORY_BYTES} bytes or {_MAXIMUM_ITEMS} items that stores nothing"
+                )
             return super().write(data)
         if self._received > self._limit_bytes:
             self._fail(ObjectRejected(f"the object is larger than the {self._limit_bytes} bytes allowed"))
@@ -133,8 +154,25 @@ class IncomingDataSet(BytesIO):
         self.discard()
 
 
+class _IncomingCommand(BytesIO):
+    """Takes the fragments of a command set, of which pynetdicom would collect as many as come."""
+
+    def __init__(self, check_time: Callable[[], None]) -> None:
+        super().__init__()
+        self._check_time = check_time
+
+    def write(self, data: Any) -> int:
+        """Append a fragment; ObjectRejected where there are too many, or it takes too long."""
+        self._check_time()
+        if self.tell() + len(data) > _LONGEST_COMMAND_BYTES:
+            raise ObjectRejected(f"a command set of more than {_LONGEST_COMMAND_BYTES} bytes")
+        return super().write(data)
+
+
 class StreamingProvider(DIMSEServiceProvider):
     """pynetdicom's DIMSE provider with :class:`IncomingDataSet` in the place of a memory buffer.
+
+    What it is asked, and has not answered yet, is bounded: each request that waits holds memory, a file or a thread.
 
     Parameters
     ----------
@@ -156,6 +194,8 @@ class StreamingProvider(DIMSEServiceProvider):
         self._headers = FamiliarHeaders()
         # Calling and called AE title, once the association stands.
         self._titles: tuple[str, str] | None = None
+        self._counting = threading.Lock()
+        self._unanswered = 0
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """As the base class, with the data set streamed."""
@@ -163,14 +203,25 @@ class StreamingProvider(DIMSEServiceProvider):
             message = DIMSEMessage()
             self._latest = self.incoming(lambda: self._begin(message))
             message.data_set = self._latest
+            message.encoded_command_set = _IncomingCommand(self._latest.check_time)
             self.message = message
+        current = self.message
         try:
+            if self._unanswered >= _MOST_UNANSWERED:
+                raise ObjectRejected(f"{_MOST_UNANSWERED} requests wait, and the peer sends more without an answer")
             super().receive_primitive(primitive)
+            if self.message is None and _is_request(current):
+                self._count(1)
         except ObjectRejected as error:
-            # Not by an abort: pynetdicom would go on reading for as long as this peer sends.
-            logger.warning("connection closed: %s", error)
-            self.discard()
-            hard_close(self.assoc)
+            self._give_up(str(error))
+        except UNREADABLE as error:
+            self._give_up(f"a command set that is none ({type(error).__name__})")
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """As the base class; a response makes room for another request."""
+        super().send_msg(primitive, context_id)
+        if getattr(primitive, "MessageIDBeingRespondedTo", None) is not None:
+            self._count(-1)
 
     def incoming(self, begin: Callable[[], Part | None]) -> IncomingDataSet:
         """A data set within this association's limits."""
@@ -216,9 +267,23 @@ class StreamingProvider(DIMSEServiceProvider):
         return part
 
     def discard(self) -> None:
-        """Forget a data set that never became complete. Called when the association has ended."""
+        """Forget what never became complete, or was never looked at. Called when the association has ended."""
         if self._latest is not None:
             self._latest.discard()
+        while self.msg_queue.qsize():
+            _, request = self.msg_queue.get_nowait()
+            if isinstance(data_set := getattr(request, "DataSet", None), IncomingDataSet):
+                data_set.discard()
+
+    def _give_up(self, reason: str) -> None:
+        """Not by an abort: pynetdicom would go on reading for as long as this peer sends."""
+        logger.warning("connection closed: %s", reason)
+        self.discard()
+        hard_close(self.assoc, reset=True)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._unanswered = max(0, self._unanswered + change)
 
     def _begin(self, message: DIMSEMessage) -> Part | None:
         if not isinstance(message, C_STORE_RQ):
@@ -232,6 +297,12 @@ class StreamingProvider(DIMSEServiceProvider):
         except AttributeError as error:
             raise ObjectRejected("the C-STORE request lacks its UIDs") from error
         return self.begin_part(context, sop_class_uid=named[0], sop_instance_uid=named[1])
+
+
+def _is_request(message: DIMSEMessage) -> bool:
+    """Whether a complete message wants an answer (PS3.7 annex E.1)."""
+    field = int(message.command_set.CommandField)
+    return not field & _A_RESPONSE and field != _C_CANCEL_RQ
 
 
 def called_ae_title(association: Association) -> str:

@@ -167,8 +167,20 @@ class LaneSocket(PeerSocket):
         self.end += count
 
     def need(self, count: int) -> None:
-        """Have at least ``count`` unread bytes in the buffer; raises as :meth:`fill`."""
+        """Have at least ``count`` unread bytes in the buffer; raises as :meth:`fill`.
+
+        Raises
+        ------
+        TimeoutError
+            They came byte by byte, and not all within the time limit of silence.
+        """
+        if self.end - self.start >= count:
+            return
+        limit = self.socket.gettimeout() if self.socket is not None else None
+        until = None if limit is None else time.monotonic() + limit
         while self.end - self.start < count:
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError(f"a request did not arrive within {limit:g} s")
             self.fill()
 
     def _exactly(self, connection: socket.socket, nr_bytes: int) -> bytearray:

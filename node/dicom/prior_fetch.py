@@ -191,7 +191,9 @@ class PriorFetcher:
             digest = part.hash.hexdigest()
             path = part.commit(header.study_uid, header.sop_instance_uid, digest)
             with self._store.write() as connection:
-                stored.record(connection, time.time(), header, PriorFile(path, digest, part.size))
+                stored.record(
+                    connection, time.time(), header, PriorFile(path, digest, part.size), root=self._spool.root
+                )
         except ObjectRejected as error:
             logger.warning("an instance of an earlier study was refused: %s", error)
             return _CANNOT_UNDERSTAND

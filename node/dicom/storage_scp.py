@@ -15,10 +15,9 @@ import uuid
 from collections.abc import Mapping
 from typing import cast
 
-from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt, sop_class
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -33,13 +32,15 @@ from node.archive.spool import Spool
 from node.delivery import outbox
 from node.dicom.access import REJECTION
 from node.dicom.admission import Admission, Requestor
+from node.dicom.association import PLAIN_TRANSFER_SYNTAXES
 from node.dicom.commitment import INVALID_ARGUMENT, PROCESSING_FAILURE, read_answer
 from node.dicom.connection import plain_address, prepare_library
-from node.dicom.evidence_scp import EvidenceProvider
+from node.dicom.evidence_scp import NO_SUCH_CLASS, EvidenceProvider
 from node.dicom.filing import SUCCESS, Answer, Filing, Session
 from node.dicom.incoming import IncomingDataSet, StreamingProvider, called_ae_title
 from node.dicom.receiving_lane import ReceivingLane, contract_violations
 from node.dicom.server import ListeningServer
+from node.dicom.services import keep_to
 from node.dicom.store_command import StoreRequest
 from node.dicom.tls_gate import TlsGate
 from node.dicom.workitem_events import WorkitemEvents
@@ -94,6 +95,8 @@ class Receiver:
     ) -> tuple[str, int]:
         """Begin to accept, on inherited sockets where there are any; return host and port, the plain ones first."""
         prepare_library()
+        # Associations of a predecessor ended with it; other receivers, who live, go on with theirs.
+        self._filing.close_lost(time.time())
         self._filing.start()
         self._with_lane = self._settings.receive.lane == "auto" and _lane_can_work()
         sockets = {Listener.PLAIN: listening_socket, Listener.TLS: tls_socket}
@@ -133,9 +136,9 @@ class Receiver:
         )
 
     def accepting(self) -> bool:
-        """Whether every listener's loop has turned within the last seconds."""
+        """Whether every listener's loop has turned within the last seconds, and what it brings comes into the index."""
         latest = time.monotonic() - _TURN_SECONDS
-        return all(server.turned_at >= latest for server in self._servers.values())
+        return self._filing.is_alive and all(server.turned_at >= latest for server in self._servers.values())
 
     def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
         """Stop accepting, let associations finish for ``grace_seconds``, abort the rest."""
@@ -190,7 +193,7 @@ class Receiver:
             association.kill()
             return
         _reception(association).session = session
-        _bar_other_services(request.presentation_context_definition_list)
+        keep_to(self._admission.services(association, requestor), association)
         _prefer_explicit_vr(request.presentation_context_definition_list)
 
     def _on_finished(self, association: Association) -> None:
@@ -231,6 +234,8 @@ class Receiver:
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
         if self._workitems.serves(event):
             return self._workitems.serve(event)
+        if event.context.abstract_syntax != StorageCommitmentPushModel:
+            return NO_SUCH_CLASS, None
         return self._on_commitment(event)
 
     def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
@@ -273,29 +278,11 @@ def _lane_can_work() -> bool:
 
 def supported_contexts() -> list[PresentationContext]:
     """What is negotiated by name; storage is unrestricted (private and future SOP classes too)."""
-    commitment = build_context(StorageCommitmentPushModel)
+    commitment = build_context(StorageCommitmentPushModel, list(PLAIN_TRANSFER_SYNTAXES))
     # Peers propose their role in every way the standard knows, and in some it does not.
     commitment.scu_role = True
     commitment.scp_role = True
-    return [build_context(Verification), commitment]
-
-
-class _OtherService(UID):
-    """A SOP class that is no storage and that pynetdicom has no name for: to the library it looks like a new image."""
-
-    @property
-    def keyword(self) -> str:
-        """That of a service it knows, so that it is looked for among those that are supported, and not found."""
-        return "Verification"
-
-
-def _bar_other_services(contexts: list[PresentationContext]) -> None:
-    """Have services refused that the library would take for storage of an unknown kind, the worklist among them."""
-    for context in contexts:
-        uid = UID(str(context.abstract_syntax))
-        is_storage = "Storage" in uid.name and "Commitment" not in uid.name
-        if uid in UID_dictionary and not is_storage and not hasattr(sop_class, uid.keyword):
-            context._abstract_syntax = _OtherService(uid)
+    return [build_context(Verification, list(PLAIN_TRANSFER_SYNTAXES)), commitment]
 
 
 def _prefer_explicit_vr(contexts: list[PresentationContext]) -> None:
@@ -341,11 +328,6 @@ def run_receiver(
     sockets = listeners or {}
     store = open_store(settings)
     try:
-        if settings.receive.processes == 1:
-            # Associations without an end were those of our predecessor, and ended with it.
-            with store.write() as connection:
-                for row in index.open_associations(connection):
-                    index.close_association(connection, started_at, row.id, ending=Ending.LOST)
         spool = Spool(settings.data_dir / "spool", settings.receive.disk_reserve_bytes)
         receiver = Receiver(settings, store, spool)
         host, port = receiver.start(sockets.get(Listener.PLAIN), sockets.get(Listener.TLS))

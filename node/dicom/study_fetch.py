@@ -15,7 +15,7 @@ from typing import Any
 
 from pynetdicom import evt
 
-from node.archive import archive_studies, index, priors
+from node.archive import archive_studies, priors
 from node.archive.engine import Store
 from node.archive.index import Ending
 from node.archive.part10 import file_meta_bytes
@@ -160,10 +160,8 @@ class StudyFetcher:
             )
             ending = Ending.RELEASED
         finally:
+            filing.end(session, ending)
             filing.stop()
-            if session.recorded:
-                with self._store.write() as connection:
-                    index.close_association(connection, time.time(), session.id, ending=ending)
         return outcome
 
     def _take(self, event: evt.Event, filing: Filing, session: Session) -> int:

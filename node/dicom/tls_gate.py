@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -112,9 +113,13 @@ def _farewell(connection: socket.socket) -> None:
     try:
         # The plain methods, because TLS is over on this connection.
         socket.socket.shutdown(connection, socket.SHUT_WR)
-        connection.settimeout(_FAREWELL_SECONDS)
-        left = _FAREWELL_BYTES
-        while left > 0 and (data := socket.socket.recv(connection, 4096)):
+        left, until = _FAREWELL_BYTES, time.monotonic() + _FAREWELL_SECONDS
+        # As a whole, not for each read: who sends a byte now and then would hold the connection for hours.
+        while left > 0 and (seconds := until - time.monotonic()) > 0:
+            connection.settimeout(seconds)
+            data = socket.socket.recv(connection, 4096)
+            if not data:
+                break
             left -= len(data)
     except OSError:
         pass  # gone already: nobody to tell

@@ -15,6 +15,7 @@ from pynetdicom.sop_class import UnifiedProcedureStepEvent  # type: ignore[attr-
 
 from node.archive import workitems
 from node.archive.engine import Store
+from node.dicom.association import PLAIN_TRANSFER_SYNTAXES
 from node.dicom.evidence_scp import NOT_AUTHORISED, PROCESSING_FAILURE, SUCCESS
 from node.doorbell import PERFORMER, ring
 from node.errors import StoreUnavailable
@@ -28,7 +29,7 @@ def event_contexts(settings: Settings) -> list[PresentationContext]:
     """Presentation contexts of events: none where no manager sends them."""
     if not any(each.events and each.ae_title is not None for each in settings.workitems.values()):
         return []
-    context = build_context(UnifiedProcedureStepEvent)
+    context = build_context(UnifiedProcedureStepEvent, list(PLAIN_TRANSFER_SYNTAXES))
     # The manager calls, and is the provider all the same.
     context.scu_role = context.scp_role = True
     return [context]

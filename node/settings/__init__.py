@@ -30,7 +30,7 @@ from node.settings.notify import (
     WebhookSection,
 )
 from node.settings.prompts import PromptSection
-from node.settings.receive import PeerRule, ReceiveSection, ReceiveTlsSection
+from node.settings.receive import PeerRule, PeerService, ReceiveSection, ReceiveTlsSection
 from node.settings.remote import CleanSection, EndpointSection, RemoteSection
 from node.settings.retention import RetentionSection
 from node.settings.section import Section
@@ -84,6 +84,7 @@ __all__ = [
     "OidcSection",
     "OrderMatch",
     "PeerRule",
+    "PeerService",
     "PriorsSection",
     "ProfileSection",
     "PromptSection",

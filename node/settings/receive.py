@@ -9,14 +9,20 @@ from pydantic import Field, model_validator
 from node.settings.section import AETitle, FilePath, Network, Port, Section, ae_title
 from node.settings.server_tls import ServerTlsSection
 
+PeerService = Literal["images", "performed_steps", "notifications", "commitment", "workitems"]
+
 
 class PeerRule(Section):
-    """Who may open an association: AE title (``*`` for any) from an address or network, with a certificate if named."""
+    """Who may open an association: AE title (``*`` for any) from an address or network, with a certificate if named.
+
+    And what for: ``services`` empty is everything. C-ECHO is always answered.
+    """
 
     ae_title: str = "*"
     address: Network = "127.0.0.0/8"
     called_ae_titles: list[AETitle] = Field(default_factory=list)
     certificate: str = ""
+    services: list[PeerService] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

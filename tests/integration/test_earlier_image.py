@@ -96,7 +96,8 @@ class ChestBench(Bench):
         digest = hashlib.sha256(image.read_bytes()).hexdigest()
         with self.store.write() as connection:
             file = PriorFile(relative, digest, image.stat().st_size)
-            assert priors.record(connection, time.time(), read_header(image), file)
+            root = self.settings.data_dir / priors.FOLDER
+            assert priors.record(connection, time.time(), read_header(image), file, root=root)
 
     def close(self) -> None:
         self.executor.close()

@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.archive import tables
 from node.archive.part10 import dataset_offset, file_meta_bytes
+from node.archive.rescan import rescan
 from node.archive.spool import dataset_digest
 from node.dicom import storage_scp
 from node.dicom.association import ClientAssociation, Proposal
@@ -109,6 +110,23 @@ EXOTIC_SYNTAXES = {
     "mpeg4": "1.2.840.10008.1.2.4.102",
     "never-heard-of": "1.2.840.10008.1.2.4.999",
 }
+
+
+@pytest.mark.parametrize("mode", ["instance", "association"])
+def test_an_identity_that_was_taken_back_is_known_to_the_files(tmp_path: Path, mode: str) -> None:
+    """Merged and taken apart again: with the database lost the patient is still the one that was said last."""
+    first = instance(tmp_path / "first", PatientID="A")
+    merged = instance(tmp_path / "merged", PatientID="B")
+    with running_node(tmp_path, receive={"mode": mode}) as node:
+        for file in (first, merged, first):
+            assert send_paths(node.peer(), [file]).complete
+        wait_for(lambda: len(node.ledger("instance.corrected")) == 2, "both corrections")
+        wait_for(lambda: len(node.ledger("association.closed")) == 3, "the ends")
+    for leftover in (tmp_path / "data").glob("node.db*"):
+        leftover.unlink()
+    with running_node(tmp_path) as node:
+        assert rescan(node.store, node.spool).indexed == 2
+        assert [row.patient_id for row in node.rows(tables.instances) if row.active] == ["A"]
 
 
 @pytest.mark.parametrize("sop_class", [PRIVATE_CLASS, UNKNOWN_CLASS, LABEL_MAP_SEG, MR])

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    InstanceAvailabilityNotification,
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.errors import PeerUnreachable
-from tests.network import Node, run_tool, running_node, wait_for
+from tests.network import MR, Node, run_tool, running_node, wait_for
+from tests.wire import COMMAND, LAST, WirePeer, command, data, padded
 
 pytestmark = pytest.mark.usefixtures("lane")
 
@@ -47,6 +53,49 @@ def test_reasons(tmp_path: Path) -> None:
         assert rejection(node, node.peer(ae_title="STROKE")) == (1, 1, 7)
         with ClientAssociation(node.peer(), ECHO) as association:
             assert association.is_open
+
+
+PROPOSED = {
+    Verification: "echo",
+    MR: "images",
+    "1.2.392.200036.9116.7.8.1.1.1": "images",  # private, so any storage there may be
+    ModalityPerformedProcedureStep: "performed_steps",
+    InstanceAvailabilityNotification: "notifications",
+    StorageCommitmentPushModel: "commitment",
+}
+
+
+@pytest.mark.parametrize("services", [[], ["images"], ["performed_steps", "notifications"], ["commitment"]])
+def test_services(tmp_path: Path, services: list[str]) -> None:
+    """What an entry of the list is not for is no context, beside others that are; an echo always is."""
+    allow = [{"ae_title": "MODALITY", "address": "127.0.0.0/8", "services": services}]
+    with running_node(tmp_path, receive={"allow": allow}) as node:
+        entity = AE(ae_title="MODALITY")
+        for each in PROPOSED:
+            entity.add_requested_context(each)
+        association = entity.associate(node.host, node.port, ae_title="AINODE")
+        try:
+            accepted = {context.abstract_syntax for context in association.accepted_contexts}
+        finally:
+            association.release()
+        assert accepted == {
+            each for each, service in PROPOSED.items() if service in ["echo", *(services or PROPOSED.values())]
+        }
+
+
+def test_a_context_is_for_its_own_service(tmp_path: Path) -> None:
+    """A step that is reported on the context of an image: its sender was allowed images only."""
+    step = [
+        (0x0002, padded(ModalityPerformedProcedureStep)),
+        (0x0100, b"\x40\x01"),
+        (0x0110, b"\1\0"),
+        (0x0800, b"\1\0"),
+        (0x1000, padded("1.2.3.4")),
+    ]
+    content = b"\x40\0\x52\x02CS\x0c\0IN PROGRESS "
+    with running_node(tmp_path) as node, WirePeer(node.port) as peer:
+        peer.send(data(3, COMMAND | LAST, command(step)) + data(3, LAST, content))
+        assert peer.answer().status == 0x0118
 
 
 def test_address_that_is_on_no_list_learns_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from node.archive import batch_writer, group_commit, index, tables
 from node.archive.engine import Store
 from node.archive.entry import Opened, enter
-from node.archive.index import Arrival
+from node.archive.index import Arrival, Recorded
 from node.archive.spool import Spool
 from node.dicom.association import ClientAssociation
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
@@ -85,6 +85,20 @@ def test_too_many_waiting_are_told_to_come_again(tmp_path: Path, monkeypatch: py
         outcomes = [report.outcome for report in summary.reports]
         assert outcomes[:3] == [Sent.STORED] * 3
         assert Sent.STORED not in outcomes[3:]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_receiver_without_its_writer_gives_no_sign_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ended the writer: the receiver is started anew, and finds in the spool what has no row."""
+
+    def broken(*_: object) -> list[Recorded]:
+        raise TypeError("a defect")
+
+    with running_node(tmp_path, receive=ASSOCIATION) as node:
+        assert node.receiver.accepting()
+        monkeypatch.setattr(batch_writer, "enter", broken)
+        assert send_paths(node.peer(), [instance(tmp_path / "in")]).complete
+        wait_for(lambda: not node.receiver.accepting(), "silence")
 
 
 def test_a_file_that_cannot_be_synced_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +195,10 @@ def test_several_at_once_are_the_same_as_one_by_one(store: Store) -> None:
 def test_several_associations_share_a_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     groups: list[int] = []
 
-    def slowly(store: Store, arrivals: list[Arrival], opened: list[Opened]) -> None:
+    def slowly(store: Store, arrivals: list[Arrival], opened: list[Opened]) -> list[Recorded]:
         groups.append(len(arrivals))
         time.sleep(0.1)
-        enter(store, arrivals, opened)
+        return enter(store, arrivals, opened)
 
     monkeypatch.setattr(group_commit, "enter", slowly)
     commits = group_commit.GroupCommit(store)

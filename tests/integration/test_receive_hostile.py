@@ -152,6 +152,39 @@ def test_data_set(node: ReceiverProcesses, name: str) -> None:
         peer.release()
 
 
+GROWING = {
+    "decimal numbers": (0x00200037, b"1\\" * 4_000_000),
+    "words": (0x00080008, b"A\\" * 4_000_000),
+    "character sets": (0x00080005, b"ISO_IR 100\\" * 1_000_000),
+    "items": (0x00081032, EMPTY_ITEM * 1_000_000),
+    "a name": (0x00100010, b"A" * 8_000_000),
+    "private numbers": (0x0019100C, b"1\\" * 4_000_000),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_value_that_is_many_times_its_size_in_memory(node: ReceiverProcesses, name: str) -> None:
+    """Implicit VR allows a value of four gigabytes where explicit VR allows 64 KiB; ``unharmed`` watches the memory."""
+    tag, value = GROWING[name]
+    sop = f"1.2.3.4.{next(numbers)}"
+    elements = {
+        0x00080016: padded(MR),
+        0x00080018: padded(sop),
+        0x00080060: b"MR",
+        0x00190010: b"SIEMENS MR HEADER ",
+        0x0020000D: b"1.2.3.4\0",
+        0x0020000E: b"1.2.3.4.5\0",
+        tag: value,
+    }
+    content = b"".join(
+        struct.pack("<HHL", at >> 16, at & 0xFFFF, len(elements[at])) + elements[at] for at in sorted(elements)
+    )
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (MR, IMPLICIT)), seconds=30) as peer:
+        assert peer.store(sop, content) == (0x0000 if tag == 0x0019100C else 0xC000)
+        peer.release()
+    assert all(row[0] < 10_000 for row in node.rows("SELECT length(headers) FROM instances"))
+
+
 def test_deflated_ten_gigabytes(node: ReceiverProcesses) -> None:
     sop, content = image()
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -303,6 +336,62 @@ def test_message(node: ReceiverProcesses, name: str) -> None:
             pytest.fail("the association neither ended nor was answered")
     assert 0x0000 not in statuses
     assert node.rows("SELECT count(*) FROM instances") == rows
+
+
+def test_a_command_that_never_ends(node: ReceiverProcesses) -> None:
+    """The connection is reset after some 64 KiB; what a library collects, a peer could fill the memory with."""
+    block = data(1, COMMAND, bytes(100_000)) * 10
+    with WirePeer(node.port) as peer, pytest.raises(ConnectionError):
+        for _ in range(100):
+            peer.socket.sendall(block)
+
+
+def test_requests_without_waiting_for_answers(node: ReceiverProcesses) -> None:
+    """Requests that the lane leaves to the library wait with an open file each: not more than some."""
+    sop, content = image()
+    rows = node.rows("SELECT count(*) FROM instances")
+    # A request that says it is an answer: odd, and so the library's.
+    odd = [(0x0100, b"\1\0"), (0x0110, b"\1\0"), (0x0120, b"\0\0"), (0x0800, b"\1\0")]
+    store = command([(0x0002, padded(MR)), *odd, (0x1000, padded(sop))])
+    request = data(3, COMMAND | LAST, store) + data(3, LAST, content)
+    before, most = node.descriptors(), 0
+    with WirePeer(node.port) as peer, pytest.raises(ConnectionError):
+        for _ in range(100):
+            peer.socket.sendall(request * 50)
+            most = max(most, node.descriptors() - before)
+    assert most < 40
+    assert node.rows("SELECT count(*) FROM instances")[0][0] <= rows[0][0] + 1
+
+
+COMMITMENT = "1.2.840.10008.1.20.1"
+
+
+def report(content: bytes) -> bytes:
+    """N-EVENT-REPORT with a commitment answer."""
+    elements = [(0x0002, padded(COMMITMENT)), (0x0100, b"\0\1"), (0x0110, b"\1\0"), (0x0800, b"\1\0")]
+    whole = command([*elements, (0x1000, padded(COMMITMENT + ".1")), (0x1002, b"\1\0")])
+    fragments = [content[at : at + 16000] for at in range(0, len(content), 16000)]
+    return data(3, COMMAND | LAST, whole) + b"".join(
+        data(3, LAST if at == len(fragments) - 1 else 0, fragment) for at, fragment in enumerate(fragments)
+    )
+
+
+def test_a_report_of_a_million_items(node: ReceiverProcesses) -> None:
+    """What the library would make as many objects of."""
+    sequence = struct.pack("<HHL", 8, 0x1199, UNDEFINED)
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (COMMITMENT, IMPLICIT))) as peer:
+        peer.send(report(sequence + EMPTY_ITEM * 1_000_000 + SEQUENCE_END))
+        assert peer.answer().status is None
+
+
+def test_what_is_no_storage_is_not_taken_deflated(node: ReceiverProcesses) -> None:
+    """Half a megabyte would become five gigabytes: the library inflates a message as a whole."""
+    with WirePeer(node.port, ((VERIFICATION, IMPLICIT), (COMMITMENT, DEFLATED))) as peer:
+        deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+        block = bytes(1 << 20)
+        bomb = [struct.pack("<HH2sHL", 8, 0x1195, b"UN", 0, 300 << 20), *([block] * 300)]
+        peer.send(report(b"".join(map(deflater.compress, bomb)) + deflater.flush()))
+        assert peer.answer().status is None
 
 
 def test_store_without_a_data_set(node: ReceiverProcesses) -> None:

@@ -196,6 +196,25 @@ def test_drop_by_drop_is_no_way_to_hold_an_association(tmp_path: Path, lane: str
         nothing_remains(node)
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_request_drop_by_drop_is_silence(tmp_path: Path, in_pieces: bool) -> None:
+    """A command set byte by byte, in one PDU or in one PDU each: no longer than silence, or than an object may take."""
+    request = store_command("1.2.3")
+    drops = (
+        [p_data(fragment(IMAGE_CONTEXT, COMMAND, request[at : at + 1])) for at in range(len(request))]
+        if in_pieces
+        else [bytes([each]) for each in p_data(fragment(IMAGE_CONTEXT, COMMAND | LAST, request))]
+    )
+    limit = {"maximum_object_seconds": 0.5} if in_pieces else {"idle_timeout_seconds": 0.5}
+    with running_node(tmp_path, receive=limit) as node, RawModality(node) as modality:
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            for drop in drops:
+                modality.socket.sendall(drop)
+                time.sleep(0.05)
+        assert time.monotonic() - began < 4
+
+
 def test_nobody_holds_an_association_for_ever(tmp_path: Path) -> None:
     """A peer that does something all the time is never silent, and must give its place back all the same."""
     with running_node(tmp_path, receive={"maximum_association_seconds": 0.6}) as node, RawModality(node) as modality:

@@ -177,8 +177,8 @@ def test_priors_have_a_limit_in_space_and_time(store: Store, tmp_path: Path) -> 
                 file = tmp_path / f"{study}-{number}"
                 file.write_bytes(b"x" * 10)
                 made = header(number, study_uid=study, sop_instance_uid=f"{study}.{number}")
-                assert priors.record(connection, at, made, PriorFile(file.name, "d", 10))
-                assert not priors.record(connection, at, made, PriorFile(file.name, "d", 10))
+                assert priors.record(connection, at, made, PriorFile(file.name, "d", 10), root=tmp_path)
+                assert not priors.record(connection, at, made, PriorFile(file.name, "d", 10), root=tmp_path)
         assert priors.space_used(connection) == 60
         assert [row.study_uid for row in priors.studies_of_patient(connection, "P1", apart_from="1.6")] == [
             "1.5",
@@ -189,6 +189,21 @@ def test_priors_have_a_limit_in_space_and_time(store: Store, tmp_path: Path) -> 
         assert priors.make_room(connection, tmp_path, keep_bytes=25, received_before=0.0) == 2
         assert [row.study_uid for row in priors.studies_of_patient(connection, "P1")] == ["1.7"]
     assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("1.")) == ["1.7-0", "1.7-1"]
+
+
+def test_a_prior_that_the_archive_has_corrected_takes_the_place_of_the_old_one(store: Store, tmp_path: Path) -> None:
+    """It is acknowledged, so it must be what is found; and under the patient whose it is now."""
+    for name in ("old", "new"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    with store.write() as connection:
+        for name, patient in (("old", "P1"), ("new", "P2")):
+            made = header(0, study_uid="1.5", sop_instance_uid="1.5.1", patient_id=patient)
+            assert priors.record(connection, 100.0, made, PriorFile(name, name, 10), root=tmp_path)
+        assert [row.path for row in priors.instances_of_study(connection, "1.5")] == ["new"]
+        assert priors.studies_of_patient(connection, "P1") == []
+        assert [row.study_uid for row in priors.studies_of_patient(connection, "P2")] == ["1.5"]
+        assert priors.space_used(connection) == 10
+    assert not (tmp_path / "old").exists()
 
 
 def test_what_was_asked_for_as_a_prior_is_known_by_its_retrieval(store: Store) -> None:

@@ -175,6 +175,17 @@ def test_a_silent_client_blocks_nobody_and_is_dropped(tmp_path: Path, own: Certi
         echo(secure(node, modality))
 
 
+def test_a_refused_client_does_not_stay_by_dripping(tmp_path: Path, own: Certificate) -> None:
+    """After the alert a peer has a moment to close; a byte now and then does not make it longer."""
+    with tls_node(tmp_path, own) as node, socket.create_connection((node.host, node.port)) as plaintext:
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() < began + 6:
+                plaintext.sendall(b"A")
+                time.sleep(0.2)
+        assert time.monotonic() - began < 4
+
+
 def test_new_certificate_while_an_association_is_open(
     tmp_path: Path, hospital: Authority, own: Certificate, modality: Certificate
 ) -> None:
