@@ -14,15 +14,8 @@ from typing import Any, Protocol
 from pydicom.tag import BaseTag
 
 from node.archive.element_scan import LONGEST_HEAD, SHORT_FORM, UNDEFINED, ElementScan, Odd, explicit_head, length_at
-from node.archive.headers import (
-    LONGEST_VALUE_BYTES,
-    PRIVATE_B_VALUES,
-    PRIVATE_BLOCKS,
-    HeaderValues,
-    InstanceHeader,
-    clean_texts,
-    header_from,
-)
+from node.archive.header_values import PRIVATE_B_VALUES, PRIVATE_BLOCKS, HeaderValues, clean_texts
+from node.archive.headers import LONGEST_VALUE_BYTES, InstanceHeader, header_from
 
 _IMPLICIT_SYNTAX = "1.2.840.10008.1.2"
 _EXPLICIT_SYNTAX = "1.2.840.10008.1.2.1"
