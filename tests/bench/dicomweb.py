@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from pydicom import dcmread
 from tests.bench.figures import Row, Target, row
 from tests.bench.images import ImageMaker
 from tests.bench.stage import ROOT, BenchmarkFailed, Stage, alternate, environment
+from tests.console import PASSCODE
 from tests.network import running_node
 from tests.orthanc_peer import running_orthanc
 from tests.peers import free_port
@@ -24,6 +26,14 @@ from tests.web_scene import receive
 _START_SECONDS = 60.0
 _PEER = "Orthanc DICOMweb"
 _EVERYTHING = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A DICOMweb service, and what it wants to be shown with each request."""
+
+    url: str
+    headers: dict[str, str]
 
 
 def series(stage: Stage) -> list[Row]:
@@ -46,8 +56,10 @@ def series(stage: Stage) -> list[Row]:
             def prepare(number: int, current: list[int] = current) -> None:
                 current[0] = number + 1
 
-            def asked(url: str, ask: Callable[[str, int], float] = ask, current: list[int] = current) -> float:
-                return ask(url + resources[current[0]], count)
+            def asked(
+                service: Service, ask: Callable[[Service, str, int], float] = ask, current: list[int] = current
+            ) -> float:
+                return ask(service, resources[current[0]], count)
 
             samples = alternate(
                 stage.size.repeats,
@@ -69,19 +81,21 @@ def series(stage: Stage) -> list[Row]:
         return made
 
 
-def _metadata(url: str, count: int) -> float:
+def _metadata(service: Service, resource: str, count: int) -> float:
+    url, headers = f"{service.url}{resource}/metadata", {**service.headers, "Accept": "application/dicom+json"}
     began = time.perf_counter()
-    answer = httpx.get(f"{url}/metadata", headers={"Accept": "application/dicom+json"}, timeout=120)
+    answer = httpx.get(url, headers=headers, timeout=120)
     taken = time.perf_counter() - began
     if answer.status_code != 200 or len(answer.json()) != count:
         raise BenchmarkFailed(f"{url}: {answer.status_code}")
     return taken
 
 
-def _files(url: str, count: int) -> float:
+def _files(service: Service, resource: str, count: int) -> float:
+    url, headers = f"{service.url}{resource}", {**service.headers, "Accept": _EVERYTHING}
     began = time.perf_counter()
     size = 0
-    with httpx.stream("GET", url, headers={"Accept": _EVERYTHING}, timeout=120) as answer:
+    with httpx.stream("GET", url, headers=headers, timeout=120) as answer:
         for chunk in answer.iter_bytes():
             size += len(chunk)
     taken = time.perf_counter() - began
@@ -96,7 +110,7 @@ def _resource(folder: Path) -> str:
 
 
 @contextmanager
-def _ours(folder: Path, series: list[Path]) -> Iterator[str]:
+def _ours(folder: Path, series: list[Path]) -> Iterator[Service]:
     """`ainode run web` over a store with the series."""
     with running_node(folder) as node:
         for each in series:
@@ -106,24 +120,32 @@ def _ours(folder: Path, series: list[Path]) -> Iterator[str]:
         config.write_text(
             f'[node]\ndata_dir = "{node.settings.data_dir}"\n[web]\nenabled = true\nport = {port}\n', encoding="utf-8"
         )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "node", "--config", str(config), "run", "web"], cwd=ROOT, env=environment(prompt=True)
-    )
+    words = [sys.executable, "-m", "node", "--config", str(config)]
+    shown = {"Authorization": f"Bearer {_token(words)}"}
+    process = subprocess.Popen([*words, "run", "web"], cwd=ROOT, env=environment(prompt=True))
     try:
         _wait_for(port)
-        yield f"http://127.0.0.1:{port}/dicom-web"
+        yield Service(f"http://127.0.0.1:{port}/dicom-web", shown)
     finally:
         process.terminate()
         process.wait(30)
 
 
 @contextmanager
-def _theirs(folder: Path, series: list[Path]) -> Iterator[str]:
+def _theirs(folder: Path, series: list[Path]) -> Iterator[Service]:
     with running_orthanc(folder, node_port=free_port(), dicomweb=True) as peer:
         for each in series:
             for file in sorted(each.iterdir()):
                 peer.store(file)
-        yield f"http://127.0.0.1:{peer.http_port}/dicom-web"
+        yield Service(f"http://127.0.0.1:{peer.http_port}/dicom-web", {})
+
+
+def _token(words: list[str]) -> str:
+    """A viewer's token, made as docs/dicomweb.md says."""
+    told = {"cwd": ROOT, "text": True, "check": True, "stdout": subprocess.PIPE}
+    subprocess.run([*words, "user", "add", "reader"], input=f"{PASSCODE}\n", **told)
+    made = subprocess.run([*words, "user", "token", "reader", "--for", "bench", "--role", "viewer"], **told)
+    return str(made.stdout).split()[0]
 
 
 def _wait_for(port: int) -> None:
