@@ -64,7 +64,9 @@ def node_receiver(place: Place, folder: Path, mode: str, *, processes: int = 1) 
         finally:
             connection.close()
 
-    command = [sys.executable, "-m", "tests.bench.child", "receivers", str(config), str(processes)]
+    command = [sys.executable, "-m", "node", "--config", str(config), "run", "receiver"]
+    if processes > 1:
+        command = [sys.executable, "-m", "tests.bench.child", "receivers", str(config), str(processes)]
     with _process(command, port, folder, prompt=False) as pid:
         yield Server(NODE, port, pid, stored, place, mode)
 
