@@ -140,6 +140,12 @@ class Session:
                 f"{path.name} is to run on {' or '.join(wanted)}, and this machine has only {self.provider}"
             )
 
+    @property
+    def shapes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """Shape of each input and output as the file states it: numbers, names of free sizes, None where nothing is said."""
+        values = (*self._session.get_inputs(), *self._session.get_outputs())
+        return {each.name: tuple(each.shape or ()) for each in values}
+
     def run(
         self,
         feeds: Mapping[str, npt.NDArray[Any]],

@@ -11,6 +11,7 @@ import typer
 
 from node.cli import new_app
 from node.commands.chain_cards import chain
+from node.commands.graph_lines import graph_lines
 from node.commands.model_packages import export_model
 from node.commands.model_serving import approve, revoke, rollback
 from node.commands.model_sources import import_checkpoint
@@ -63,7 +64,7 @@ def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id
 def verify(
     ctx: typer.Context, model: Annotated[str | None, typer.Argument(help="Model id; all when left out.")] = None
 ) -> None:
-    """Check files against the digests pinned in their cards, load the graphs, ask for known answers."""
+    """Check files against the digests pinned in their cards, load the graphs, ask for known answers; show their shapes."""
     from models.errors import NodeError
 
     registry = _registry(ctx.obj.settings())
@@ -75,7 +76,8 @@ def verify(
             found.warm()
             answers = found.self_test()
             known = f", {len(answers)} known answers right" if answers else ", no known answer to ask for"
-            typer.echo(f"{name}: good, digest {found.digest}{known}")
+            lines = list(graph_lines(found))
+            typer.echo("\n".join([f"{name}: good, digest {found.digest}{known}", *lines]))
         except NodeError as error:
             typer.echo(f"{name}: {error}", err=True)
             failed += 1

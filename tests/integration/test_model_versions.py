@@ -221,7 +221,8 @@ def test_command_line(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(bench, "info", f"site@{NEW}")) == 0
     assert json.loads(capsys.readouterr().out)["version"] == NEW
     assert main(words(bench, "verify")) == 0
-    assert f"site@{NEW}: good" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"site@{NEW}: good" in told and "smooth: dwi [slices, rows, columns], adc [slices, rows, columns]" in told
 
 
 def test_the_doctor_and_the_console_know_which_one_serves(bench: Bench) -> None:
