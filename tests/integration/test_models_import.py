@@ -36,7 +36,7 @@ def test_import_verify_list(tmp_path: Path, checkpoint: Path, capsys: pytest.Cap
     config.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n[models]\nfolders = ["{folder.parent}"]\n')
     assert main(["--config", str(config), "models", "verify", "medsam"]) == 0
     graphs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    assert len(graphs) == len(report["graphs"]) and all("from the original at 2 sizes" in each for each in graphs)
+    assert len(graphs) == len(report["graphs"]) and all("from the original at" in each for each in graphs)
     assert main(["--config", str(config), "models", "verify", "stroke-dwi-medsam"]) == 0
     # No trace of the machine it was made on leaves with the model.
     for graph in folder.glob("*.onnx"):
