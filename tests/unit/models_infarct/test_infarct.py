@@ -127,10 +127,10 @@ def test_no_brain_is_refused(baseline: Model) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adc_scale", [0.9, 1.0, 1.1])
-def test_twenty_phantoms(adc_scale: float, baseline: Model) -> None:
+@pytest.mark.parametrize(("adc_scale", "count"), [(0.9, 8), (1.0, 20), (1.1, 8)])
+def test_phantoms(adc_scale: float, count: int, baseline: Model) -> None:
     totals, lesions, stray = [], [], 0
-    for seed in range(20):
+    for seed in range(count):
         phantom = make_phantom(seed, adc_scale=adc_scale)
         result = run(baseline, phantom)
         totals.append(dice(marked(result, phantom) > 0, phantom.truth_zyx > 0))
