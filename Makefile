@@ -73,7 +73,7 @@ demo: setup
 
 ## make test         everything: lint, types, tests
 test: setup-dev peers viewers lint
-	$(RUN_PYTEST) -q -n 3 --dist loadfile --no-loadscope-reorder --durations=40 -m 'not serial'
+	$(RUN_PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder --durations=40 -m 'not serial'
 	$(RUN_PYTEST) -q --durations=20 -m serial
 
 ## make test-fast    the parts by themselves, in under three minutes
