@@ -90,7 +90,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "name",
-            r"\b(?:[Rr]eported|[Rr]ead|[Dd]ictated|[Tt]yped|[Tt]ranscribed|[Ss]igned|[Ss]een|[Rr]eferred|[Rr]eviewed|[Ss]ent|[Ss]igned)"
+            r"\b(?:[Rr]eported|[Rr]ead|[Dd]ictated|[Tt]yped|[Tt]ranscribed|[Ss]igned|[Ss]een|[Rr]eferred|[Rr]eviewed|[Ss]ent)"
             rf"(?:\s+by|\s*:)\s*(?:[Tt]he\s+)?{_PARTICLE}(?:[A-Z]\.\s?)*[A-Z][^\W\d_]{{2,}}(?:\s+[A-Z][\w'’.-]+)*",
             0,
         ),

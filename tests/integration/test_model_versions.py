@@ -23,6 +23,7 @@ from node.doctor import contents
 from node.identity import load_identity
 from node.jobs import queue
 from node.jobs.briefing import Briefing
+from node.jobs.queue import LeasedJob
 from node.jobs.specification import ObjectReference, ResultBundle, Retraction
 from node.web.model_view import model_views
 from tests.integration.test_node_jobs import ROOT, Bench
@@ -90,6 +91,15 @@ def version_of(bench: Bench, row: Any) -> str:
     return found
 
 
+def leased(bench: Bench, files: tuple[Path, ...]) -> LeasedJob:
+    """The run of a study that has come, as a dispatcher takes it."""
+    bench.receive(files)
+    with bench.store.write() as connection:
+        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
+    assert job is not None
+    return job
+
+
 def test_promoted_and_rolled_back_without_a_restart(bench: Bench, studies: list[tuple[Path, ...]]) -> None:
     assert approve(bench, f"site@{OLD}") == 0
     assert ran(bench, studies[0]) == OLD
@@ -103,10 +113,7 @@ def test_promoted_and_rolled_back_without_a_restart(bench: Bench, studies: list[
 
 def test_a_run_ends_on_the_version_it_began_with(bench: Bench, studies: list[tuple[Path, ...]], tmp_path: Path) -> None:
     assert approve(bench, f"site@{OLD}") == 0
-    bench.receive(studies[0])
-    with bench.store.write() as connection:
-        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
-    assert job is not None
+    job = leased(bench, studies[0])
     spec = Briefing(bench.settings, bench.store, load_identity(bench.settings)).specify(job, tmp_path / "work")
     assert approve(bench, f"site@{NEW}") == 0
     bundle = bench.executor.run(spec, abandoned=lambda: False)
@@ -120,10 +127,7 @@ def test_what_is_written_of_a_version_asks_no_other_one(
 ) -> None:
     """Alternative sets of its results, and notes that they were replaced, whatever has become of the model since."""
     assert approve(bench, f"site@{OLD}") == 0
-    bench.receive(studies[0])
-    with bench.store.write() as connection:
-        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
-    assert job is not None
+    job = leased(bench, studies[0])
     briefing = Briefing(bench.settings, bench.store, load_identity(bench.settings))
     spec = briefing.specify(job, tmp_path / "work")
     first = bench.executor.run(spec, abandoned=lambda: False)
@@ -176,10 +180,7 @@ def test_a_stored_result_is_written_on_its_own_images_only(
 ) -> None:
     """Another version may choose another series of a study; here another study of the same size stands for it."""
     assert approve(bench, f"site@{OLD}") == 0
-    bench.receive(studies[0])
-    with bench.store.write() as connection:
-        job = queue.lease(connection, time.time() + 1.0, owner="test", lease_seconds=600.0)
-    assert job is not None
+    job = leased(bench, studies[0])
     spec = Briefing(bench.settings, bench.store, load_identity(bench.settings)).specify(job, tmp_path / "work")
     first = bench.executor.run(spec, abandoned=lambda: False)
     assert first.failure is None and first.stored is not None
