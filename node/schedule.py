@@ -178,7 +178,8 @@ class Scheduler:
             if connection.execute(select(instances.c.id).limit(1)).first() is not None:
                 return
         own = OwnEquipment.of(self._settings)
-        report = rescan(self._store, self._spool, outbox=self._settings.data_dir / "outbox", own=own)
+        outbox = self._settings.data_dir / "outbox"
+        report = rescan(self._store, self._spool, outbox=outbox, own=own, look_for_missing=False)
         if report.seen:
             log.say(_LOG, 30, "index rebuilt from the spool", files=report.seen, damaged=len(report.damaged))
 

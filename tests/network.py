@@ -30,7 +30,7 @@ from node.dicom.association import Peer
 from node.dicom.storage_scp import Receiver
 from node.settings import Settings
 from tests.peers import free_port, require
-from tests.store_instances import dataset_bytes
+from tests.store_instances import dataset_bytes, spool_files
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 LABEL_MAP_SEG = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -103,7 +103,7 @@ class Node:
 
     def files(self) -> list[Path]:
         """Every stored file."""
-        return [self.spool.absolute(relative) for relative in self.spool.files()]
+        return [self.spool.absolute(relative) for relative in spool_files(self.spool)]
 
     def peer(self, **changes: Any) -> Peer:
         """This node as a destination."""

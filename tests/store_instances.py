@@ -70,3 +70,10 @@ def stored(spool: Spool, made: Dataset) -> str:
     """Receive an instance and return its path in the spool."""
     part = part_with(spool, made)
     return part.commit(made.StudyInstanceUID, made.SOPInstanceUID, part.hash.hexdigest())
+
+
+def spool_files(spool: Spool) -> list[str]:
+    """Relative path of every stored file; within a study in the order of arrival."""
+    return [
+        file for study in spool.studies() for file in spool.by_age(f"{study}/{name}" for name in spool.names(study))
+    ]

@@ -245,9 +245,9 @@ def instances_of_study(connection: Connection, study_uid: str) -> list[Row[Any]]
     return sorted(connection.execute(statement), key=lambda row: str(row.sop_instance_uid))
 
 
-def indexed_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
-    """Those of ``paths`` that the index knows."""
-    return set(connection.execute(select(instances.c.path).where(instances.c.path.in_(list(paths)))).scalars())
+def study_paths(connection: Connection, study_uid: str) -> set[str]:
+    """Files of every copy that the index knows of a study, relative to the spool."""
+    return set(connection.execute(select(instances.c.path).where(instances.c.study_uid == study_uid)).scalars())
 
 
 def check_uids(header: InstanceHeader) -> None:

@@ -1,8 +1,11 @@
-"""Rebuilds the index from the files in the spool, which are the truth."""
+"""Rebuilds the index from the files in the spool, which are the truth.
+
+It goes study by study, because that is what the index finds rows by: what is known costs the listing of its folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,12 +14,12 @@ from sqlalchemy import select
 
 from node.archive.engine import Store
 from node.archive.headers import InstanceHeader, read_header
-from node.archive.instance_index import indexed_paths, record_instance
+from node.archive.instance_index import record_instance, study_paths
 from node.archive.part10 import FileMeta, read_file_meta
 from node.archive.placing import NAME_DIGITS
 from node.archive.spool import Spool, dataset_digest, study_folder
 from node.archive.tables import instances
-from node.errors import ObjectRejected, SpoolDamaged
+from node.errors import ObjectRejected, SpoolDamaged, SpoolError
 from node.own_equipment import Origin, OwnEquipment
 
 _BATCH = 50
@@ -34,6 +37,8 @@ class RescanReport:
         Files that the index did not know and now does.
     damaged : list of str
         Relative paths of files that are not what their name promises; left alone, not indexed.
+    unsynced : list of str
+        Relative paths of files that the disk did not take when asked to; not indexed.
     missing : list of str
         Relative paths that the index names and the spool has not.
     """
@@ -41,6 +46,7 @@ class RescanReport:
     seen: int = 0
     indexed: int = 0
     damaged: list[str] = field(default_factory=list)
+    unsynced: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
@@ -61,6 +67,7 @@ def rescan(
     outbox: Path | None = None,
     own: OwnEquipment | None = None,
     before: float | None = None,
+    look_for_missing: bool = True,
 ) -> RescanReport:
     """Index every file that the index does not know; safe while the node runs, and to run again.
 
@@ -77,6 +84,8 @@ def rescan(
         The node as a device: what names it was made by it, or from something it made.
     before : float or None
         Only files last written before this time, in seconds since the epoch: what a process left that died then.
+    look_for_missing : bool
+        Also whether every file is there that the index names.
 
     Raises
     ------
@@ -85,32 +94,53 @@ def rescan(
     """
     report = RescanReport()
     made_here = _made_here(outbox)
-    for batch in _batches(spool.files()):
-        report.seen += len(batch)
+    for study in spool.studies():
+        names = spool.names(study)
+        report.seen += len(names)
         with store.read() as connection:
-            known = indexed_paths(connection, batch)
-        found = list(_read(spool, [path for path in batch if path not in known], before, report))
-        if not found:
-            continue
-        with store.write() as connection:
-            for file in found:
-                origin = own.origin(file.header) if own else Origin()
-                record_instance(
-                    connection,
-                    file.at,
-                    header=file.header,
-                    path=file.path,
-                    digest=file.digest,
-                    size=file.size,
-                    association_id=None,
-                    calling_ae_title=file.meta.sending_ae_title,
-                    called_ae_title=file.meta.receiving_ae_title,
-                    made_here=file.header.sop_instance_uid in made_here or origin.made_here,
-                    derived=origin.derived,
-                )
-        report.indexed += len(found)
-    report.missing = list(_missing(store, spool))
+            known = study_paths(connection, Path(study).name)
+        unknown = spool.by_age([f"{study}/{name}" for name in names if f"{study}/{name}" not in known])
+        for batch in _batches(unknown):
+            found = _synced(spool, list(_read(spool, batch, before, report)), report)
+            if found:
+                _enter(store, found, made_here, own)
+            report.indexed += len(found)
+    if look_for_missing:
+        report.missing = list(_missing(store, spool))
     return report
+
+
+def _enter(store: Store, found: Sequence[_Found], made_here: frozenset[str], own: OwnEquipment | None) -> None:
+    with store.write() as connection:
+        for file in found:
+            origin = own.origin(file.header) if own else Origin()
+            record_instance(
+                connection,
+                file.at,
+                header=file.header,
+                path=file.path,
+                digest=file.digest,
+                size=file.size,
+                association_id=None,
+                calling_ae_title=file.meta.sending_ae_title,
+                called_ae_title=file.meta.receiving_ae_title,
+                made_here=file.header.sop_instance_uid in made_here or origin.made_here,
+                derived=origin.derived,
+            )
+
+
+def _synced(spool: Spool, found: list[_Found], report: RescanReport) -> list[_Found]:
+    """Those that are on the disk: whoever received them may have died before it saw to that."""
+    if not found:
+        return []
+    try:
+        spool.sync([file.path for file in found])
+    except (OSError, SpoolError):
+        if len(found) == 1:
+            report.unsynced.append(found[0].path)
+            return []
+        return [one for each in found for one in _synced(spool, [each], report)]
+    return found
 
 
 def _made_here(outbox: Path | None) -> frozenset[str]:

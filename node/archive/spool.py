@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -109,12 +109,27 @@ class Spool:
         except OSError as error:
             logger.error("the time of a stored file could not be set (%s)", error.strerror)
 
-    def files(self) -> Iterator[str]:
-        """Relative path of every stored file; within a study in the order of arrival."""
+    def studies(self) -> Iterator[str]:
+        """Folder of every study, relative to the spool."""
         for group in sorted(entry for entry in self.root.iterdir() if len(entry.name) == 2 and entry.is_dir()):
-            for study in sorted(entry for entry in group.iterdir() if entry.is_dir()):
-                found = [(entry.stat().st_mtime_ns, entry.name) for entry in study.glob("*.dcm")]
-                yield from (f"{group.name}/{study.name}/{name}" for _, name in sorted(found))
+            yield from (f"{group.name}/{study.name}" for study in sorted(group.iterdir()) if study.is_dir())
+
+    def names(self, study: str) -> list[str]:
+        """Names of a study's files, in no order; none where the folder has gone."""
+        try:
+            return [entry.name for entry in os.scandir(self._inside(study)) if entry.name.endswith(".dcm")]
+        except FileNotFoundError:
+            return []
+
+    def by_age(self, relatives: Iterable[str]) -> list[str]:
+        """The same files in the order in which they were last written; without those that have gone."""
+        found = []
+        for relative in relatives:
+            try:
+                found.append((self.absolute(relative).stat().st_mtime_ns, relative))
+            except FileNotFoundError:  # removed since it was listed
+                continue
+        return [relative for _, relative in sorted(found)]
 
     def sweep_parts(self, older_than_seconds: float) -> int:
         """Delete parts nobody has written to for so long, left by a dead process; return how many."""

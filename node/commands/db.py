@@ -92,5 +92,7 @@ def rescan(ctx: typer.Context) -> None:
     typer.echo(f"{report.seen} files, {report.indexed} were not indexed and now are")
     for path in report.damaged:
         typer.echo(f"damaged: {path}")
+    for path in report.unsynced:
+        typer.echo(f"not on the disk, which refused it: {path}")
     for path in report.missing:
         typer.echo(f"missing: {path}")

@@ -350,7 +350,7 @@ def _index_left(settings: Settings, store: Store, spool: Spool, before: float) -
         return
     try:
         own, outbox_folder = OwnEquipment.of(settings), settings.data_dir / "outbox"
-        report = index.rescan(store, spool, outbox=outbox_folder, own=own, before=before)
+        report = index.rescan(store, spool, outbox=outbox_folder, own=own, before=before, look_for_missing=False)
     except StoreUnavailable as error:
         logger.error("what a receiver left could not be indexed, `ainode db rescan` does it: %s", error)
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from node.archive.headers import InstanceHeader, read_header
 from node.archive.index import Ending, Recorded, StudyState
 from node.archive.spool import Spool, dataset_digest
 from node.errors import ObjectRejected
-from tests.store_instances import dataset, stored
+from tests.store_instances import dataset, spool_files, stored
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -239,7 +241,7 @@ def test_copies_arriving_at_once_are_told_apart(store: Store) -> None:
 
 
 def _index_all(store: Store, spool: Spool) -> None:
-    for number, relative in enumerate(spool.files()):
+    for number, relative in enumerate(spool_files(spool)):
         path = spool.absolute(relative)
         with store.write() as connection:
             index.record_instance(
@@ -314,6 +316,48 @@ def test_a_rescan_finds_what_a_crash_left_out_of_the_index(store: Store, tmp_pat
     assert index.rescan(store, spool).indexed == 1
     with store.read() as connection:
         assert left_out in {row.path for row in index.instances_of_study(connection, "1.2.3")}
+
+
+def test_what_a_rescan_takes_up_is_on_the_disk_first(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver in mode "association" may have died between the file and its sync."""
+    spool = Spool(tmp_path / "spool", 0)
+    left = [stored(spool, dataset(sop=f"1.2.3.4.{number}")) for number in range(3)]
+    synced: list[str] = []
+    real = Spool.sync
+
+    def sync(self: Spool, relatives: Collection[str]) -> None:
+        assert not _contents(store)
+        if left[1] in relatives:
+            raise OSError(errno.EIO, "Input/output error")
+        synced.extend(relatives)
+        real(self, relatives)
+
+    monkeypatch.setattr(Spool, "sync", sync)
+    report = index.rescan(store, spool)
+    assert (report.indexed, report.unsynced) == (2, [left[1]])
+    assert sorted(synced) == sorted([left[0], left[2]])
+
+
+def test_a_rescan_looks_only_at_files_that_it_does_not_know(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool", 0)
+    for number in range(4):
+        stored(spool, dataset(sop=f"1.2.3.4.{number}"))
+    _index_all(store, spool)
+    left_out = stored(spool, dataset(sop="1.2.3.4.9"))
+    looked_at: list[str] = []
+    real = Spool.absolute
+
+    def absolute(self: Spool, relative: str) -> Path:
+        looked_at.append(relative)
+        return real(self, relative)
+
+    monkeypatch.setattr(Spool, "absolute", absolute)
+    assert index.rescan(store, spool, look_for_missing=False).indexed == 1
+    assert set(looked_at) == {left_out}
 
 
 def test_an_instance_that_a_rescan_found_first_still_gets_its_association(store: Store) -> None:
