@@ -33,6 +33,9 @@ from node.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 5
 MIGRATION_LOCK = 0x61696E6F  # "aino": key of the advisory lock under which a PostgreSQL schema is changed
 _MAY_WRITE = "ainode_may_write"
+# Pages in the write-ahead log before they are moved into the file, 16 MiB: the same few are written with every instance,
+# and those that come again before that are moved once.
+_CHECKPOINT_PAGES = 4000
 
 # Result codes of SQLite (sqlite.org/rescode.html) after which the same call may succeed later.
 _PASSING_SQLITE_CODES = frozenset(
@@ -302,6 +305,7 @@ def _sqlite_engine(url: URL, *, busy_timeout_seconds: float, durable: bool) -> E
         for pragma in (
             f"busy_timeout={int(busy_timeout_seconds * 1000)}",
             "journal_mode=WAL",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
             f"synchronous={'FULL' if durable else 'NORMAL'}",
             "foreign_keys=ON",
         ):

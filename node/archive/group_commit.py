@@ -25,8 +25,11 @@ _LARGEST_GROUP = 64
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    """One that waits. ``news`` is locked until it is entered, or it is its turn to enter the others."""
+
     arrival: Arrival
     opened: Opened | None
+    news: threading.Lock
     is_done: bool = False
     recorded: Recorded = Recorded.NEW
     error: Exception | None = None
@@ -35,6 +38,8 @@ class _Waiting:
 class GroupCommit:
     """Enters arrivals, and returns when they are entered. Safe to share between threads.
 
+    Nobody is woken who has nothing to do: each waits at a lock of its own.
+
     Parameters
     ----------
     store : Store
@@ -42,7 +47,7 @@ class GroupCommit:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._changed = threading.Condition()
+        self._guard = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._busy = False
 
@@ -59,29 +64,37 @@ class GroupCommit:
         ObjectRejected, StoreUnavailable
             It is not entered.
         """
-        mine = _Waiting(arrival, opened)
-        with self._changed:
+        mine = _Waiting(arrival, opened, threading.Lock())
+        mine.news.acquire()
+        with self._guard:
             self._waiting.append(mine)
-        while group := self._turn(mine):
-            try:
-                self._enter(group)
-            finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+            my_turn, self._busy = not self._busy, True
+        if not my_turn:
+            mine.news.acquire()
+        if not mine.is_done:
+            self._take_turn(mine)
         if mine.error is not None:
             raise mine.error
         return mine.recorded
 
-    def _turn(self, mine: _Waiting) -> list[_Waiting]:
-        """Wait until ``mine`` is entered, then empty; or until it is this thread's turn, then what is to be entered."""
-        with self._changed:
-            self._changed.wait_for(lambda: mine.is_done or not self._busy)
-            if mine.is_done:
-                return []
-            self._busy = True
+    def _take_turn(self, mine: _Waiting) -> None:
+        """Enter those that wait, ``mine`` first; then it is the turn of whoever has come meanwhile."""
+        with self._guard:
             group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
-            return group
+        try:
+            self._enter(group)
+        finally:
+            for each in group:
+                if each is not mine:
+                    each.news.release()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting[0].news.release()
+            else:
+                self._busy = False
 
     def _enter(self, group: Sequence[_Waiting]) -> None:
         try:
