@@ -1,7 +1,8 @@
 """Earlier studies in a space of their own, and the retrievals that bring them.
 
 An instance that comes because this node asked for it as a prior starts nothing: it is filed here and not in the index.
-The sender says so by Move Originator (PS3.7 9.1.1.1); one that does not is recognised while the retrieval stands open.
+The sender says so by Move Originator (PS3.7 9.1.1.1); one that does not is recognised while the retrieval stands open,
+unless it is a device that has sent here before.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, or_, select, update
 
 from node.archive.headers import InstanceHeader
-from node.archive.tables import priors, retrievals
+from node.archive.tables import associations, priors, retrievals
 from node.archive.upsert import insert_missing
 
 FOLDER = "priors"
@@ -47,18 +48,26 @@ def end(
     connection.execute(update(retrievals).where(retrievals.c.id == number).values(**values))
 
 
-def is_prior(connection: Connection, now: float, study_uid: str, *, moved_by_us: bool) -> bool:
+def is_prior(
+    connection: Connection, now: float, study_uid: str, *, moved_by_us: bool, foreign_title: str | None = None
+) -> bool:
     """Whether an instance of this study, coming now, is one that was asked for as a prior.
 
     Parameters
     ----------
     moved_by_us : bool
         The request names this node as Move Originator.
+    foreign_title : str or None
+        Calling AE title of a sender that neither says so nor is the archive that was asked. An archive may send under
+        another title than it answers to; but who sent of his own accord before is a device that has something new.
     """
     asked = (retrievals.c.study_uid == study_uid) & (retrievals.c.method == "move")
     standing = retrievals.c.ended_at.is_(None) & (retrievals.c.begun_at > now - _LONGEST_SECONDS)
     # Whoever says so may be a little behind; later the same study may be moved here to be run on.
     asked = asked & (or_(standing, retrievals.c.ended_at > now - _AFTERWARDS_SECONDS) if moved_by_us else standing)
+    if foreign_title is not None:
+        sent = (associations.c.calling_ae_title == foreign_title) & (associations.c.opened_at < retrievals.c.begun_at)
+        asked = asked & ~exists(select(associations.c.id).where(sent))
     return connection.execute(select(retrievals.c.id).where(asked).limit(1)).first() is not None
 
 

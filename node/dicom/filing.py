@@ -22,6 +22,7 @@ from node.archive.index import Arrival, Ending, Recorded
 from node.archive.placing import checked_uid
 from node.archive.priors import PriorFile
 from node.archive.spool import Part, Spool
+from node.dicom.asked_archive import AskedArchive
 from node.dicom.incoming import IncomingDataSet
 from node.dicom.live_associations import LiveAssociations
 from node.doorbell import SCHEDULER, ring
@@ -101,6 +102,7 @@ class Filing:
         self._priors = (
             Spool(settings.data_dir / priors.FOLDER, reserve) if settings.priors.archive is not None else None
         )
+        self._asked = AskedArchive.of(settings)
         self._bells = settings.data_dir / "run"
         self._live = LiveAssociations(self._bells / "live-associations")
         # In mode "association" one writer syncs and indexes for all, later; in mode "instance" each waits for its entry.
@@ -227,8 +229,16 @@ class Filing:
             return True
         key = (header.study_uid, move_originator in self._titles)
         if key not in session.priors:
+            title = session.calling_ae_title
+            foreign = not key[1] and self._asked is not None and not self._asked.sends_as(title, session.address)
             with self._store.read() as connection:
-                session.priors[key] = priors.is_prior(connection, time.time(), header.study_uid, moved_by_us=key[1])
+                session.priors[key] = priors.is_prior(
+                    connection,
+                    time.time(),
+                    header.study_uid,
+                    moved_by_us=key[1],
+                    foreign_title=title if foreign else None,
+                )
         return session.priors[key]
 
     def _file_prior(self, space: Spool, part: Part, header: InstanceHeader, digest: str) -> None:

@@ -217,3 +217,19 @@ def test_what_was_asked_for_as_a_prior_is_known_by_its_retrieval(store: Store) -
         assert not priors.is_prior(connection, 111.0, "1.5", moved_by_us=False)
         # An hour later the same study may be moved here to be run on.
         assert not priors.is_prior(connection, 3700.0, "1.5", moved_by_us=True)
+
+
+def test_a_device_that_sent_here_before_brings_no_prior(store: Store) -> None:
+    """A new series of a study that is just being fetched: filed as a prior, it would never be run on."""
+    with store.write() as connection:
+        opened = {"calling_ae_title": "MR1", "called_ae_title": "AINODE", "address": "127.0.0.1"}
+        index.open_association(connection, 50.0, association_id="a", **opened)
+        index.open_association(connection, 100.5, association_id="b", **{**opened, "calling_ae_title": "STORE2"})
+        priors.begin(connection, 100.0, study_uid="1.5", peer="pacs", method="move", order_id=None)
+
+        def is_prior(title: str | None, *, moved_by_us: bool = False) -> bool:
+            return priors.is_prior(connection, 101.0, "1.5", moved_by_us=moved_by_us, foreign_title=title)
+
+        assert not is_prior("MR1")
+        # A store of the archive's that has never sent before, the archive itself, and whoever says why he sends.
+        assert is_prior("STORE2") and is_prior(None) and is_prior(None, moved_by_us=True)
