@@ -16,6 +16,8 @@ FIND_PROPOSAL = Proposal(FIND_SOP_CLASS)
 _PENDING = frozenset({0xFF00, 0xFF01})
 _CANCELLED = 0xFE00
 _MESSAGE_ID = 1
+# More than any archive has of a patient, a study or a night.
+_MOST_MATCHES = 100_000
 # List-of-UID matching is required of every provider, but long lists break some.
 _UIDS_PER_QUERY = 50
 
@@ -113,7 +115,7 @@ def find(
     Raises
     ------
     NoPresentationContext, PeerBusy, NoResponse
-        As :func:`find_instances`.
+        As :func:`find_instances`; PeerBusy also where there is no end to the matches.
     """
     if not association.accepts(model):
         raise NoPresentationContext(f"{association.peer}: offers no {UID(model).name}", sop_class_uid=model)
@@ -128,6 +130,10 @@ def find(
                 if limit is not None and len(matches) > limit and not cancelled:
                     connection.send_c_cancel(_MESSAGE_ID, query_model=UID(model))
                     cancelled = True
+                if len(matches) > _MOST_MATCHES:
+                    # By an end of the association: whoever sends so many may not hear a C-CANCEL either.
+                    connection.abort()
+                    raise PeerBusy(f"{association.peer}: more than {_MOST_MATCHES} matches to one query")
             elif status != 0x0000 and not (cancelled and status == _CANCELLED):
                 raise PeerBusy(f"{association.peer}: the query failed (0x{status:04X})", status=status)
     return matches

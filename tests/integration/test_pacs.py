@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from node.archive.spool import dataset_digest
+from node.dicom import query
 from node.dicom.association import ClientAssociation, Peer
 from node.dicom.pacs import TestPacs
 from node.dicom.query import FIND_PROPOSAL, find_instances
 from node.dicom.storage_scu import Sent, send_paths
 from node.dicom.verify_peer import verify_peer
-from node.errors import PeerUnreachable
+from node.errors import PeerBusy, PeerUnreachable
 from tests.network import instance, run_tool, uid
 from tests.peers import free_port
 
@@ -58,6 +60,24 @@ def test_findscu_at_every_level(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, done.stdout
             assert done.stdout.count("(Pending)") == expected, done.stdout
+
+
+def test_matches_without_end_end_the_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "_MOST_MATCHES", 2)
+    files = [instance(tmp_path / "in", number, study=str(number)) for number in range(4)]
+    every = Dataset()
+    every.QueryRetrieveLevel = "STUDY"
+    every.StudyInstanceUID = ""
+    with TestPacs(tmp_path / "pacs").running() as address:
+        assert send_paths(peer(*address), files).complete
+        with (
+            ClientAssociation(peer(*address), [FIND_PROPOSAL]) as association,
+            pytest.raises(PeerBusy, match="more than 2 matches"),
+        ):
+            query.find(association, every)
+        # The next one is asked as if nothing had been.
+        with ClientAssociation(peer(*address), [FIND_PROPOSAL]) as association:
+            assert len(query.find(association, every, limit=1)) == 2
 
 
 def test_find_instances(tmp_path: Path) -> None:
