@@ -49,9 +49,10 @@ class BatchWriter:
         self._spool = spool
         self._tell = tell
         self._arrivals: Queue[tuple[Arrival, Opened]] = Queue(_WAITING)
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._unwritten: Counter[str] = Counter()
         self._opened: set[str] = set()
+        self._endings: dict[str, Callable[[], None]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
 
@@ -87,10 +88,13 @@ class BatchWriter:
             self._done([association.id])
             raise StoreUnavailable(f"{_WAITING} instances wait for their index entry") from None
 
-    def settle(self, association_id: str, timeout_seconds: float) -> bool:
-        """Wait until everything that an association brought is indexed; False when that takes too long."""
+    def when_indexed(self, association_id: str, then: Callable[[], None]) -> None:
+        """Call ``then`` once everything that an association brought is indexed: at once, or later in the writer's thread."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._unwritten[association_id], timeout_seconds)
+            if self._unwritten[association_id]:
+                self._endings[association_id] = then
+                return
+        then()
 
     def forget(self, association_id: str) -> None:
         """The association has ended."""
@@ -165,4 +169,7 @@ class BatchWriter:
         with self._changed:
             self._unwritten.subtract(association_ids)
             self._unwritten += Counter()  # drops what is zero
-            self._changed.notify_all()
+            ended = [each for each in dict.fromkeys(association_ids) if not self._unwritten[each]]
+            endings = [self._endings.pop(each) for each in ended if each in self._endings]
+        for then in endings:
+            then()

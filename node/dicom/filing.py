@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from models.errors import NodeError
@@ -159,18 +160,15 @@ class Filing:
         return Answer(SUCCESS)
 
     def end(self, session: Session, ending: Ending) -> None:
-        """Record the end of an association that brought something, and ring for it."""
-        try:
-            self._end(session, ending)
-        finally:
+        """Record the end of an association that brought something, after all it brought, and ring for it."""
+        if not session.recorded:
             self._live.let_go(session.id)
+        elif self._writer is None:
+            self._end(session, ending)
+        else:
+            self._writer.when_indexed(session.id, partial(self._end, session, ending))
 
     def _end(self, session: Session, ending: Ending) -> None:
-        if not session.recorded:
-            return
-        if self._writer is not None and not self._writer.settle(session.id, _SETTLE_SECONDS):
-            logger.error("an association ended whose instances are not indexed yet")
-            return
         try:
             with self._store.write() as connection:
                 index.close_association(connection, time.time(), session.id, ending=ending)
@@ -181,6 +179,7 @@ class Filing:
         finally:
             if self._writer is not None:
                 self._writer.forget(session.id)
+            self._live.let_go(session.id)
         self._ring()
 
     def _file(self, part: Part, sop_class_uid: str, sop_instance_uid: str, session: Session, moved: _Moved) -> None:

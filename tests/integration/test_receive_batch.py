@@ -16,6 +16,7 @@ from node.archive.engine import Store
 from node.archive.entry import Opened, enter
 from node.archive.index import Arrival, Recorded
 from node.archive.spool import Spool
+from node.dicom import filing
 from node.dicom.association import ClientAssociation
 from node.dicom.storage_scu import Sent, read_object_file, send_object, send_paths
 from node.errors import ObjectRejected
@@ -61,7 +62,9 @@ def test_a_pause_does_not_keep_an_instance_unseen(tmp_path: Path) -> None:
         wait_for(lambda: node.rows(tables.instances), "the row, with the association still open", seconds=3)
 
 
-def test_a_locked_store_delays_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_locked_store_delays_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The association has long ended when its rows can be written; its end is recorded behind them.
+    monkeypatch.setattr(filing, "_SETTLE_SECONDS", 0.1)
     files = [instance(tmp_path / "in", number) for number in range(5)]
     with running_node(tmp_path, receive=ASSOCIATION, store={"busy_timeout_seconds": 0.2}) as node:
         other = sqlite3.connect(node.settings.data_dir / "node.db", isolation_level=None)
@@ -73,6 +76,8 @@ def test_a_locked_store_delays_and_loses_nothing(tmp_path: Path) -> None:
         other.close()
         wait_for(lambda: node.ledger("association.closed"), "the association's end")
         assert len(node.rows(tables.instances)) == 5
+        (association,) = node.rows(tables.associations)
+        assert (association.ending, association.instances) == ("released", 5)
 
 
 def test_too_many_waiting_are_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
