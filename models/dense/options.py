@@ -121,7 +121,8 @@ class DenseOptions(_Table):
         ``softmax``: exactly one label a voxel, the first logit is background. ``sigmoid``: ``paint`` says what becomes what.
     co_register : str
         What happens to an input on another grid than the first: ``resample`` brings it over by its place in the patient,
-        ``rigid`` moves it into agreement first, ``refuse``.
+        ``rigid`` moves it into agreement first, ``refuse``. ``rigid`` does so with one on the first one's grid as well;
+        ``rigid_elsewhere`` leaves that as it is.
     smallest_ml : float
         Labels with less volume are left out.
     largest_part : tuple of int
@@ -144,7 +145,7 @@ class DenseOptions(_Table):
     activation: Literal["softmax", "sigmoid"] = "softmax"
     threshold: float = Field(default=0.5, gt=0, lt=1)
     paint: tuple[Paint, ...] = ()
-    co_register: Literal["refuse", "resample", "rigid"] = "refuse"
+    co_register: Literal["refuse", "resample", "rigid", "rigid_elsewhere"] = "refuse"
     smallest_ml: float = Field(default=0.0, ge=0)
     largest_part: tuple[int, ...] = ()
 

@@ -16,6 +16,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from monai.networks.nets import SegResNet
+from monai.transforms import NormalizeIntensity
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import (
     CTNormalization,
@@ -67,6 +68,7 @@ def references() -> dict[str, np.ndarray]:
     mask = np.where(source != 0, 0, -1)
     made["zscore"] = ZScoreNormalization(False, {}).run(source.copy(), mask)
     made["zscore_mask"] = ZScoreNormalization(True, {}).run(source.copy(), mask)
+    made["zscore_nonzero"] = NormalizeIntensity(nonzero=True, channel_wise=True)(torch.tensor(source)[None])[0].numpy()
     made["clip_standardise"] = CTNormalization(False, CT).run(source.copy() - 600, mask)
     made["own_range"] = RescaleTo01Normalization(False, {}).run(source.copy(), mask)
     for length, window in LENGTHS:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,11 +18,6 @@ SPACINGS = {
     "to_thick": ((1.0, 1.0, 1.0), (4.0, 1.2, 0.9)),
 }
 LENGTHS = ((20, 16), (41, 16), (64, 24), (16, 16), (100, 48))
-
-
-@pytest.fixture(scope="module")
-def references() -> dict[str, npt.NDArray]:
-    return dict(np.load(Path(__file__).with_name("references.npz")))
 
 
 @pytest.mark.parametrize("name", SPACINGS)
