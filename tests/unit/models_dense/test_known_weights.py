@@ -38,7 +38,7 @@ from models.export.nnunet_plans import read_plans  # noqa: E402
 from models.export.segresnet_network import SegResNet, SegResNetShape  # noqa: E402
 from models.export.vista3d_network import Vista3d, Vista3dShape  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("older_exporter")]
 Image = npt.NDArray[np.float64]
 SIDE = 16
 """Voxels along each side of the network's grid, all of which one window sees."""

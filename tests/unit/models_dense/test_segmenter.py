@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from models.errors import CardInvalid, InferenceFailed
 from models.model import Model
@@ -159,6 +160,19 @@ def test_a_rigid_shift_between_contrasts_is_undone() -> None:
     assert 2 * (found & inner).sum() / (found.sum() + inner.sum()) > 0.7
     apart = np.abs(made[1] - other)[head].mean()
     assert apart < 40
+
+
+def test_only_what_lies_elsewhere_is_moved() -> None:
+    from models.dense.stacking import stacked
+
+    rng = np.random.default_rng(1)
+    head = ndimage.gaussian_filter(rng.normal(size=(20, 28, 28)), 2.0) * 900 + 500
+    one, beside = volume(head, (2.0, 2.0, 2.0)), volume(np.roll(head, 3, 2), (2.0, 2.0, 2.0))
+    turned = Volume(one.array_zyx[:, ::-1].copy(), np.diag([2.0, -2.0, 2.0, 1.0]) @ np.eye(4))
+    turned.affine_lps[1, 3] = 2.0 * 27
+    made = stacked({"a": one, "b": beside, "c": turned}, ("a", "b", "c"), "rigid_elsewhere")
+    assert np.array_equal(made[1], beside.array_zyx)
+    assert np.abs(made[2] - one.array_zyx)[3:-3, 3:-3, 3:-3].mean() < 0.1 * np.std(head)
 
 
 @pytest.mark.parametrize(
