@@ -1,7 +1,8 @@
 """Self-made weights in the released layouts, through their converters: what they mark lies in the DICOM SEG where it was painted.
 
-TotalSegmentator (nnU-Net v2), VISTA3D and BraTS SegResNet. The networks are switched off but for the way of the brightness
-through them, so that the answer is known; the images are DICOM series in an orientation that none was trained in.
+TotalSegmentator (nnU-Net v2), VISTA3D, BraTS SegResNet, and of DeepISLES SEALS (nnU-Net v1) and NVAUTO. The networks are
+switched off but for the way of the brightness through them, so that the answer is known; the images are DICOM series in an
+orientation that none was trained in.
 """
 
 from __future__ import annotations
@@ -9,29 +10,28 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
-from io import BytesIO
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dicom_sr.check import check
-from dicom_sr.document import render
 from dicom_sr.roles import fill_roles
 from dicom_sr.series import load_study
+from models.brain import brain_mask
 from models.model import Model
+from models.volume import Volume
 from tests.generators.volumes import write_series
-from tests.unit.dicom_sr_objects.cases import context
+from tests.unit.dicom_sr_objects.cases import agreement, masks_in_patient, phantom_case
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
 pytest.importorskip("onnxscript", reason="conversion needs onnxscript")
 
 from torch.nn import functional as F  # noqa: E402
 
-from models.export import brats_segresnet, nnunet, vista3d  # noqa: E402
+from models.export import brats_segresnet, nnunet, nnunet_v1, nvauto, vista3d  # noqa: E402
 from models.export.imported import CARDS_FOLDER  # noqa: E402
 from models.export.nnunet_network import NnUNet  # noqa: E402
 from models.export.nnunet_plans import read_plans  # noqa: E402
@@ -68,31 +68,17 @@ def switched_off(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def segments(model: Model, folder: Path, grid: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Label → mask on the native grid, by the places in the patient that the DICOM SEG of the study states."""
+def require_in_place(model: Model, folder: Path, grid: Volume, painted: dict[str, npt.NDArray[np.bool_]]) -> None:
+    """What the model marks in the study lies in the DICOM SEG where it was painted."""
     study = load_study([folder])
     roles = fill_roles(study, model.card.inputs)
     result = model.run({role: source.volume for role, source in roles.items()}, {})
     source = roles[model.card.inputs[0].role]
-    (rendered,) = render(result, study, context(objects=("seg",)), source)
-    check([rendered], study, result, source)
-    seg = hd.seg.segread(BytesIO(rendered.encoded))
-    masks = {}
-    for item in seg.SegmentSequence:
-        read = seg.get_volume(segment_numbers=[item.SegmentNumber], combine_segments=True, relabel=False)
-        points = read.map_indices_to_reference(np.argwhere(read.array > 0))
-        x, y, z = (np.linalg.inv(grid) @ np.c_[points, np.ones(len(points))].T)[:3].round().astype(int)
-        masks[str(item.SegmentLabel)] = np.zeros((SIDE // 2, SIDE, SIDE), bool)
-        masks[str(item.SegmentLabel)][z, y, x] = True
-    return masks
-
-
-def require_in_place(found: dict[str, npt.NDArray[np.bool_]], painted: dict[str, npt.NDArray[np.bool_]]) -> None:
+    found = masks_in_patient(result, study, source, grid)
     assert set(found) == set(painted)
     for label, truth in painted.items():
-        dice = 2 * (found[label] & truth).sum() / (found[label].sum() + truth.sum())
-        print(f"{label}: Dice {dice:.3f}")
-        assert dice > 0.85, label
+        print(f"{label}: Dice {agreement(found[label], truth):.3f}")
+        assert agreement(found[label], truth) > 0.85, label
 
 
 def midway(network: torch.nn.Module, image: Image, values: list[float]) -> list[float]:
@@ -145,9 +131,8 @@ def test_totalsegmentator_s_organs_are_where_they_are(tmp_path: Path) -> None:
     report = nnunet.convert(source, tmp_path / "out").report()
     assert (report["missing"], report["unexpected"], report["keys"]) == (0, 0, len(state))
     write_series(tmp_path / "study", image, affine(1.5), modality="CT")
-    found = segments(Model(tmp_path / "out"), tmp_path / "study", affine(1.5))
     painted = {"Spleen": image == 200, "Kidney right": image == 500, "Kidney left": image == 900}
-    require_in_place(found, painted)
+    require_in_place(Model(tmp_path / "out"), tmp_path / "study", Volume(image, affine(1.5)), painted)
 
 
 def test_vista3d_s_classes_are_where_they_are(tmp_path: Path) -> None:
@@ -175,9 +160,9 @@ def test_vista3d_s_classes_are_where_they_are(tmp_path: Path) -> None:
     image = boxes(0, 900, background=-1000)
     write_series(tmp_path / "study", image, affine(1.5), modality="CT")
     model = Model(tmp_path / "out")
-    found = segments(model, tmp_path / "study", affine(1.5))
     names = [label.name for label in model.card.labels]
-    require_in_place(found, {names[0]: image == 0, names[1]: image == 900})
+    painted = {names[0]: image == 0, names[1]: image == 900}
+    require_in_place(model, tmp_path / "study", Volume(image, affine(1.5)), painted)
 
 
 def test_the_parts_of_a_glioma_are_where_they_are(tmp_path: Path) -> None:
@@ -203,9 +188,102 @@ def test_the_parts_of_a_glioma_are_where_they_are(tmp_path: Path) -> None:
         image = np.where(where, 900.0 + number, 100.0)
         write_series(tmp_path / "study", image, affine(1.0), series=number, SeriesDescription=name)
     model = Model(tmp_path / "out")
-    found = segments(model, tmp_path / "study", affine(1.0))
     names = [label.name for label in model.card.labels]
-    require_in_place(found, dict(zip(names, (core & ~enhancing, whole & ~core, enhancing), strict=True)))
+    painted = dict(zip(names, (core & ~enhancing, whole & ~core, enhancing), strict=True))
+    require_in_place(model, tmp_path / "study", Volume(whole, affine(1.0)), painted)
+
+
+class Bright(torch.nn.Module):
+    """Infarct where DWI (second) is brighter than ADC (first) by more than is usual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv3d(2, 2, 1)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.tensor([[0.0, 0.0], [-1.0, 1.0]]).reshape(2, 2, 1, 1, 1))
+            self.conv.bias.copy_(torch.tensor([0.0, -4.0]))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.conv(image)
+
+
+def nvauto_released(folder: Path) -> None:
+    (folder / "ts").mkdir(parents=True)
+    torch.jit.trace(Bright(), torch.zeros(1, 2, 32, 32, 32)).save(str(folder / "ts" / "model0.ts"))
+
+
+def seals_released(folder: Path) -> None:
+    (folder / "fold_0").mkdir(parents=True)
+    shutil.copy(CARDS_FOLDER / "nnunet" / "deepisles-seals.toml", folder / "card.toml")
+    stage = {"patch_size": [32, 48, 48], "current_spacing": [5.0, 5.0, 5.0], "pool_op_kernel_sizes": [[2, 2, 2]]}
+    plans = {
+        "num_classes": 1,
+        "modalities": {"0": "dwi", "1": "adc"},
+        "normalization_schemes": {"0": "nonCT", "1": "nonCT"},
+        "use_mask_for_norm": {"0": True, "1": True},
+        "transpose_forward": [0, 1, 2],
+        "plans_per_stage": {"0": stage},
+    }
+    (folder / "plans.json").write_text(json.dumps(plans))
+    tensors = {}
+    for name, wide in (("context.0.blocks.0", 2), ("context.1.0.blocks.0", 4), ("context.1.1.blocks.0", 4)):
+        tensors |= block(f"conv_blocks_{name}", wide)
+    for half, wide in ((0, 8), (1, 4)):
+        tensors |= block(f"conv_blocks_localization.0.{half}.blocks.0", wide)
+    tensors["tu.0.weight"] = torch.zeros(4, 4, 2, 2, 2)
+    # DWI less ADC, after a norm at each step; the infarct is far above all else, and a norm is not far from where it was.
+    tensors["conv_blocks_context.0.blocks.0.conv.weight"][0, :, 1, 1, 1] = torch.tensor([1.0, -1.0])
+    tensors["conv_blocks_localization.0.0.blocks.0.conv.weight"][0, 4, 1, 1, 1] = 1
+    tensors["conv_blocks_localization.0.1.blocks.0.conv.weight"][0, 0, 1, 1, 1] = 1
+    # A second channel that is the same everywhere: a norm makes it its bias.
+    tensors["conv_blocks_localization.0.1.blocks.0.instnorm.bias"][1] = 1
+    tensors["seg_outputs.0.weight"] = torch.zeros(2, 4, 1, 1, 1)
+    tensors["seg_outputs.0.weight"][1, :2, 0, 0, 0] = torch.tensor([1.0, -3.0])
+    torch.save({"state_dict": tensors}, folder / "fold_0" / "model_final_checkpoint.model")
+
+
+def block(name: str, wide: int) -> dict[str, torch.Tensor]:
+    """A convolution of nnU-Net v1 with its norm, switched off."""
+    return {
+        f"{name}.conv.weight": torch.zeros(4, wide, 3, 3, 3),
+        f"{name}.conv.bias": torch.zeros(4),
+        f"{name}.instnorm.weight": torch.ones(4),
+        f"{name}.instnorm.bias": torch.zeros(4),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("released", "convert", "changes"),
+    [
+        (nvauto_released, nvauto.convert, (("spacing_mm = [1.0, 1.0, 1.0]", "spacing_mm = [4.0, 4.0, 4.0]"),)),
+        (seals_released, nnunet_v1.convert, ()),
+    ],
+    ids=["nvauto", "seals"],
+)
+def test_an_infarct_is_where_it_is(tmp_path: Path, released: Callable, convert: Callable, changes: tuple) -> None:
+    released(tmp_path / "released")
+    (tmp_path / "out").mkdir()
+    convert(tmp_path / "released", tmp_path / "out")
+    card = tmp_path / "out" / "model.toml"
+    text = card.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    card.write_text(text, encoding="utf-8")
+    model = Model(tmp_path / "out")
+    case = phantom_case(tmp_path / "study", plane="oblique", flipped=True, shuffled=True)
+    roles = fill_roles(case.study, model.card.inputs)
+    inputs = {role: source.volume for role, source in roles.items()}
+    dwi, adc = inputs["dwi"], inputs["adc"]
+    within = brain_mask(dwi.array_zyx, adc.array_zyx, dwi.spacing_mm_zyx)
+    assert case.result.segmentation is not None
+    truth = (case.result.segmentation.mask_zyx > 0) & within
+    bright = np.where(truth, 3 * dwi.array_zyx[within].max(), dwi.array_zyx).astype(np.float32)
+    result = model.run({**inputs, "dwi": Volume(bright, dwi.affine_lps)}, {})
+    found = np.any(list(masks_in_patient(result, case.study, roles["dwi"]).values()), axis=0)
+    print(f"Dice {agreement(found, truth):.3f} of {np.count_nonzero(truth)} voxels")
+    assert agreement(found, truth) > 0.85
 
 
 def shrunk(folder: Path, window: str, *changes: tuple[str, str]) -> None:
