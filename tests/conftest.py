@@ -28,3 +28,11 @@ def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Runs a test with the receiving lane and without it."""
     monkeypatch.setattr(network, "LANE", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def older_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are written by the older exporter, in a tenth of the time: for tests of what the graphs say, not of their making."""
+    from models.export import graph_export
+
+    monkeypatch.setattr(graph_export, "_by_dynamo", graph_export._by_legacy)

@@ -5,17 +5,18 @@ All classes at full size at once would be gigabytes for a body CT; only the best
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from models.dense.options import DenseOptions
-from models.dense.resampling import resized
 from models.errors import InferenceFailed
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+Back = Callable[[Array], Array]
+"""One class on the network's grid to the same on the image's own."""
 
 
 def combined(answers: Sequence[Array], options: DenseOptions) -> Array:
@@ -45,7 +46,7 @@ def _probabilities(logits: Array, activation: str) -> Array:
 
 
 def labels_at(
-    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, apart: int | None, cuts: Sequence[float]
+    answer: Array, shape: tuple[int, ...], options: DenseOptions, *, back: Back, cuts: Sequence[float]
 ) -> list[Labels]:
     """Labels (z, y, x) at ``shape``, for each cut; each class is resampled once.
 
@@ -62,10 +63,10 @@ def labels_at(
     """
     made = [np.zeros(shape, np.uint8) for _ in cuts]
     if options.activation == "softmax":
-        background = resized(answer[0], shape, order=1, apart=apart)
+        background = back(answer[0])
         bests = [_raised(background, cut, options) for cut in cuts]
         for number in range(1, len(answer)):
-            plane = resized(answer[number], shape, order=1, apart=apart)
+            plane = back(answer[number])
             for labels, best in zip(made, bests, strict=True):
                 better = plane > best
                 labels[better] = number
@@ -76,7 +77,7 @@ def labels_at(
     for paint in options.paint:
         if paint.output >= len(answer):
             raise InferenceFailed(f"the network has {len(answer)} outputs; the card reads number {paint.output}")
-        plane = resized(answer[paint.output], shape, order=1, apart=apart)
+        plane = back(answer[paint.output])
         for labels, limit in zip(made, limits, strict=True):
             labels[plane > limit] = paint.label
     return made

@@ -106,8 +106,13 @@ class DenseOptions(_Table):
         Of the network's grid, in ``order``; empty: the images' own. Two values for a window of two sizes.
     stretch : tuple of int
         Rows and columns of the network's image, where it sees whole slices stretched; then there is no spacing.
+    normalise_on : str
+        Grid on which channels are normalised: the images' ``own_grid``, or the ``network_grid``, after resampling.
     image_spline : int
         Order of the spline that brings the image to the network's grid: 3 in nnU-Net, 1 (linear) in MONAI.
+    grid : str
+        What stays when the spacing changes: ``field_of_view``, as in nnU-Net and ``torch.nn.functional.interpolate``, or the
+        centre of the ``first_voxel``, as in MONAI's ``Spacing`` (linear, all axes at once).
     coarse_axis : str
         An axis three times coarser than the finest: ``apart``, by the nearest slice, as nnU-Net does it; ``together``: all
         three at once, as in MONAI.
@@ -121,7 +126,8 @@ class DenseOptions(_Table):
         ``softmax``: exactly one label a voxel, the first logit is background. ``sigmoid``: ``paint`` says what becomes what.
     co_register : str
         What happens to an input on another grid than the first: ``resample`` brings it over by its place in the patient,
-        ``rigid`` moves it into agreement first, ``refuse``.
+        ``rigid`` moves it into agreement first, ``refuse``. ``rigid`` does so with one on the first one's grid as well;
+        ``rigid_elsewhere`` leaves that as it is.
     smallest_ml : float
         Labels with less volume are left out.
     largest_part : tuple of int
@@ -133,7 +139,9 @@ class DenseOptions(_Table):
     order: tuple[int, int, int] = (0, 1, 2)
     spacing_mm: tuple[float, ...] = ()
     stretch: tuple[int, int] | None = None
+    normalise_on: Literal["own_grid", "network_grid"] = "own_grid"
     image_spline: Literal[1, 3] = 3
+    grid: Literal["field_of_view", "first_voxel"] = "field_of_view"
     coarse_axis: Literal["apart", "together"] = "apart"
     crop_to_nonzero: bool = False
     brain: BrainOnly | None = None
@@ -144,7 +152,7 @@ class DenseOptions(_Table):
     activation: Literal["softmax", "sigmoid"] = "softmax"
     threshold: float = Field(default=0.5, gt=0, lt=1)
     paint: tuple[Paint, ...] = ()
-    co_register: Literal["refuse", "resample", "rigid"] = "refuse"
+    co_register: Literal["refuse", "resample", "rigid", "rigid_elsewhere"] = "refuse"
     smallest_ml: float = Field(default=0.0, ge=0)
     largest_part: tuple[int, ...] = ()
 
@@ -162,6 +170,10 @@ class DenseOptions(_Table):
             raise ValueError("spacing_mm: one positive value for each axis of the window")
         if self.stretch and (self.spacing_mm or self.window.size != self.stretch):
             raise ValueError("stretch: the size of the window, and no spacing_mm")
+        if self.grid == "first_voxel" and (self.stretch or self.image_spline != 1 or self.coarse_axis == "apart"):
+            raise ValueError(
+                'grid: first_voxel goes with image_spline = 1 and coarse_axis = "together", not with stretch'
+            )
         if (self.activation == "sigmoid") != bool(self.paint):
             raise ValueError("paint: with sigmoid, and only then")
         if not self.members or len(set(self.members)) != len(self.members):

@@ -1,8 +1,8 @@
-"""Resampling to a network's grid and back, as nnU-Net v2 does it.
+"""Resampling to a network's grid and back, as nnU-Net v2 does it, and as MONAI does.
 
-Source: nnunetv2/preprocessing/resampling/default_resampling.py of MIC-DKFZ/nnUNet@0a13ca7. Voxels are areas: the field of
+Sources: nnunetv2/preprocessing/resampling/default_resampling.py of MIC-DKFZ/nnUNet@0a13ca7. Voxels are areas: the field of
 view stays, so that the first and last centres move. Where one axis is three times coarser than the finest, that axis
-is resampled apart, by the nearest slice.
+is resampled apart, by the nearest slice. ``Spacing`` of Project-MONAI/MONAI 1.6: voxels are points, and the first one stays.
 """
 
 from __future__ import annotations
@@ -22,6 +22,21 @@ Array = npt.NDArray[np.float32]
 def new_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:
     """Shape at spacing ``wanted``."""
     return tuple(max(1, round(old / new * count)) for count, old, new in zip(shape, spacing, wanted, strict=True))
+
+
+def point_shape(shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:
+    """Shape at spacing ``wanted`` where the first voxel's centre stays."""
+    return tuple(
+        max(1, round((count - 1) * old / new + 1)) for count, old, new in zip(shape, spacing, wanted, strict=True)
+    )
+
+
+def sampled(image: npt.NDArray[np.floating], shape: Sequence[int], steps: Sequence[float]) -> Array:
+    """One channel (z, y, x) at ``shape``, linear: voxel n of an axis lies at n ``steps`` of the image, whose border goes on."""
+    made = ndimage.affine_transform(
+        image.astype(np.float64), np.asarray(steps), output_shape=tuple(shape), order=1, mode="nearest"
+    )
+    return made.astype(np.float32)
 
 
 def coarse_axis(spacing: Sequence[float], wanted: Sequence[float]) -> int | None:

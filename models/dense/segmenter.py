@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from models.dense.channels import Box, box_of, nonzero_mask, normalised
-from models.dense.labelling import Labels, combined, labels_at
+from models.dense.labelling import Back, Labels, combined, labels_at
 from models.dense.options import DenseOptions
 from models.dense.orientation import Turning, turning
 from models.dense.regions import label_volumes, labelled_regions
-from models.dense.resampling import coarse_axis, new_shape, resized
+from models.dense.resampling import coarse_axis, new_shape, point_shape, resized, sampled
 from models.dense.sliding_window import slide
 from models.dense.stacking import stacked
 from models.dense.stripping import brain_only
@@ -43,7 +44,7 @@ class _Answered:
     """The network's answer, and the way from its grid to the voxels of the first input."""
 
     answer: Array
-    apart: int | None
+    back: Back
     turned: Turning
     within: npt.NDArray[np.bool_] | None
     shape: tuple[int, ...]
@@ -154,15 +155,17 @@ class DenseSegmenter:
         image = np.stack([turned.apply(each) for each in stack])
         mask = nonzero_mask(image)
         box = box_of(mask) if options.crop_to_nonzero else box_of(np.ones_like(mask))
-        cropped = normalised(image[(slice(None), *box)], options.channels, mask[box])
-        answer, apart = self._asked(cropped, turned.spacing(grid.spacing_mm_zyx))
-        return _Answered(answer, apart, turned, within, mask.shape, box)
+        cropped = image[(slice(None), *box)]
+        if options.normalise_on == "own_grid":
+            cropped = normalised(cropped, options.channels, mask[box])
+        answer, back = self._asked(cropped, turned.spacing(grid.spacing_mm_zyx))
+        return _Answered(answer, back, turned, within, mask.shape, box)
 
     def _labelled(self, answered: _Answered, cuts: Sequence[float]) -> list[Labels]:
         """Labels on the voxels of the first input, for each probability to cut at."""
         size = tuple(side.stop - side.start for side in answered.box)
         made = []
-        for inside in labels_at(answered.answer, size, self.options, apart=answered.apart, cuts=cuts):
+        for inside in labels_at(answered.answer, size, self.options, back=answered.back, cuts=cuts):
             labels = np.zeros(answered.shape, np.uint8)
             labels[answered.box] = inside
             labels = answered.turned.undo(labels)
@@ -171,17 +174,12 @@ class DenseSegmenter:
             made.append(np.ascontiguousarray(self._kept(labels)))
         return made
 
-    def _asked(self, image: Array, spacing: tuple[float, ...]) -> tuple[Array, int | None]:
-        """What the members say of a normalised image (channels, z, y, x), and which axis goes apart on the way back."""
-        wanted = self.options.spacing_mm or spacing
-        if len(wanted) == 2:
-            wanted = (spacing[0], *wanted)
-        shape, apart, back = new_shape(image.shape[1:], spacing, wanted), None, None
-        if self.options.coarse_axis == "apart":
-            apart, back = coarse_axis(spacing, wanted), coarse_axis(wanted, spacing)
-        if self.options.stretch:
-            shape, apart, back = (image.shape[1], *self.options.stretch), 0, 0
-        resampled = np.stack([resized(each, shape, order=self.options.image_spline, apart=apart) for each in image])
+    def _asked(self, image: Array, spacing: tuple[float, ...]) -> tuple[Array, Back]:
+        """What the members say of an image (channels, z, y, x), and how a class of it comes back to its grid."""
+        there, back = self._ways(image.shape[1:], spacing)
+        resampled = np.stack([there(each) for each in image])
+        if self.options.normalise_on == "network_grid":
+            resampled = normalised(resampled, self.options.channels, nonzero_mask(resampled))
         answer = combined([self._answer(resampled, name) for name in self.options.members], self.options)
         known = len(self._model.card.labels)
         if self.options.activation == "softmax" and len(answer) != known + 1:
@@ -189,6 +187,23 @@ class DenseSegmenter:
                 f"{self._model.card.id}: {len(answer)} classes with background; the card names {known}"
             )
         return answer, back
+
+    def _ways(self, size: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[Back, Back]:
+        """To the network's grid, and back to ``size``."""
+        options, wanted = self.options, self.options.spacing_mm or spacing
+        if len(wanted) == 2:
+            wanted = (spacing[0], *wanted)
+        if options.grid == "first_voxel":
+            steps = [new / old for old, new in zip(spacing, wanted, strict=True)]
+            there = partial(sampled, shape=point_shape(size, spacing, wanted), steps=steps)
+            return there, partial(sampled, shape=size, steps=[1 / each for each in steps])
+        shape, apart, back = new_shape(size, spacing, wanted), None, None
+        if options.coarse_axis == "apart":
+            apart, back = coarse_axis(spacing, wanted), coarse_axis(wanted, spacing)
+        if options.stretch:
+            shape, apart, back = (size[0], *options.stretch), 0, 0
+        there = partial(resized, shape=shape, order=options.image_spline, apart=apart)
+        return there, partial(resized, shape=size, order=1, apart=back)
 
     def _answer(self, image: Array, name: str) -> Array:
         session = self._model.session(name)

@@ -17,7 +17,7 @@ _COVERED = 0.95
 
 
 def stacked(
-    inputs: Mapping[str, Volume], roles: tuple[str, ...], how: Literal["refuse", "resample", "rigid"]
+    inputs: Mapping[str, Volume], roles: tuple[str, ...], how: Literal["refuse", "resample", "rigid", "rigid_elsewhere"]
 ) -> npt.NDArray[np.float32]:
     """Arrays (channels, z, y, x) of ``roles`` on the grid of the first.
 
@@ -42,7 +42,7 @@ def _brought(volume: Volume, fixed: Volume, role: str, how: str) -> npt.NDArray[
     if how == "refuse":
         raise InferenceFailed(f"the input {role} lies on another grid than the first one")
     transform = np.eye(4)
-    if how == "rigid":
+    if how in ("rigid", "rigid_elsewhere"):
         try:
             transform = rigid_transform(fixed, volume, same_contrast=False)
         except NotComparable as error:

@@ -71,17 +71,26 @@ def read_checkpoint(path: Path, *, plain: Sequence[Any] = ()) -> dict[str, Tenso
     CheckpointMismatch
         It cannot be read, or holds no tensors.
     """
-    try:
-        content = _read(path, plain)
-    except (OSError, EOFError) as error:
-        raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
+    return tensors_in(read_content(path, plain=plain), path.name)
+
+
+def tensors_in(content: Mapping, name: str) -> dict[str, Tensor]:
+    """Tensors of a file's content, without wrapper and prefix. Raises CheckpointMismatch."""
     for wrapper in ("model", "state_dict", "network_weights", "model_state_dict", "net"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise CheckpointMismatch(f"{path.name} holds no tensors")
+        raise CheckpointMismatch(f"{name} holds no tensors")
     return tensors
+
+
+def read_content(path: Path, *, plain: Sequence[Any] = ()) -> Mapping:
+    """All that a file holds; see :func:`read_checkpoint`."""
+    try:
+        return _read(path, plain)
+    except (OSError, EOFError) as error:
+        raise CheckpointMismatch(f"{path.name} cannot be read: {error}") from error
 
 
 def _read(path: Path, plain: Sequence[Any]) -> Mapping:

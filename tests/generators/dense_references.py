@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from monai.networks.nets import SegResNet
+from monai.transforms import NormalizeIntensity, Spacing
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import (
     CTNormalization,
@@ -64,9 +66,14 @@ def references() -> dict[str, np.ndarray]:
             made[f"resampled {name} {order}"] = resample_data_or_seg_to_shape(
                 source[None], shape, old, new, is_seg=False, order=order, order_z=0, force_separate_z=None
             )[0]
+        seen = MetaTensor(torch.tensor(source)[None], affine=torch.diag(torch.tensor([*old, 1.0])))
+        spaced = Spacing(pixdim=new, mode="bilinear")(seen)
+        made[f"spaced {name}"] = spaced[0].numpy()
+        made[f"spaced back {name}"] = Spacing(pixdim=old, mode="bilinear")(spaced)[0].numpy()
     mask = np.where(source != 0, 0, -1)
     made["zscore"] = ZScoreNormalization(False, {}).run(source.copy(), mask)
     made["zscore_mask"] = ZScoreNormalization(True, {}).run(source.copy(), mask)
+    made["zscore_nonzero"] = NormalizeIntensity(nonzero=True, channel_wise=True)(torch.tensor(source)[None])[0].numpy()
     made["clip_standardise"] = CTNormalization(False, CT).run(source.copy() - 600, mask)
     made["own_range"] = RescaleTo01Normalization(False, {}).run(source.copy(), mask)
     for length, window in LENGTHS:

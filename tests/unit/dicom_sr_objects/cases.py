@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 
+from dicom_sr.check import check
 from dicom_sr.document import RenderContext, RenderedObject, render
 from dicom_sr.identity import OFFLINE
 from dicom_sr.phantom_study import PhantomStudy, write_phantom_study
@@ -59,6 +62,30 @@ def context(**changes: object) -> RenderContext:
         },
     }
     return RenderContext(profile=Profile(**{"objects": KINDS, **changes}), **values)
+
+
+def masks_in_patient(
+    result: StudyResult, study: LoadedStudy, source: SeriesVolume, grid: Volume | None = None
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Label → mask (z, y, x) on ``grid`` (the source's), by the places in the patient that the result's DICOM SEG states."""
+    grid = grid or source.volume
+    (rendered,) = render(result, study, context(objects=("seg",)), source)
+    check([rendered], study, result, source)
+    seg = hd.seg.segread(BytesIO(rendered.encoded))
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    for item in seg.SegmentSequence:
+        read = seg.get_volume(segment_numbers=[item.SegmentNumber], combine_segments=True, relabel=False)
+        points = read.map_indices_to_reference(np.argwhere(read.array > 0))
+        places = np.linalg.inv(grid.affine_lps) @ np.c_[points, np.ones(len(points))].T
+        x, y, z = places[:3].round().astype(int)
+        mask = masks.setdefault(str(item.SegmentLabel), np.zeros(grid.array_zyx.shape, bool))
+        mask[z, y, x] = True
+    return masks
+
+
+def agreement(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """Dice coefficient."""
+    return float(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
 
 
 def phantom_case(folder: Path, **options: object) -> Case:

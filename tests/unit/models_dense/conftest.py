@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.card import file_digest
@@ -16,6 +18,12 @@ from models.export.card_text import toml_text
 BRAIN = {"value": "12738006", "scheme": "SCT", "meaning": "Brain"}
 STRUCTURE = {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"}
 WINDOW = (16, 16, 16)
+
+
+@pytest.fixture(scope="session")
+def references() -> dict[str, npt.NDArray]:
+    """What nnU-Net v2 and MONAI make of one image (tests/generators/dense_references.py)."""
+    return dict(np.load(Path(__file__).with_name("references.npz")))
 
 
 def term(name: str) -> dict[str, str]:

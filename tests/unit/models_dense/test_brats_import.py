@@ -81,3 +81,11 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
     with pytest.raises(CheckpointMismatch, match="not a SegResNet"):
         convert(tmp_path / "other.pt", tmp_path)
+    state = SegResNet(SegResNetShape(4, 3, 8, (1, 1), (1,))).state_dict()
+    torch.save({**state, "vae_fc1.weight": torch.zeros(2, 2)}, tmp_path / "more.pt")
+    with pytest.raises(CheckpointMismatch, match=r"unexpected: vae_fc1\.weight"):
+        convert(tmp_path / "more.pt", tmp_path)
+    del state["conv_final.2.conv.bias"]
+    torch.save(state, tmp_path / "less.pt")
+    with pytest.raises(CheckpointMismatch, match=r"missing: conv_final\.2\.conv\.bias"):
+        convert(tmp_path / "less.pt", tmp_path)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from models.dense.segmenter import DenseSegmenter
 from models.errors import CardInvalid, InferenceFailed
 from models.model import Model
 from models.results import Outcome
@@ -159,6 +161,35 @@ def test_a_rigid_shift_between_contrasts_is_undone() -> None:
     assert 2 * (found & inner).sum() / (found.sum() + inner.sum()) > 0.7
     apart = np.abs(made[1] - other)[head].mean()
     assert apart < 40
+
+
+@pytest.mark.parametrize("where", ["own_grid", "network_grid"])
+def test_channels_are_normalised_where_the_card_says(tmp_path: Path, where: str) -> None:
+    """A bright plane between dark ones: half as bright beside it after resampling, and clipped before or after."""
+    brightness_graph(tmp_path / "main.onnx", (0.75,))
+    channel = {"role": "image", "normalise": "range", "low": 0.0, "high": 100.0}
+    options = {"grid": "first_voxel", "image_spline": 1, "coarse_axis": "together", "normalise_on": where}
+    options |= {"spacing_mm": [1.0, 1.0, 1.0], "channels": [channel]}
+    model = Model(write_model(tmp_path, labels=("Bright",), options=options))
+    image = np.zeros((6, 8, 8))
+    image[3] = 200
+    answer = DenseSegmenter(model)._answered({"image": volume(image)}).answer
+    bright = (answer[1] > answer[0]).any((1, 2))
+    # Halfway to its neighbours it has 100 of 200: all of the range, where it was not clipped before.
+    assert list(np.flatnonzero(bright)) == ([6] if where == "own_grid" else [5, 6, 7])
+
+
+def test_only_what_lies_elsewhere_is_moved() -> None:
+    from models.dense.stacking import stacked
+
+    rng = np.random.default_rng(1)
+    head = ndimage.gaussian_filter(rng.normal(size=(20, 28, 28)), 2.0) * 900 + 500
+    one, beside = volume(head, (2.0, 2.0, 2.0)), volume(np.roll(head, 3, 2), (2.0, 2.0, 2.0))
+    turned = Volume(one.array_zyx[:, ::-1].copy(), np.diag([2.0, -2.0, 2.0, 1.0]) @ np.eye(4))
+    turned.affine_lps[1, 3] = 2.0 * 27
+    made = stacked({"a": one, "b": beside, "c": turned}, ("a", "b", "c"), "rigid_elsewhere")
+    assert np.array_equal(made[1], beside.array_zyx)
+    assert np.abs(made[2] - one.array_zyx)[3:-3, 3:-3, 3:-3].mean() < 0.1 * np.std(head)
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,18 @@ def test_recipes_and_their_proofs_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
-def test_converters_and_their_proofs_exist(name: str) -> None:
+def test_converters_exist(name: str) -> None:
     assert importlib.util.find_spec(SYSTEMS[name]) is not None
-    assert (ROOT / described()[name].proof).exists()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, each in described().items() if each.proof))
+def test_proofs_exist(name: str) -> None:
+    """A file of tests, a folder with some, or one test of a file."""
+    path, _, test = described()[name].proof.partition("::")
+    place = ROOT / path
+    files = sorted(place.rglob("test_*.py")) if place.is_dir() else [place]
+    assert files
+    assert all(re.search(rf"^def {test or 'test_'}", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files)
 
 
 OF_ANOTHER = {
@@ -85,8 +94,7 @@ def test_what_runs_is_what_comes_with_the_product() -> None:
     runs = {name for name, system in described().items() if system.status == "runs"}
     bound = {name for name in shipped if described()[name].status == "remote"}
     assert shipped == runs | bound
-    for name in shipped:
-        assert (ROOT / described()[name].proof).exists()
+    assert all(described()[name].proof for name in shipped)
 
 
 def test_a_system_without_converter_is_told_apart() -> None:
@@ -110,6 +118,12 @@ def test_the_list_has_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["--config", str(config), "models", "list", "--json"]) == 0
     listed = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(listed) == {row["system"] for row in rows()}
+    # What a model that is installed has of its own stands for what the table has.
+    own = {"status", "family", "licence_code", "licence_weights"}
+    for row in rows():
+        given = listed[row["system"]]
+        assert {key: given[key] for key in row.keys() - own} == {key: row[key] for key in row.keys() - own}
+        assert given["installed"] or all(given[key] == row[key] for key in own)
     assert listed["infarct-adc-baseline"]["installed"]
     assert listed["medsam"]["command"].startswith("ainode models import medsam")
     assert main(["--config", str(config), "models", "list"]) == 0
