@@ -7,8 +7,9 @@ out share the files of the other, and an interrupted run goes on where it was.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -104,14 +105,14 @@ class Pool:
     def of_scan(self, scan: Head, count: int) -> Iterator[Prepared]:
         """The first ``count`` variants of a healthy scan; what the node would refuse is left out."""
         for number in range(count):
-            yield from self._one(f"{scan.scanner}-{number:04d}", lambda n=number: drawn_head(scan, self._seed, n))
+            yield from self._one(f"{scan.scanner}-{number:04d}", partial(drawn_head, scan, self._seed, number))
 
     def of_phantoms(self, count: int) -> Iterator[Prepared]:
         """The first ``count`` phantoms."""
         for number in range(count):
-            yield from self._one(f"phantom-{number:04d}", lambda n=number: drawn_phantom(self._seed, n))
+            yield from self._one(f"phantom-{number:04d}", partial(drawn_phantom, self._seed, number))
 
-    def _one(self, name: str, draw) -> Iterator[Prepared]:  # type: ignore[no-untyped-def]
+    def _one(self, name: str, draw: Callable[[], Head]) -> Iterator[Prepared]:
         image, truth = (self._folder / f"{name}.{part}.npy" for part in ("image", "truth"))
         if not truth.exists():
             try:

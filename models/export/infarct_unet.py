@@ -17,13 +17,13 @@ PRIOR_LOGIT = 2.0
 _FLAT, _CUBE = (1, 3, 3), (3, 3, 3)
 
 
-def _convolutions(wide: int, out: int, *kernels: tuple[int, int, int]) -> nn.Sequential:
+def _convolutions(wide: int, out: int, *kernels: tuple[int, int, int], linear: bool = False) -> nn.Sequential:
     parts: list[nn.Module] = []
     for kernel in kernels:
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         parts += [nn.Conv3d(wide, out, kernel, padding=padding, bias=False), nn.BatchNorm3d(out), nn.ReLU()]
         wide = out
-    return nn.Sequential(*parts)
+    return nn.Sequential(*parts[: len(parts) - linear])
 
 
 class InfarctUNet(nn.Module):
@@ -41,8 +41,10 @@ class InfarctUNet(nn.Module):
             nn.ConvTranspose3d(FEATURES[n + 1], FEATURES[n], stride, stride) for n, stride in enumerate(self.strides)
         )
         self.up = nn.ModuleList(
-            _convolutions(2 * FEATURES[n], FEATURES[n], *reversed(kernels[n])) for n in range(len(self.strides))
+            _convolutions(2 * FEATURES[n], FEATURES[n], *reversed(kernels[n]), linear=n == 0)
+            for n in range(len(self.strides))
         )
+        # What it takes has both signs: from rectified features, weights that start at zero learn to say no only.
         self.head = nn.Conv3d(FEATURES[0], 1, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # it has one
