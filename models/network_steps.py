@@ -111,16 +111,32 @@ def network_probability(
     workspace.arrays[output] = np.where(workspace.mask("brain"), likely, np.float32(0))
 
 
-def drop_unsure(workspace: Workspace, *, array: str, prior: str, peak: str) -> None:
-    """Drop candidates without a voxel of ``prior`` whose largest ``array`` is below ``peak``, a number of the workspace."""
-    likely, known, least = workspace.array(array), workspace.mask(prior), workspace.value(peak)
-    verdicts = [
-        bool(each.values(known).any()) or float(each.values(likely).max()) >= least for each in workspace.candidates
-    ]
-    workspace.keep("unsure", verdicts)
+def correct_prior(
+    workspace: Workspace, *, probability: str, prior: str, threshold: str, doubt: str, output: str
+) -> None:
+    """Make ``output``: 1 where ``probability`` is above ``threshold``, or above ``doubt`` where ``prior`` marks, else 0.
+
+    ``threshold`` and ``doubt`` are numbers of the workspace: what the rules found is given up only where the network is sure.
+    """
+    likely = workspace.array(probability)
+    kept = workspace.mask(prior) & (likely > workspace.value(doubt))
+    workspace.arrays[output] = ((likely > workspace.value(threshold)) | kept).astype(np.float32)
+
+
+def drop_unfounded(workspace: Workspace, *, prior: str) -> None:
+    """Drop candidates that hold no voxel of ``prior``: a network that corrects may not begin anything of its own."""
+    known = workspace.mask(prior)
+    workspace.keep("unfounded", [bool(each.values(known).any()) for each in workspace.candidates])
 
 
 STEPS: Mapping[str, StepFunction] = {
     function.__name__: function
-    for function in (unsmoothed_ratios, paint_candidates, network_image, network_probability, drop_unsure)
+    for function in (
+        unsmoothed_ratios,
+        paint_candidates,
+        network_image,
+        network_probability,
+        correct_prior,
+        drop_unfounded,
+    )
 }

@@ -89,18 +89,15 @@ class FeedForward:
             step(workspace)
         return workspace
 
-    def labels_at(self, workspace: Workspace, values: Mapping[str, float]) -> npt.NDArray[np.uint8]:
-        """Labels with other numbers: the steps after the main graph again, as far as to the labels; ``workspace`` stays."""
-        again = workspace.before_candidates(values)
+    def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
+        """Volumes at other thresholds: the steps after the main graph again, as far as to the labels."""
+        labels = workspace.array("labels")
+        again = workspace.before_candidates(setting)
         for step in self._after:
             step(again)
             if "labels" in again.arrays:
                 break
-        return again.array("labels")
-
-    def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
-        """Volumes at other thresholds."""
-        return matched(workspace.array("labels"), self.labels_at(workspace, setting), workspace.grid.voxel_ml)
+        return matched(labels, again.array("labels"), workspace.grid.voxel_ml)
 
     def _workspace(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> Workspace:
         values = self._model.thresholds(parameters)

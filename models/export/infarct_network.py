@@ -23,7 +23,6 @@ from models.card import Card
 from models.export.graph_export import Exported, Recipe, export_graph
 from models.export.imported import complete_card
 from models.export.infarct_baseline import FOLDER as RULES_FOLDER
-from models.export.infarct_cut import fitted_peak, write_peak
 from models.export.infarct_implants import read_head
 from models.export.infarct_pool import Pool
 from models.export.infarct_training import BATCH, PATCH, train
@@ -34,7 +33,7 @@ SYSTEM = "infarct-network"
 LOG = "training.json"
 SEED = 7
 WINDOWS = ((16, 48, 48), (8, 40, 32))
-VARIANTS, PHANTOMS, STEPS = 240, 240, 6000
+VARIANTS, PHANTOMS, STEPS = 320, 240, 5000
 RULES = {"smooth": "smooth", "evidence": "evidence", "main": "scores"}
 """Graphs of the threshold model, and what they are called here."""
 
@@ -92,8 +91,7 @@ def main() -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         pool = Pool(given.pool or given.out / "pool", untrained(Path(scratch)), given.seed)
-        scans = [read_head(path) for path in paths]
-        heads = [each for scan in scans for each in pool.of_scan(scan, given.variants)]
+        heads = [each for path in paths for each in pool.of_scan(read_head(path), given.variants)]
         heads += pool.of_phantoms(given.phantoms)
     preparing = time.monotonic() - begun
     print(f"{len(heads)} heads in {preparing:.0f} s", flush=True)
@@ -106,7 +104,6 @@ def main() -> None:
         "scans": [path.stem for path in paths],
     }
     _, graph = write_model(network, given.out, provenance, given.id)
-    write_peak(given.out, peak := fitted_peak(Model(given.out, threads=1), scans, given.seed))
     summary: dict[str, Any] = {
         "seed": given.seed,
         "scans": [path.stem for path in paths],
@@ -120,7 +117,6 @@ def main() -> None:
         "window_zyx": list(PATCH),
         "batch": BATCH,
         "steps": given.steps,
-        "peak": peak,
         "threads": given.threads,
         "torch": torch.__version__,
         "seconds": {"preparing": round(preparing), "all": round(time.monotonic() - begun)},

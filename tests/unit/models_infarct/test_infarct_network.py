@@ -25,6 +25,7 @@ from models.export.infarct_implants import (
 from models.export.infarct_network import untrained, write_model
 from models.export.infarct_pool import HEAVIEST, Pool, drawn_head, prepared, weighted
 from models.export.infarct_table import BASELINE, NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
+from models.export.infarct_unet import InfarctUNet
 from models.export.infarct_variety import bent
 from models.model import Model
 from models.morphology import CUBE
@@ -137,6 +138,15 @@ def test_untrained_it_marks_what_the_threshold_model_marks(healthy: Head, tmp_pa
     expected, found = baseline(head), model_finder(model)(head)
     assert expected is not None and expected.any()
     assert found is not None and np.array_equal(found, expected)
+
+
+def test_it_begins_nothing_of_its_own(healthy: Head, tmp_path: Path) -> None:
+    network = InfarctUNet().eval()
+    with torch.no_grad():
+        network.head.bias.fill_(9.0)  # the network would mark everything
+    write_model(network, tmp_path, {"weights": "none"})
+    found = model_finder(Model(tmp_path, threads=1))(healthy)
+    assert found is not None and not found.any()
 
 
 def test_the_pool_keeps_what_it_made(healthy: Head, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The steps of a network that stands on rules: arrays go to its grid and come back; what neither rules nor it is sure of goes."""
+"""The steps of a network that stands on rules: arrays go to its grid and come back; what the rules did not find goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from models.candidates import Candidate
-from models.network_steps import NetworkGrid, drop_unsure, network_image, network_probability, paint_candidates
+from models.network_steps import (
+    NetworkGrid,
+    correct_prior,
+    drop_unfounded,
+    network_image,
+    network_probability,
+    paint_candidates,
+)
 from models.phantom import plane_directions
 from models.volume import Volume
 from models.workspace import Workspace
@@ -22,7 +29,7 @@ def workspace(plane: str = "axial", spacing: tuple[float, float, float] = (5.0, 
     z, y, x = np.indices(shape)
     brain = ((z - 6) / 5) ** 2 + ((y - 14) / 11) ** 2 + ((x - 12) / 9) ** 2 < 1
     values = (z * 1000 + y * 30 + x).astype(np.float32) / 14000
-    made = Workspace(Volume(values, affine, "1", {"modality": "MR"}), {}, {"peak": 0.9}, lambda name: None)
+    made = Workspace(Volume(values, affine, "1", {"modality": "MR"}), {}, {}, lambda name: None)
     made.arrays |= {"brain": brain, "one": values, "prior": np.zeros(shape, np.float32)}
     return made
 
@@ -68,15 +75,23 @@ def test_outside_the_brain_the_image_is_empty_and_the_mask_stays_a_mask() -> Non
     assert not sent[0, :, brain == 0].any()
 
 
-def test_a_part_needs_the_rules_or_the_network_to_be_sure() -> None:
+def test_a_part_that_the_rules_did_not_find_is_dropped() -> None:
     made = workspace()
+    boxes = [(slice(5, 6), slice(8, 10), slice(a, a + 2)) for a in (6, 11)]
+    made.candidates = [Candidate(box, np.ones((1, 2, 2), bool), 4) for box in boxes]
+    made.arrays["prior"][boxes[1]][0, 1, 1] = 1
+    drop_unfounded(made, prior="prior")
+    assert [each.box for each in made.candidates] == boxes[1:]
+    assert made.rejected == {"unfounded": 1}
+
+
+def test_what_the_rules_found_is_given_up_only_where_the_network_is_sure() -> None:
+    made = workspace()
+    made.values |= {"threshold": 0.5, "doubt": 0.1}
     likely = np.zeros_like(made.array("one"))
-    boxes = [(slice(5, 6), slice(8, 10), slice(a, a + 2)) for a in (6, 11, 16)]
-    for box, peak in zip(boxes, (0.6, 0.95, 0.6), strict=True):
-        likely[box] = peak
-        made.candidates.append(Candidate(box, np.ones((1, 2, 2), bool), 4))
+    likely[5, 10, 10:14] = 0.05, 0.2, 0.2, 0.6
     made.arrays["probability"] = likely
-    made.arrays["prior"][boxes[0]][0, 0, 0] = 1
-    drop_unsure(made, array="probability", prior="prior", peak="peak")
-    assert [each.box for each in made.candidates] == boxes[:2]
-    assert made.rejected == {"unsure": 1}
+    made.arrays["prior"][5, 10, 10:12] = 1
+    correct_prior(made, probability="probability", prior="prior", threshold="threshold", doubt="doubt", output="marked")
+    assert made.array("marked")[5, 10, 9:15].tolist() == [0, 0, 1, 0, 1, 0]
+    assert np.count_nonzero(made.array("marked")) == 2
