@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from models.dense.channels import Box, box_of
 from models.dense.orientation import Turning, turning
@@ -111,22 +112,22 @@ def network_probability(
     workspace.arrays[output] = np.where(workspace.mask("brain"), likely, np.float32(0))
 
 
-def correct_prior(
-    workspace: Workspace, *, probability: str, prior: str, threshold: str, doubt: str, output: str
-) -> None:
-    """Make ``output``: 1 where ``probability`` is above ``threshold``, or above ``doubt`` where ``prior`` marks, else 0.
+def drop_unfounded(workspace: Workspace, *, prior: str, probability: str, peak: str, reach_mm: float) -> None:
+    """Drop candidates a network has begun of its own, but for those near what is known that it is sure of.
 
-    ``threshold`` and ``doubt`` are numbers of the workspace: what the rules found is given up only where the network is sure.
+    One that holds a voxel of ``prior`` stays. Another stays within ``reach_mm`` of the nearest such voxel, where its largest
+    ``probability`` reaches ``peak``, a number of the workspace. Where ``prior`` is empty, nothing stays.
     """
-    likely = workspace.array(probability)
-    kept = workspace.mask(prior) & (likely > workspace.value(doubt))
-    workspace.arrays[output] = ((likely > workspace.value(threshold)) | kept).astype(np.float32)
-
-
-def drop_unfounded(workspace: Workspace, *, prior: str) -> None:
-    """Drop candidates that hold no voxel of ``prior``: a network that corrects may not begin anything of its own."""
-    known = workspace.mask(prior)
-    workspace.keep("unfounded", [bool(each.values(known).any()) for each in workspace.candidates])
+    known, likely, least = workspace.mask(prior), workspace.array(probability), workspace.value(peak)
+    if not known.any():
+        workspace.keep("unfounded", [False for _ in workspace.candidates])
+        return
+    away = ndimage.distance_transform_edt(~known, sampling=workspace.spacing_mm)
+    verdicts = []
+    for each in workspace.candidates:
+        nearest = float(each.values(away).min())
+        verdicts.append(nearest == 0 or (nearest <= reach_mm and float(each.values(likely).max()) >= least))
+    workspace.keep("unfounded", verdicts)
 
 
 STEPS: Mapping[str, StepFunction] = {
@@ -136,7 +137,6 @@ STEPS: Mapping[str, StepFunction] = {
         paint_candidates,
         network_image,
         network_probability,
-        correct_prior,
         drop_unfounded,
     )
 }

@@ -1,4 +1,4 @@
-"""The steps of a network that stands on rules: arrays go to its grid and come back; what the rules did not find goes."""
+"""The steps of a network that stands on rules: arrays go to its grid and come back; what the rules have not founded goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from models.candidates import Candidate
 from models.network_steps import (
     NetworkGrid,
-    correct_prior,
     drop_unfounded,
     network_image,
     network_probability,
@@ -29,7 +28,7 @@ def workspace(plane: str = "axial", spacing: tuple[float, float, float] = (5.0, 
     z, y, x = np.indices(shape)
     brain = ((z - 6) / 5) ** 2 + ((y - 14) / 11) ** 2 + ((x - 12) / 9) ** 2 < 1
     values = (z * 1000 + y * 30 + x).astype(np.float32) / 14000
-    made = Workspace(Volume(values, affine, "1", {"modality": "MR"}), {}, {}, lambda name: None)
+    made = Workspace(Volume(values, affine, "1", {"modality": "MR"}), {}, {"peak": 0.9}, lambda name: None)
     made.arrays |= {"brain": brain, "one": values, "prior": np.zeros(shape, np.float32)}
     return made
 
@@ -75,23 +74,24 @@ def test_outside_the_brain_the_image_is_empty_and_the_mask_stays_a_mask() -> Non
     assert not sent[0, :, brain == 0].any()
 
 
-def test_a_part_that_the_rules_did_not_find_is_dropped() -> None:
+def founded(prior: bool) -> list[int]:
+    """Which of four parts stay: one with a voxel of the prior, a sure and an unsure one near it, a sure one far away."""
     made = workspace()
-    boxes = [(slice(5, 6), slice(8, 10), slice(a, a + 2)) for a in (6, 11)]
-    made.candidates = [Candidate(box, np.ones((1, 2, 2), bool), 4) for box in boxes]
-    made.arrays["prior"][boxes[1]][0, 1, 1] = 1
-    drop_unfounded(made, prior="prior")
-    assert [each.box for each in made.candidates] == boxes[1:]
-    assert made.rejected == {"unfounded": 1}
-
-
-def test_what_the_rules_found_is_given_up_only_where_the_network_is_sure() -> None:
-    made = workspace()
-    made.values |= {"threshold": 0.5, "doubt": 0.1}
+    boxes = [(slice(5, 6), slice(8, 10), slice(a, a + 2)) for a in (3, 8, 13, 22)]
     likely = np.zeros_like(made.array("one"))
-    likely[5, 10, 10:14] = 0.05, 0.2, 0.2, 0.6
+    for box, peak in zip(boxes, (0.6, 0.95, 0.85, 0.95), strict=True):
+        likely[box] = peak
+        made.candidates.append(Candidate(box, np.ones((1, 2, 2), bool), 4))
     made.arrays["probability"] = likely
-    made.arrays["prior"][5, 10, 10:12] = 1
-    correct_prior(made, probability="probability", prior="prior", threshold="threshold", doubt="doubt", output="marked")
-    assert made.array("marked")[5, 10, 9:15].tolist() == [0, 0, 1, 0, 1, 0]
-    assert np.count_nonzero(made.array("marked")) == 2
+    made.arrays["prior"][boxes[0]][0, 1, 1] = prior
+    drop_unfounded(made, prior="prior", probability="probability", peak="peak", reach_mm=25.0)
+    assert made.rejected == {"unfounded": 4 - len(made.candidates)}
+    return [boxes.index(each.box) for each in made.candidates]
+
+
+def test_parts_that_the_rules_did_not_find_stay_only_near_what_they_did_and_when_sure() -> None:
+    assert founded(prior=True) == [0, 1]
+
+
+def test_where_the_rules_find_nothing_nothing_stays() -> None:
+    assert founded(prior=False) == []
