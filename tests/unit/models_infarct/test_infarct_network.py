@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 
 from models.card import Card
+from models.errors import ReferenceDoubtful
 from models.export import infarct_training as training
 from models.export.infarct_baseline import FOLDER as RULES_FOLDER
 from models.export.infarct_implants import (
@@ -37,6 +38,12 @@ from models.registry import Registry
 def healthy() -> Head:
     made = make_phantom(3, shape_zyx=(20, 64, 64), spacing_mm_zyx=(7.0, 3.0, 3.0), lesions=[], noise=0.03)
     return Head("phantom", made.dwi, made.adc, made.brain_zyx, np.zeros_like(made.brain_zyx))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The model that heads are prepared by."""
+    return untrained(tmp_path_factory.mktemp("untrained"))
 
 
 @pytest.mark.parametrize("volume_ml", [0.3, 10.0, 120.0])
@@ -131,54 +138,50 @@ def test_the_rules_in_the_card_are_those_of_the_threshold_model() -> None:
         assert rules.graphs[theirs].sha256 == network.graphs[ours].sha256
 
 
-def test_untrained_it_marks_what_the_threshold_model_marks(healthy: Head, tmp_path: Path) -> None:
-    model = untrained(tmp_path)
+def test_untrained_it_marks_what_the_threshold_model_marks(healthy: Head, start: Model) -> None:
     baseline = model_finder(Registry([], threads=1).get(BASELINE))
     head = implanted(healthy, np.random.default_rng(1), 30.0)
-    expected, found = baseline(head), model_finder(model)(head)
+    expected, found = baseline(head), model_finder(start)(head)
     assert expected is not None and expected.any()
     assert found is not None and np.array_equal(found, expected)
 
 
-def test_it_begins_nothing_of_its_own(healthy: Head, tmp_path: Path) -> None:
+def test_what_it_would_begin_of_its_own_is_not_marked_and_much_of_it_is_a_doubt(healthy: Head, tmp_path: Path) -> None:
     network = InfarctUNet().eval()
     with torch.no_grad():
         network.head.bias.fill_(9.0)  # the network would mark everything
     write_model(network, tmp_path, {"weights": "none"})
-    found = model_finder(Model(tmp_path, threads=1))(healthy)
-    assert found is not None and not found.any()
+    with pytest.raises(ReferenceDoubtful, match="mL"):
+        Model(tmp_path, threads=1).run({"dwi": healthy.dwi, "adc": healthy.adc}, {})
 
 
-def test_the_pool_keeps_what_it_made(healthy: Head, tmp_path: Path) -> None:
-    model = untrained(tmp_path / "model")
-    first = list(Pool(tmp_path / "pool", model, 5).of_scan(healthy, 2))
-    assert len(first) == 2
-    for number, each in enumerate(first):
-        fresh = prepared(model, drawn_head(healthy, 5, number))
-        assert np.array_equal(each.image, fresh.image) and np.array_equal(each.truth, fresh.truth)
-        assert each.truth.shape == each.image.shape[1:]
-    paths = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").iterdir()}
-    assert len(paths) == 4
-    list(Pool(tmp_path / "pool", model, 5).of_scan(healthy, 2))
-    assert paths == {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").iterdir()}
+def test_the_pool_keeps_what_it_made(healthy: Head, start: Model, tmp_path: Path) -> None:
+    (first,) = Pool(tmp_path, start, 5).of_scan(healthy, 1)
+    fresh = prepared(start, drawn_head(healthy, 5, 0))
+    assert np.array_equal(first.image, fresh.image) and np.array_equal(first.truth, fresh.truth)
+    assert first.truth.shape == first.image.shape[1:]
+    paths = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(paths) == 2
+    list(Pool(tmp_path, start, 5).of_scan(healthy, 1))
+    assert paths == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
 @pytest.mark.slow
-def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, tmp_path: Path) -> None:
+def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, start: Model, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    ready = [prepared(untrained(tmp_path / "start"), implanted(healthy, np.random.default_rng(1), 30.0))]
+    ready = [prepared(start, implanted(healthy, np.random.default_rng(1), 30.0))]
     (network, log), (_, again) = (training.train(ready, 4, 2) for _ in range(2))
     assert [each["loss"] for each in log] == [each["loss"] for each in again]
-    card, graph = write_model(network, tmp_path / "made", {"weights": "two steps"})
+    card, graph = write_model(network, tmp_path, {"weights": "two steps"})
     assert max(graph.differences) < 1e-4
     assert len(graph.differences) == 2
-    model = Model(tmp_path / "made", threads=1)
+    model = Model(tmp_path, threads=1)
     model.verify()
     assert max(model.self_test().values()) < 1e-3
     assert model_finder(model)(healthy) is not None
     assert card.id == "infarct-network"
     assert not card.clinical
-    assert sum(path.stat().st_size for path in (tmp_path / "made").iterdir()) < 10e6
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10e6
 
 
 def test_a_scan_is_read_back(healthy: Head, tmp_path: Path) -> None:
