@@ -4,7 +4,7 @@
 implanted in them and drawn in phantoms, a small U-Net learns to correct what the threshold model finds, and ``OUT`` gets
 ``main.onnx``, its known answer, the threshold model's graphs, ``model.toml`` and ``training.json``. Data, order, initial
 weights and optimiser follow from ``--seed``. Nothing here is ever run by the node, and no image of the scans is in what it
-writes, ``--pool`` apart: prepared heads, to be deleted afterwards.
+writes, but for the prepared heads in ``--pool``, which are to be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -90,14 +90,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        pool = Pool(given.pool or given.out / "pool", untrained(Path(scratch)), given.seed)
+        pool = Pool(given.pool or Path(scratch) / "pool", untrained(Path(scratch) / "untrained"), given.seed)
         heads = [each for path in paths for each in pool.of_scan(read_head(path), given.variants)]
         heads += pool.of_phantoms(given.phantoms)
-    preparing = time.monotonic() - begun
-    print(f"{len(heads)} heads in {preparing:.0f} s", flush=True)
-    if given.steps == 0:
-        return
-    network, log = train(heads, given.seed, given.steps)
+        preparing = time.monotonic() - begun
+        print(f"{len(heads)} heads in {preparing:.0f} s", flush=True)
+        network, log = train(heads, given.seed, given.steps)
     provenance = {
         "weights": "trained from scratch by this product's recipe; no others' weights",
         "built_by": f"python -m models.export.infarct_network SCANS OUT --seed {given.seed} --steps {given.steps}",
@@ -138,7 +136,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--variants", type=int, default=VARIANTS, help="implanted variants of each scan")
     parser.add_argument("--phantoms", type=int, default=PHANTOMS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pool", type=Path, help="folder of prepared heads, shared by trainings with the same seed")
+    parser.add_argument(
+        "--pool", type=Path, help="folder to keep prepared heads in, for further trainings of this seed"
+    )
     return parser.parse_args()
 
 
