@@ -148,8 +148,7 @@ def test_untrained_it_marks_what_the_threshold_model_marks(healthy: Head, start:
 
 def test_what_it_would_begin_of_its_own_is_not_marked_and_much_of_it_is_a_doubt(healthy: Head, tmp_path: Path) -> None:
     network = InfarctUNet().eval()
-    with torch.no_grad():
-        network.head.bias.fill_(9.0)  # the network would mark everything
+    torch.nn.init.constant_(network.head.get_parameter("bias"), 9.0)  # the network would mark everything
     write_model(network, tmp_path, {"weights": "none"})
     with pytest.raises(ReferenceDoubtful, match="mL"):
         Model(tmp_path, threads=1).run({"dwi": healthy.dwi, "adc": healthy.adc}, {})
