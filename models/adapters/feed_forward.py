@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import postprocessing, preprocessing
+from models import network_steps, postprocessing, preprocessing
 from models.anomaly import AnomalyMapper
 from models.boxes import BoxFinder
 from models.classifier import Classifier
@@ -38,6 +38,9 @@ _DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
     "boxes": BoxFinder,
     "masks": ProjectionSegmenter,
 }
+_AFTER = {**postprocessing.STEPS, **network_steps.STEPS}
+_BEFORE = {**preprocessing.STEPS, **_AFTER}
+"""A network may stand on what rules have found: their steps may come before the main graph too."""
 
 
 def build(model: Model) -> FeedForward | Decoder:
@@ -61,17 +64,15 @@ class FeedForward:
     def __init__(self, model: Model) -> None:
         card = model.card
         self._model = model
-        self._before = bind_steps(card.id, card.preprocessing, preprocessing.STEPS)
-        self._after = bind_steps(card.id, card.postprocessing, postprocessing.STEPS)
+        self._before = bind_steps(card.id, card.preprocessing, _BEFORE)
+        self._after = bind_steps(card.id, card.postprocessing, _AFTER)
         check_limits(card.id, card.suitability)
         if card.sweep is not None and (unknown := set(card.sweep.thresholds) - set(card.thresholds)):
             raise CardInvalid(f"{card.id}: sweep: no such threshold: {', '.join(sorted(unknown))}")
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Result of one study; see :meth:`models.model.Model.run`."""
-        workspace = self._workspace(inputs, parameters)
-        for step in self._before:
-            step(workspace)
+        workspace = self.prepared(inputs, parameters)
         workspace.run_graph("main")
         for step in self._after:
             step(workspace)
@@ -80,6 +81,13 @@ class FeedForward:
         if (sweep := self._model.card.sweep) is None:
             return result
         return with_ranges(result, sweep, lambda settings: [self._swept(workspace, each) for each in settings])
+
+    def prepared(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> Workspace:
+        """What the main graph is given: the steps before it, done. Raises as :meth:`run`."""
+        workspace = self._workspace(inputs, parameters)
+        for step in self._before:
+            step(workspace)
+        return workspace
 
     def _swept(self, workspace: Workspace, setting: Mapping[str, float]) -> SweptVolumes:
         """Volumes at other thresholds: the steps after the main graph again, as far as to the labels."""

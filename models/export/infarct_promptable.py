@@ -24,8 +24,16 @@ from torch.nn import functional as F
 from models.card import Card
 from models.export.descent import Descent
 from models.export.imported import complete_card
-from models.export.infarct_implants import Head, read_head
-from models.export.infarct_training import training_heads
+from models.export.infarct_implants import (
+    Head,
+    as_other_scanner,
+    draw_volume_ml,
+    implanted,
+    phantom_head,
+    read_head,
+    with_decoys,
+    with_iron,
+)
 from models.export.medsam import SYSTEM, export
 from models.export.sam_network import BoxDecoder, Sam, SamShape
 from models.intensity import Percentile, as_grey_levels
@@ -51,6 +59,8 @@ IMAGE = ImageOptions(
     intensity=Percentile(kind="percentile"),
     scale="unit_range",
 )
+HEALTHY_SHARE = 0.15
+"""Of the heads trained on, those without an infarct."""
 SEED, VARIANTS, PHANTOMS, STEPS = 11, 40, 80, 1200
 BATCH = 8
 DESCENT = Descent(rate=1e-3, decay=1e-2, clip=1.0, every=100)
@@ -66,6 +76,19 @@ _NAMES = {
     'repository = "bowang-lab/MedSAM"': 'repository = "python -m models.export.infarct_promptable"',
     'checkpoint = "medsam_vit_b.pth, or wanglab/medsam-vit-base"': 'checkpoint = "trained from scratch; no others\' weights"',
 }
+
+
+def training_heads(scans: Sequence[Head], rng: np.random.Generator, *, each: int, phantoms: int) -> list[Head]:
+    """``each`` variants of every healthy scan, and ``phantoms`` phantoms."""
+    heads = []
+    for scan in scans:
+        for number in range(each):
+            head = scan
+            if number >= HEALTHY_SHARE * each:
+                head = implanted(head, rng, draw_volume_ml(rng))
+            heads.append(as_other_scanner(with_iron(with_decoys(head, rng), rng), rng))
+    seeds = rng.integers(100_000, 2**31, phantoms)
+    return heads + [phantom_head(int(seed), healthy=n < HEALTHY_SHARE * phantoms) for n, seed in enumerate(seeds)]
 
 
 @dataclass(frozen=True, slots=True)

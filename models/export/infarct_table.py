@@ -1,7 +1,8 @@
 """The infarct models on the same cases: ``python -m models.export.infarct_table SCANS OUT.json [options]``.
 
 Two tables. *Scanners*: networks trained without one scanner (``--without FOLDER``, one model folder for each scan's name)
-beside the threshold baseline, on infarcts implanted in that scanner's healthy scan, and on that scan as it is. *Rows*: threshold,
+beside the threshold baseline, on infarcts implanted in that scanner's healthy scan, on that scan as it is, and on variants of it
+with decoys, as other scanners might show it. *Rows*: threshold,
 automatic boxes and a promptable model, oracle boxes and the same, volumetric network, on phantoms the network has not seen
 and, without an expert's mask, as agreement on further scans (``--unlabelled FILE.npz``). The rows of the promptable model need
 its weights (``--medsam FOLDER``, a folder that holds the imported model ``medsam``); without, they say so.
@@ -20,7 +21,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from models.errors import NodeError
-from models.export.infarct_implants import Head, implanted, phantom_head, read_head
+from models.export.infarct_implants import (
+    Head,
+    as_other_scanner,
+    implanted,
+    phantom_head,
+    read_head,
+    with_decoys,
+    with_iron,
+)
 from models.model import Model
 from models.morphology import CUBE
 from models.phantom import make_phantom
@@ -35,17 +44,24 @@ Finder = Callable[[Head], Mask | None]
 BASELINE, CHAIN, PROMPTABLE = "infarct-adc-baseline", "stroke-dwi-medsam", "medsam"
 VOLUMETRIC = "volumetric network"
 SIZES_ML = ((0.1, 1.0), (1.0, 10.0), (10.0, 200.0))
+IMPLANT_SEED = 211
 FIRST_SEED = 5000
 """Of the phantoms to test on; those trained on have seeds from 100000."""
 NEEDS_MEDSAM = "needs weights: python -m models.export.infarct_table SCANS OUT.json --medsam FOLDER"
 NEEDS_NETWORK = "needs weights: python -m models.export.infarct_table SCANS OUT.json --network FOLDER"
 
 
-def implants(scan: Head, each: int) -> list[Head]:
+def implants(scan: Head, each: int, seed: int = IMPLANT_SEED) -> list[Head]:
     """``each`` implants of every range of sizes in ``scan``; nothing else of it is changed."""
-    rng = np.random.default_rng(41)
+    rng = np.random.default_rng(seed)
     volumes = [np.exp(rng.uniform(*np.log(limits))) for limits in SIZES_ML for _ in range(each)]
     return [implanted(scan, rng, float(volume)) for volume in volumes]
+
+
+def variants(scan: Head, count: int, seed: int = IMPLANT_SEED) -> list[Head]:
+    """``scan`` with decoys and iron as ``count`` other scanners might show it; there is no infarct in it."""
+    rng = np.random.default_rng([seed, 1])
+    return [as_other_scanner(with_iron(with_decoys(scan, rng), rng), rng) for _ in range(count)]
 
 
 def phantoms(count: int) -> list[Head]:
@@ -171,12 +187,15 @@ def main() -> None:
     given = _arguments()
     registry = Registry([given.medsam] if given.medsam else [], threads=1)
     baseline = model_finder(registry.get(BASELINE))
-    content: dict[str, Any] = {"scanners": {}, "rows": {}}
+    content: dict[str, Any] = {"implant_seed": given.seed, "scanners": {}, "rows": {}}
     for folder in given.without:
         scan = read_head(given.scans / f"{folder.name}.npz")
-        heads = [*implants(scan, given.each), scan]
+        heads, healthy = [*implants(scan, given.each, given.seed), scan], variants(scan, given.each, given.seed)
         network = model_finder(Model(folder, threads=1))
-        content["scanners"][folder.name] = {"threshold": row(baseline, heads), "network": row(network, heads)}
+        content["scanners"][folder.name] = {
+            name: {**row(find, heads), "healthy_variants": row(find, healthy)["without_infarct"]}
+            for name, find in (("threshold", baseline), ("network", network))
+        }
         print(folder.name, json.dumps(content["scanners"][folder.name], indent=1), flush=True)
     finders = rows_of(registry, Model(given.network, threads=1) if given.network else None)
     sets = {"phantoms": phantoms(given.phantoms), "standard phantoms": standard_phantoms(given.phantoms)}
@@ -200,7 +219,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--network", type=Path, help="folder that the recipe wrote")
     parser.add_argument("--medsam", type=Path, help="folder that holds the imported model medsam")
     parser.add_argument("--unlabelled", type=Path, action="append", default=[], help="scan without an expert's mask")
-    parser.add_argument("--each", type=int, default=8, help="implants of every range of sizes")
+    parser.add_argument("--each", type=int, default=16, help="implants of every range of sizes, and healthy variants")
+    parser.add_argument("--seed", type=int, default=IMPLANT_SEED, help="of the implants and the healthy variants")
     parser.add_argument("--phantoms", type=int, default=24)
     return parser.parse_args()
 

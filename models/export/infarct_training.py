@@ -1,12 +1,8 @@
-"""What the infarct network learns from, and how: prepared heads, windows cut from them, loss, steps.
-
-Heads are prepared by the very functions of :mod:`models.dense` that prepare a study in the node.
-"""
+"""How the infarct network learns: windows cut from prepared heads, loss, steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,84 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.dense.channels import box_of, nonzero_mask, normalised
-from models.dense.options import BrainOnly, Channel
-from models.dense.orientation import turning
-from models.dense.resampling import coarse_axis, new_shape, resized
-from models.dense.stripping import brain_only
 from models.export.descent import Descent
-from models.export.infarct_implants import (
-    Head,
-    as_other_scanner,
-    draw_volume_ml,
-    implanted,
-    phantom_head,
-    with_decoys,
-    with_iron,
-)
+from models.export.infarct_pool import Prepared
 from models.export.infarct_unet import InfarctUNet
 
-ORIENTATION = "LPS"
-SPACING_MM = (4.0, 2.0, 2.0)
-CHANNELS = (
-    Channel(role="dwi", normalise="tissue_ratio", low=0.0, high=6.0, mean=1.0, spread=0.5),
-    Channel(role="adc", normalise="tissue_ratio", low=0.0, high=3.0, mean=1.0, spread=0.4),
-)
-BRAIN = BrainOnly(dwi="dwi", adc="adc", level=("dwi",))
-PATCH = (12, 64, 64)
+PATCH = (12, 40, 40)
 BATCH = 4
-DESCENT = Descent(rate=3e-3, decay=1e-4, clip=12.0, every=50)
-HEALTHY_SHARE = 0.15
-"""Of the heads trained on, those without an infarct."""
-AIMED_SHARE = 0.6
-"""Of the windows, those cut around an infarct."""
+DESCENT = Descent(rate=3e-3, decay=1e-3, clip=12.0, every=50)
+AIMED_SHARE, TEMPTING_SHARE = 0.5, 0.25
+"""Of the windows, those cut around an infarct, and those around tissue that resembles one."""
+SPOTS = 400
+"""Voxels kept of each head to cut windows around."""
+WITHOUT_RULES_SHARE = 0.15
+"""Of the windows, those in which the rules have found nothing: what they miss is to be learnt too."""
+SEED_SCORE, GROW_SCORE, PRIOR = 5, 6, 9
+"""Channels of the card's ``network_image``."""
+TEMPTING = 1 / 3
+"""Scaled score from which the rules would grow a finding."""
 SETTLED_SHARE = 0.65
 """Of the steps, those after which batch norm uses its running statistics, as it does in the node."""
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Image (2, z, y, x) on the network's grid, and the infarct there."""
-
-    image: npt.NDArray[np.float16]
-    truth: npt.NDArray[np.bool_]
-
-
-def prepared(head: Head) -> Prepared:
-    """``head`` as the network sees it.
-
-    Raises
-    ------
-    BrainNotFound
-        The node would refuse it.
-    """
-    turned = turning(head.dwi.affine_lps, ORIENTATION)
-    stack = np.stack([head.dwi.array_zyx, head.adc.array_zyx])
-    stripped, brain = brain_only(stack, [each.role for each in CHANNELS], BRAIN, head.dwi.spacing_mm_zyx)
-    image = np.stack([turned.apply(each) for each in stripped])
-    truth = turned.apply(head.truth_zyx & brain)
-    mask = nonzero_mask(image)
-    box = box_of(mask)
-    image = normalised(image[(slice(None), *box)], CHANNELS, mask[box])
-    spacing = turned.spacing(head.dwi.spacing_mm_zyx)
-    shape, apart = new_shape(image.shape[1:], spacing, SPACING_MM), coarse_axis(spacing, SPACING_MM)
-    image = np.stack([resized(each, shape, order=1, apart=apart) for each in image])
-    there = resized(truth[box].astype(np.float32), shape, order=1, apart=apart) > 0.5
-    return Prepared(image.astype(np.float16), there)
-
-
-def training_heads(scans: Sequence[Head], rng: np.random.Generator, *, each: int, phantoms: int) -> list[Head]:
-    """``each`` variants of every healthy scan, and ``phantoms`` phantoms."""
-    heads = []
-    for scan in scans:
-        for number in range(each):
-            head = scan
-            if number >= HEALTHY_SHARE * each:
-                head = implanted(head, rng, draw_volume_ml(rng))
-            heads.append(as_other_scanner(with_iron(with_decoys(head, rng), rng), rng))
-    seeds = rng.integers(100_000, 2**31, phantoms)
-    return heads + [phantom_head(int(seed), healthy=n < HEALTHY_SHARE * phantoms) for n, seed in enumerate(seeds)]
+Spots = npt.NDArray[np.int16]
 
 
 class Windows:
@@ -99,40 +38,68 @@ class Windows:
 
     def __init__(self, heads: Sequence[Prepared], seed: int) -> None:
         self._heads = heads
-        self._spots = [np.argwhere(each.truth) for each in heads]
         self._rng = np.random.default_rng(seed)
+        self._infarct = [self._some(each.truth > 0) for each in heads]
+        self._tempting = [self._some((each.image[GROW_SCORE] > TEMPTING) & (each.truth == 0)) for each in heads]
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Images (BATCH, 2, *PATCH) and infarcts (BATCH, 1, *PATCH)."""
+        """Images (BATCH, channels, *PATCH) and weights of infarct (BATCH, 1, *PATCH)."""
         drawn = [self._one(int(n)) for n in self._rng.integers(0, len(self._heads), BATCH)]
         return torch.stack([image for image, _ in drawn]), torch.stack([truth for _, truth in drawn])
 
+    def _some(self, where: npt.NDArray[np.bool_]) -> Spots:
+        spots = np.argwhere(where).astype(np.int16)
+        return spots if len(spots) <= SPOTS else spots[self._rng.choice(len(spots), SPOTS, replace=False)]
+
     def _one(self, number: int) -> tuple[Tensor, Tensor]:
-        rng, head, spots = self._rng, self._heads[number], self._spots[number]
-        size = head.truth.shape
-        if len(spots) and rng.random() < AIMED_SHARE:
-            middle = spots[int(rng.integers(len(spots)))] + [int(rng.integers(-n // 4, n // 4 + 1)) for n in PATCH]
-        else:
-            middle = np.array([int(rng.integers(0, n)) for n in size])
-        low = [int(np.clip(m - n // 2, 0, max(have - n, 0))) for m, n, have in zip(middle, PATCH, size, strict=True)]
-        here = tuple(slice(a, a + n) for a, n in zip(low, PATCH, strict=True))
-        lacking = [max(n - have, 0) for n, have in zip(PATCH, size, strict=True)]
-        margins = [(n // 2, n - n // 2) for n in lacking]
+        head = self._heads[number]
+        here, margins = self._place(head.truth.shape, self._aim(number))
         image = np.pad(head.image[(slice(None), *here)].astype(np.float32), [(0, 0), *margins])
         truth = np.pad(head.truth[here], margins)
-        flips = tuple(axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if rng.random() < share)
-        image, truth = np.flip(image, flips), np.flip(truth, flips)
-        gain = np.array([rng.uniform(0.7, 1.4), rng.uniform(0.9, 1.1)], np.float32)
-        shift = np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.2, 0.2)], np.float32)
-        image = image * gain[:, None, None, None] + shift[:, None, None, None]
-        return torch.from_numpy(image.copy()), torch.from_numpy(truth.copy())[None].float()
+        flips = tuple(axis for axis, share in ((-1, 0.5), (-2, 0.1), (-3, 0.3)) if self._rng.random() < share)
+        image, truth = np.flip(image, flips).copy(), np.flip(truth, flips)
+        self._disturb(image)
+        return torch.from_numpy(image), torch.from_numpy(truth.astype(np.float32))[None]
+
+    def _aim(self, number: int) -> Spots | None:
+        draw = self._rng.random()
+        if draw < AIMED_SHARE and len(self._infarct[number]):
+            return self._infarct[number]
+        if draw < AIMED_SHARE + TEMPTING_SHARE and len(self._tempting[number]):
+            return self._tempting[number]
+        return None
+
+    def _place(self, size: tuple[int, ...], spots: Spots | None) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
+        rng = self._rng
+        if spots is None:
+            middle = np.array([int(rng.integers(0, n)) for n in size])
+        else:
+            middle = spots[int(rng.integers(len(spots)))] + [int(rng.integers(-n // 4, n // 4 + 1)) for n in PATCH]
+        low = [int(np.clip(m - n // 2, 0, max(have - n, 0))) for m, n, have in zip(middle, PATCH, size, strict=True)]
+        here = tuple(slice(a, a + n) for a, n in zip(low, PATCH, strict=True))
+        return here, [(0, max(n - have, 0)) for n, have in zip(PATCH, size, strict=True)]
+
+    def _disturb(self, image: Array) -> None:
+        """Grey values of both images moved, maps of the rules sometimes emptied; in place, inside the brain."""
+        rng = self._rng
+        brain = image[0] != 0
+        signal, diffusion = rng.normal(0, 0.06), rng.normal(0, 0.05)
+        noise = rng.uniform(0, 0.08)
+        for channel, shift, sigma in ((0, signal, noise), (1, diffusion, noise), (2, signal, 0.0), (3, diffusion, 0.0)):
+            moved = np.float32(shift) + (rng.normal(0, sigma, brain.shape).astype(np.float32) if sigma else 0)
+            image[channel] += brain * moved
+        if rng.random() < WITHOUT_RULES_SHARE:
+            image[[SEED_SCORE, GROW_SCORE]] = -brain.astype(np.float32)
+            image[PRIOR] = 0
 
 
-def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice over the whole batch."""
+def loss_of(logits: Tensor, weights: Tensor) -> Tensor:
+    """Weighted cross-entropy, and soft Dice over the whole batch; ``weights`` is 0 where there is no infarct."""
+    truth = (weights > 0).float()
     likely = logits.sigmoid()
     overlap = (2 * (likely * truth).sum() + 1) / (likely.sum() + truth.sum() + 1)
-    return 2 * F.binary_cross_entropy_with_logits(logits, truth) + 1 - overlap
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, weight=weights.clamp(min=1))
+    return 4 * entropy + 1 - overlap
 
 
 def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet, list[dict[str, float]]]:
@@ -145,10 +112,10 @@ def train(heads: Sequence[Prepared], seed: int, steps: int) -> tuple[InfarctUNet
     def loss_at(step: int) -> Tensor:
         if step == settled:
             network.eval()
-        image, truth = windows.next()
+        image, weights = windows.next()
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(image.to(memory_format=torch.channels_last_3d))
-        return loss_of(logits.float(), truth)
+        return loss_of(logits.float(), weights)
 
     log = DESCENT.run(network, steps, loss_at)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from models.dense.options import DenseOptions
+from models.card import Card
+from models.errors import ReferenceDoubtful
 from models.export import infarct_training as training
-from models.export.infarct_deformation import deformed
+from models.export.infarct_baseline import FOLDER as RULES_FOLDER
 from models.export.infarct_implants import (
     Head,
     as_other_scanner,
@@ -22,16 +23,27 @@ from models.export.infarct_implants import (
     with_decoys,
     with_iron,
 )
-from models.export.infarct_network import WINDOW, write_model
-from models.export.infarct_table import NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
+from models.export.infarct_network import untrained, write_model
+from models.export.infarct_pool import HEAVIEST, Pool, drawn_head, prepared, weighted
+from models.export.infarct_table import BASELINE, NEEDS_MEDSAM, dice, lesion_f1, main, model_finder
+from models.export.infarct_unet import InfarctUNet
+from models.export.infarct_variety import bent
 from models.model import Model
+from models.morphology import CUBE
 from models.phantom import make_phantom
+from models.registry import Registry
 
 
 @pytest.fixture(scope="module")
 def healthy() -> Head:
     made = make_phantom(3, shape_zyx=(20, 64, 64), spacing_mm_zyx=(7.0, 3.0, 3.0), lesions=[], noise=0.03)
     return Head("phantom", made.dwi, made.adc, made.brain_zyx, np.zeros_like(made.brain_zyx))
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The model that heads are prepared by."""
+    return untrained(tmp_path_factory.mktemp("untrained"))
 
 
 @pytest.mark.parametrize("volume_ml", [0.3, 10.0, 120.0])
@@ -75,22 +87,88 @@ def test_the_same_seed_gives_the_same_heads(healthy: Head) -> None:
     assert not heads(8)[2].truth_zyx.any()
 
 
-def test_a_bent_head_keeps_its_infarct_and_comes_again(healthy: Head) -> None:
-    head = training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))
-    one, again, other = (deformed(head, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    assert np.array_equal(one.image, again.image) and np.array_equal(one.truth, again.truth)
-    assert not np.array_equal(one.image, other.image)
-    assert one.image.shape == head.image.shape
-    # Zoomed by at most 1.15 along each axis.
-    assert 1 / 1.8 < np.count_nonzero(one.truth) / np.count_nonzero(head.truth) < 1.8
-    adc = one.image[1].astype(np.float32)
-    assert np.median(adc[one.truth]) < np.median(adc[(adc != 0) & ~one.truth]) - 0.3
+def test_a_bent_head_comes_again_and_stays_where_it_lies(healthy: Head) -> None:
+    one, again, other = (bent(healthy, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert np.array_equal(one.dwi.array_zyx, again.dwi.array_zyx)
+    assert one.dwi.array_zyx.shape != other.dwi.array_zyx.shape or not np.array_equal(
+        one.dwi.array_zyx, other.dwi.array_zyx
+    )
+    for made in (one, other):
+        assert made.dwi.same_grid(made.adc)
+        # Zoomed by 0.88 to 1.14 along each axis.
+        assert 0.6 < _ml(made.brain_zyx, made) / _ml(healthy.brain_zyx, healthy) < 1.6
+        assert np.abs(_middle_lps(made) - _middle_lps(healthy)).max() < 12
+        # No ADC between CSF and nothing: tissue keeps its own.
+        inner = ndimage.binary_erosion(made.brain_zyx, iterations=2)
+        low = np.percentile(made.adc.array_zyx[inner], 2)
+        assert low > np.percentile(healthy.adc.array_zyx[healthy.brain_zyx], 1) - 60
+
+
+def _ml(mask: np.ndarray, head: Head) -> float:
+    return float(np.count_nonzero(mask)) * head.dwi.voxel_ml
+
+
+def _middle_lps(head: Head) -> np.ndarray:
+    middle = np.argwhere(head.brain_zyx).mean(axis=0)[::-1]
+    return head.dwi.affine_lps[:3, :3] @ middle + head.dwi.affine_lps[:3, 3]
+
+
+def test_small_infarcts_count_more(healthy: Head) -> None:
+    made = implanted(implanted(healthy, np.random.default_rng(1), 60.0), np.random.default_rng(8), 0.3)
+    weights = weighted(made)
+    assert np.array_equal(weights > 0, made.truth_zyx)
+    parts, count = ndimage.label(made.truth_zyx, structure=CUBE)
+    by_part = {int(np.count_nonzero(parts == n)): set(np.unique(weights[parts == n])) for n in range(1, count + 1)}
+    assert all(len(each) == 1 for each in by_part.values())
+    assert by_part[max(by_part)] == {1}
+    assert max(by_part[min(by_part)]) == HEAVIEST
+
+
+def test_the_rules_in_the_card_are_those_of_the_threshold_model() -> None:
+    rules, network = Card.load(RULES_FOLDER), Registry([], threads=1).get("infarct-network").card
+    steps = [each for each in rules.postprocessing if each.step != "label_regions"]
+    steps = steps[: 1 + max(n for n, each in enumerate(steps) if each.step.startswith("drop"))]
+    count = len(rules.preprocessing)
+    assert network.preprocessing[:count] == rules.preprocessing
+    assert network.preprocessing[count].parameters == {"graph": "scores"}
+    assert list(network.preprocessing[count + 1 : count + 1 + len(steps)]) == steps
+    assert rules.thresholds.items() <= network.thresholds.items()
+    assert rules.suitability == network.suitability
+    for theirs, ours in (("smooth", "smooth"), ("evidence", "evidence"), ("main", "scores")):
+        assert rules.graphs[theirs].sha256 == network.graphs[ours].sha256
+
+
+def test_untrained_it_marks_what_the_threshold_model_marks(healthy: Head, start: Model) -> None:
+    baseline = model_finder(Registry([], threads=1).get(BASELINE))
+    head = implanted(healthy, np.random.default_rng(1), 30.0)
+    expected, found = baseline(head), model_finder(start)(head)
+    assert expected is not None and expected.any()
+    assert found is not None and np.array_equal(found, expected)
+
+
+def test_what_it_would_begin_of_its_own_is_not_marked_and_much_of_it_is_a_doubt(healthy: Head, tmp_path: Path) -> None:
+    network = InfarctUNet().eval()
+    torch.nn.init.constant_(network.head.get_parameter("bias"), 9.0)  # the network would mark everything
+    write_model(network, tmp_path, {"weights": "none"})
+    with pytest.raises(ReferenceDoubtful, match="mL"):
+        Model(tmp_path, threads=1).run({"dwi": healthy.dwi, "adc": healthy.adc}, {})
+
+
+def test_the_pool_keeps_what_it_made(healthy: Head, start: Model, tmp_path: Path) -> None:
+    (first,) = Pool(tmp_path, start, 5).of_scan(healthy, 1)
+    fresh = prepared(start, drawn_head(healthy, 5, 0))
+    assert np.array_equal(first.image, fresh.image) and np.array_equal(first.truth, fresh.truth)
+    assert first.truth.shape == first.image.shape[1:]
+    paths = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(paths) == 2
+    list(Pool(tmp_path, start, 5).of_scan(healthy, 1))
+    assert paths == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
 @pytest.mark.slow
-def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, tmp_path: Path) -> None:
+def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, start: Model, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    ready = [training.prepared(implanted(healthy, np.random.default_rng(1), 30.0))]
+    ready = [prepared(start, implanted(healthy, np.random.default_rng(1), 30.0))]
     (network, log), (_, again) = (training.train(ready, 4, 2) for _ in range(2))
     assert [each["loss"] for each in log] == [each["loss"] for each in again]
     card, graph = write_model(network, tmp_path, {"weights": "two steps"})
@@ -102,14 +180,6 @@ def test_training_is_deterministic_and_leaves_a_model_that_runs(healthy: Head, t
     assert model_finder(model)(healthy) is not None
     assert card.id == "infarct-network"
     assert not card.clinical
-    # What prepares a study in the node is what prepared the heads trained on.
-    options = DenseOptions.model_validate(card.options)
-    assert options.channels == training.CHANNELS
-    assert options.brain == training.BRAIN
-    assert options.spacing_mm == training.SPACING_MM
-    assert options.orientation == training.ORIENTATION
-    assert options.image_spline == 1
-    assert options.window.size == WINDOW
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10e6
 
 
