@@ -23,6 +23,7 @@ from models.errors import (
     GraphMismatch,
     ModelNotApproved,
     ModelNotFound,
+    OutOfMemory,
     ParameterInvalid,
     ProviderMissing,
     SelfTestFailed,
@@ -32,6 +33,7 @@ from models.golden import deviation
 from models.limits import require_within
 from models.lineage import member_versions
 from models.opset import opset_of
+from models.placement import Left, Placement
 from models.programs import Programs
 from models.progress import TextProgress
 from models.prompts import BoxPrompt
@@ -40,7 +42,7 @@ from models.results import Draft, ModelReference, StudyResult
 from models.runtime_settings import RunsWith
 from models.session import CPU, Session, preferred_providers, providers_here
 from models.volume import Volume
-from models.warm_pool import WarmPool
+from models.warm_pool import MEBIBYTE, ROOM, WarmPool
 
 
 class Model:
@@ -90,7 +92,8 @@ class Model:
         self.card = Card.load(folder)
         self._threads = threads
         self._find = find or _alone
-        self._providers: tuple[str, ...] | None = None
+        self._placement = Placement(self.card.runtime)
+        self._took = 0
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()
 
@@ -152,7 +155,7 @@ class Model:
         GraphMismatch
             There is no such graph, or its opset, inputs or outputs are not those of the card.
         OutOfMemory
-            Its weights would not fit, whatever else is unloaded.
+            Its weights would not fit, whatever else is unloaded; :mod:`models.room_on_device` where that is a device's.
         """
         self._pool.use(self)
         if name not in self._sessions:
@@ -163,12 +166,13 @@ class Model:
             files = [path, *(self._once(each) for each in pinned_data(self.folder, self.card, path))]
             if (opset := opset_of(path)) != graph.opset:
                 raise GraphMismatch(f"{self.card.id}: {graph.file} is of opset {opset}; card: {graph.opset}")
-            self._pool.admit(self, sum(each.stat().st_size for each in files), f"{self.card.id}: graph {name}")
+            self._find_room(sum(each.stat().st_size for each in files), f"{self.card.id}: graph {name}")
             session = Session(
                 path,
                 providers=self._allowed_providers(),
                 threads=self.runs_with.threads,
                 memory_arena=self.runs_with.memory_arena,
+                model=self.card.id,
             )
             for what, found, stated in (
                 ("inputs", session.inputs, graph.inputs),
@@ -181,6 +185,21 @@ class Model:
             self._sessions[name] = session
         return self._sessions[name]
 
+    def _find_room(self, size: int, what: str) -> None:
+        """Raises OutOfMemory where a graph with ``size`` bytes of weights would not fit."""
+        self._pool.admit(self, size, what)
+        provider = self._allowed_providers()[0]
+        if provider == CPU:
+            return
+        stated = (self.card.runtime.device_memory_mib or 0) * MEBIBYTE or self._took
+        if stated and self.on_device:
+            return  # all of its graphs have been asked for with the first
+        wanted, least = (stated, stated) if stated else (size * ROOM, size)
+        try:
+            self._pool.admit_on_device(self, wanted, least, what, provider)
+        except OutOfMemory as error:
+            raise OutOfMemory(error.message, **error.detail, model=self.card.id) from None
+
     @property
     def runs_with(self) -> RunsWith:
         """What the card's ``[runtime]`` comes to on this node and machine."""
@@ -189,7 +208,7 @@ class Model:
             threads=self._threads if runtime.threads is None else runtime.threads,
             memory_arena=runtime.memory_arena,
             deadline_seconds=runtime.deadline_seconds,
-            providers=runtime.allowed(self._providers or providers_here()),
+            providers=self._placement.providers(providers_here()),
         )
 
     def _allowed_providers(self) -> tuple[str, ...]:
@@ -203,12 +222,21 @@ class Model:
         hears = self._progress
         return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
 
+    @property
+    def on_device(self) -> bool:
+        """Whether a loaded graph of it is on a GPU."""
+        return any(session.provider != CPU for session in self._sessions.values())
+
     def unload(self) -> bool:
         """Let go of every loaded graph; it is verified and loaded again when it is needed. False where there is none."""
-        loaded = bool(self._sessions)
+        loaded, left = bool(self._sessions), self.on_device
+        before = self._pool.on_device() if left else None
         self._sessions.clear()
         # Until then the files are nobody's: they may be exchanged behind the card.
         self._verified.clear()
+        if before is not None and (after := self._pool.on_device()) is not None:
+            # What it gives back is what it had come to take, weights and the most that it had computed with.
+            self._took = max(0, after.free - before.free)
         return loaded
 
     def warm(self) -> None:
@@ -240,20 +268,37 @@ class Model:
                 )
         return found
 
-    def fall_back_to_cpu(self) -> bool:
+    def fall_back_to_cpu(self, why: Left = Left.ANSWERS) -> bool:
         """Drop what is loaded and use the CPU from now on; False where it runs there already, or its card forbids it."""
         if all(each == CPU for each in [session.provider for session in self._sessions.values()] or [self.provider]):
             return False
-        if not self.card.runtime.allowed((CPU,)):
+        if not self._placement.may_leave:
             return False
         self.unload()
-        self._providers = (CPU,)
+        self._placement.leave(why, self._pool.on_device())
+        return True
+
+    def make_room_on_device(self) -> bool:
+        """Have every other model leave the GPU, and this one, too, to be loaded anew; False where no other was there."""
+        cleared = self._pool.clear_device(self)
+        if cleared:
+            self.unload()
+        return cleared
+
+    def return_to_device(self) -> bool:
+        """Use the GPU again that had too little memory, where another try is worth while; False where it is not."""
+        if self.left is not Left.MEMORY:
+            return False
+        if not self._placement.may_return(self._pool.on_device()):
+            return False
+        self.unload()
+        self._placement.come_back()
         return True
 
     @property
-    def fell_back(self) -> bool:
-        """Whether it left a device for the CPU."""
-        return self._providers is not None
+    def left(self) -> Left | None:
+        """Why it left a device for the CPU; None where it did not."""
+        return self._placement.left
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.

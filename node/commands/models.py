@@ -94,7 +94,9 @@ def run(
     """Run a model on DICOM files and print what it measured; writes no objects."""
     from dicom_sr.roles import fill_roles
     from dicom_sr.series import load_study
+    from models.lineage import lineage
     from models.registry import Registry
+    from models.room_on_device import where_there_is_room
     from models.volume_range import range_ml
     from node.commands.text_bar import text_bar
     from node.external.desk import ProgramDesk
@@ -110,7 +112,8 @@ def run(
         found = chosen(registry, settings).get(model)
         sources = fill_roles(load_study(files), found.card.inputs)
         desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
-        result = found.run({role: source.volume for role, source in sources.items()}, {})
+        volumes = {role: source.volume for role, source in sources.items()}
+        result = where_there_is_room(lambda: lineage(found), lambda: found.run(volumes, {}))
     regions = result.segmentation.regions if result.segmentation else ()
     facts = {
         "outcome": result.outcome.value,

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,8 @@ def _warm(
     started = time.monotonic()
     import dicom_sr.warm
     import node.jobs.execution  # noqa: F401  (imported for its weight)
+    from models.lineage import lineage
+    from models.room_on_device import where_there_is_room
 
     dicom_sr.warm.prewarm()
     problems = []
@@ -132,7 +135,8 @@ def _warm(
     registry.serve(message["approved"])
     for model_id in message["models"]:
         try:
-            registry.get(model_id).warm()
+            model = registry.get(model_id)
+            where_there_is_room(partial(lineage, model), model.warm)
             tests.require(registry, model_id)
         except NodeError as error:
             problems.append(str(error))
@@ -154,6 +158,8 @@ def _run(
         return registry
 
     bundle = execute_guarded(spec, tested)
+    for registry in registries.values():
+        tests.look(registry)
     return {"kind": "result", "bundle": bundle.model_dump(mode="json"), "models": tests.state}
 
 

@@ -35,9 +35,9 @@ def opened_with(monkeypatch: pytest.MonkeyPatch) -> list[tuple[onnxruntime.Sessi
     seen: list[tuple[onnxruntime.SessionOptions, list[str]]] = []
     real = onnxruntime.InferenceSession
 
-    def look(path: str, options: onnxruntime.SessionOptions, providers: list[str]) -> object:
+    def look(path: str, options: onnxruntime.SessionOptions, providers: list[str], **more: int) -> object:
         seen.append((options, providers))
-        return real(path, options, providers=providers)
+        return real(path, options, providers=providers, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", look)
     return seen
@@ -100,7 +100,7 @@ def test_what_is_only_listed_is_not_there(
 def test_a_silent_fall_back_to_the_cpu_is_refused(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = onnxruntime.InferenceSession
 
-    def on_cpu(path: str, options: onnxruntime.SessionOptions, providers: list[str]) -> object:
+    def on_cpu(path: str, options: onnxruntime.SessionOptions, providers: list[str], **_: int) -> object:
         return real(path, options, providers=[CPU])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
@@ -108,7 +108,7 @@ def test_a_silent_fall_back_to_the_cpu_is_refused(spots: Path, monkeypatch: pyte
         Session(spots / "spots" / "main.onnx", providers=[CUDA])
 
 
-@pytest.mark.parametrize("line", ["memory_arena = false", "deadline_seconds = 30.0"])
+@pytest.mark.parametrize("line", ["memory_arena = false", "deadline_seconds = 30.0", "device_memory_mib = 900"])
 @pytest.mark.parametrize("before", ["[thresholds]", "[graphs.main]", "[[labels]]"])
 def test_what_changes_no_result_is_no_other_model(spots: Path, line: str, before: str) -> None:
     digest = Model(spots / "spots").digest

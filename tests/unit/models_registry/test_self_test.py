@@ -115,7 +115,7 @@ def test_a_wrong_gpu_is_left_for_the_processor(spots: Path, monkeypatch: pytest.
     tests.require(registry, "bright-spots")
     assert model.session("main").provider == "CPUExecutionProvider"
     assert model.reference({}).provider == "CPUExecutionProvider"
-    assert tests.state["bright-spots"] == {"passed": True, "fell_back": True}
+    assert tests.state["bright-spots"] == {"passed": True, "fell_back": True, "no_room": False}
 
 
 def test_a_model_that_is_read_anew_is_asked_anew(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
