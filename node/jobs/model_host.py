@@ -76,6 +76,8 @@ def _serve(connection: socket.socket) -> None:
     while (message := wire.receive(connection)) is not None:
         if message["kind"] == "warm":
             reply = _warm(message, registries, tests, chat)
+        elif message["kind"] == "test":
+            reply = _test(message, registries, tests, chat)
         else:
             reply = _run(JobSpec.model_validate(message["spec"]), registries, tests, chat)
         wire.send(connection, reply)
@@ -142,6 +144,21 @@ def _warm(
             problems.append(str(error))
             log.say(_LOG, 40, "a model that rules name cannot be loaded", model=model_id, error=str(error))
     return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems, "models": tests.state}
+
+
+def _test(
+    message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], tests: SelfTests, chat: ChatPipe
+) -> dict[str, Any]:
+    """Ask one model for its known answers. One that answers wrong is moved, or refused to the runs that come."""
+    registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries, chat)
+    registry.serve(message["approved"])
+    passed = True
+    try:
+        tests.again(registry, message["model"])
+    except NodeError as error:
+        passed = False
+        log.say(_LOG, 40, "a model did not pass its daily self-test", model=message["model"], error=str(error))
+    return {"kind": "tested", "passed": passed, "models": tests.state}
 
 
 def _run(

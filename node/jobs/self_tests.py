@@ -72,6 +72,12 @@ class SelfTests:
                 self._passed[model] = self._clock(), model.provider
             self.state[model.card.id] = _state(model, passed=True)
 
+    def again(self, registry: Registry, model_id: str) -> None:
+        """As :meth:`require`, however lately it was asked."""
+        for model in lineage(registry.get(model_id)):
+            self._passed.pop(model, None)
+        self.require(registry, model_id)
+
     def look(self, registry: Registry) -> None:
         """Note anew where the models run: a run may have left a device, and has asked the CPU for the known answer then."""
         for model_id, state in self.state.items():
