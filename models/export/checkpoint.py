@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import CheckpointMismatch, CheckpointUnsafe
+from models.export.steps import Kind, say
 
 KEYS_FOLDER = Path(__file__).resolve().parent / "keys"
 _SHOWN = 5
@@ -71,6 +72,7 @@ def read_checkpoint(path: Path, *, plain: Sequence[Any] = ()) -> dict[str, Tenso
     CheckpointMismatch
         It cannot be read, or holds no tensors.
     """
+    say(Kind.READ)
     try:
         content = _read(path, plain)
     except (OSError, EOFError) as error:
@@ -123,6 +125,7 @@ def load_exactly(
     CheckpointMismatch
         With the first missing, unexpected and misshapen keys.
     """
+    say(Kind.KEYS)
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in tensors.items() if key not in ignored}
     problems = []
