@@ -149,7 +149,10 @@ class LocalExecutor:
 
     def start(self, approved: Callable[[], Mapping[str, str]] = dict) -> None:
         """See `Executor.start`."""
-        self._spawn()
+        self._start(approved)
+
+    def _start(self, approved: Callable[[], Mapping[str, str]], job: Sequence[str] = ()) -> None:
+        self._spawn(job)
         if self._cold:
             self._send(self._warm_up_message(approved()))
             self._cold, self._warming = False, True
@@ -164,8 +167,10 @@ class LocalExecutor:
                 self._take(until, what="the start of a model host")
         return self._confinement
 
-    def _spawn(self) -> None:
-        if self._child is not None and self._child.poll() is None and not self._host.outdated():
+    def _spawn(self, job: Sequence[str] = ()) -> None:
+        """Have a child that may see the models that rules name, and those of a ``job``."""
+        models = [*self._wanted(), *job]
+        if self._child is not None and self._child.poll() is None and not self._host.outdated(models):
             return
         self.discard()
         try:
@@ -176,7 +181,7 @@ class LocalExecutor:
         with theirs:
             words = [str(theirs.fileno()), str(os.getpid()), self._settings.log.level]
             self._child = subprocess.Popen(
-                [*self._command, *words, *self._host.words(self._room)],
+                [*self._command, *words, *self._host.words(self._room, models)],
                 stdin=subprocess.DEVNULL,
                 # Whatever a library prints must not disturb a terminal or a pipe.
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
@@ -193,8 +198,8 @@ class LocalExecutor:
         if spec.status_only is None:
             self._prepare(spec, abandoned)
         else:
-            # No model is needed to say that it failed; loading it may be what kills the child.
-            self._spawn()
+            # Loading the model may be what kills the child; its card is all that is needed to say that it failed.
+            self._spawn(spec.models)
             self._await_ready(abandoned)
         assert self._room is not None
         room = self._room
@@ -202,7 +207,8 @@ class LocalExecutor:
             admitted = room.admit(spec)
         except OSError as error:
             raise _as_node_error(error) from error
-        self._send({"kind": "run", "spec": admitted.model_dump(mode="json")})
+        folders = self._folders(spec.models)
+        self._send({"kind": "run", "spec": admitted.model_dump(mode="json"), "folders": folders})
         until = time.monotonic() + spec.deadline_seconds
         try:
             reply = self._served(spec, room, until, abandoned)
@@ -222,7 +228,7 @@ class LocalExecutor:
     def _prepare(self, spec: JobSpec, abandoned: Callable[[], bool]) -> None:
         """Have a child that is ready. Time spent on loading models is not the study's: its deadline starts then."""
         preloads = self._preloads
-        self.start(lambda: spec.approved)
+        self._start(lambda: spec.approved, spec.models)
         try:
             self._await_ready(abandoned)
         except (ChildDied, DeadlineExceeded):
@@ -230,7 +236,7 @@ class LocalExecutor:
                 raise
             if self._preloads:
                 self._stop_preloading()
-            self.start(lambda: spec.approved)
+            self._start(lambda: spec.approved, spec.models)
             self._await_ready(abandoned)
 
     def _stop_preloading(self) -> None:
@@ -316,9 +322,13 @@ class LocalExecutor:
         wanted += [prompt.model for prompt in self._settings.prompt]
         return list(dict.fromkeys(wanted))
 
+    def _folders(self, job: Sequence[str] = ()) -> list[str]:
+        """What the child is to take for all that is installed."""
+        return [str(each) for each in self._host.folders([*self._wanted(), *job])]
+
     def _models_message(self, approved: Mapping[str, str]) -> dict[str, Any]:
         return {
-            "model_folders": [str(folder) for folder in self._settings.models.folders],
+            "folders": self._folders(),
             "threads": self._settings.jobs.threads,
             "approved": dict(approved),
         }
