@@ -31,7 +31,8 @@ class RuntimeSettings(BaseModel):
         Threads within one operator, whatever the node's ``jobs.threads``; None: those.
     memory_arena : bool
         Whether ONNX Runtime keeps memory of the CPU for the next run. Without it a run takes longer, and a model with large
-        intermediate arrays gives the memory back between runs.
+        intermediate arrays gives the memory back between runs. On a GPU it is kept until the model is unloaded; without it
+        the arena grows by what is asked for, and not by powers of two.
     deadline_seconds : float or None
         Time a run may take; None: the node's ``jobs.deadline_seconds``. A rule's own goes first.
     providers : tuple of str

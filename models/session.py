@@ -7,8 +7,11 @@ without an error. So they are asked for only where the driver finds a device (an
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -99,7 +102,7 @@ class Session:
     threads : int
         Threads within one operator; 0 leaves it to ONNX Runtime. Of some graphs the last digits depend on it.
     memory_arena : bool
-        Keep memory of the CPU for the next run.
+        Keep memory for the next run: that of the CPU, or, where it is False on a GPU, no more than was asked for.
     model : str
         Id of the model it belongs to, for whoever is told that there is no room for it.
 
@@ -139,9 +142,13 @@ class Session:
         wanted = tuple(providers) if providers is not None else preferred_providers()
         self._name, self._model = path.name, model
         self.provider = wanted[0]
+        if self.provider != CPU:
+            _find_libraries()
         try:
             # By itself it would go on without the device, print so, and say nothing to us: at creation and in each run.
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(wanted), enable_fallback=0)
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=_with_options(wanted, memory_arena), enable_fallback=0
+            )
         except _RUNTIME_ERRORS as error:
             if _is_memory(error):
                 raise self._out_of_memory(error, "does not fit into memory") from error
@@ -262,6 +269,28 @@ class Session:
             return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device)
         except _RUNTIME_ERRORS as error:
             raise self._failed(error) from error
+
+
+def _with_options(providers: Sequence[str], memory_arena: bool) -> list[str | tuple[str, dict[str, str]]]:
+    """Providers with what they are to be opened with.
+
+    cuDNN's default search times every algorithm for a convolution: which one wins, and so the last digits, differs from one
+    session to the next, and the search takes whatever memory is free. An arena that is not to be kept grows by what is asked
+    for, and not by powers of two.
+    """
+    cuda = {"cudnn_conv_algo_search": "HEURISTIC"}
+    cuda |= {} if memory_arena else {"arena_extend_strategy": "kSameAsRequested"}
+    return [(each, cuda) if each == CUDA else each for each in providers]
+
+
+@cache
+def _find_libraries() -> None:
+    """Have CUDA's libraries found that were installed as packages of Python (``onnxruntime-gpu[cuda,cudnn]``)."""
+    if (preload := getattr(onnxruntime, "preload_dlls", None)) is None:
+        return
+    # It prints what it does not find to where a command's result goes; the session then says that it is on the CPU.
+    with contextlib.redirect_stdout(io.StringIO()):
+        preload()
 
 
 def _is_memory(error: Exception) -> bool:

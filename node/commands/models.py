@@ -54,9 +54,14 @@ def list_models(
 @app.command()
 def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
     """Show a model's card as it was read, its digest, and with what it runs on this node."""
+    from models.device_memory import MEBIBYTE, device_memory
+
     found = _registry(ctx.obj.settings()).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
-    here = {"digest": found.digest, "runs_with": asdict(found.runs_with)}
+    memory = device_memory()
+    # Null where there is no GPU, or nobody can say.
+    gpu = None if memory is None else {name: value // MEBIBYTE for name, value in asdict(memory).items()}
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with), "gpu_memory_mib": gpu}
     typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 

@@ -51,6 +51,7 @@ class Gpu:
         self.free: int | None = 8 * GIB
         self.at_creation = self.at_run = ""
         self.opened: list[str] = []
+        self.options: dict[str, dict[str, str]] = {}
         self.before_run: Callable[[], None] = lambda: None
 
     def memory(self) -> DeviceMemory | None:
@@ -78,10 +79,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     """A GPU in this machine, for the rest of the test."""
     gpu, real = Gpu(), onnxruntime.InferenceSession
 
-    def opened(path: str, options: Any, providers: list[str], enable_fallback: int = 1) -> Any:
+    def opened(path: str, options: Any, providers: list[Any], enable_fallback: int = 1) -> Any:
         assert enable_fallback == 0, "the runtime would leave the device by itself, and say nothing"
-        gpu.opened.append(providers[0])
-        if providers[0] == CPU:
+        gpu.options = dict(each for each in providers if isinstance(each, tuple))
+        gpu.opened.append(CUDA if gpu.options else providers[0])
+        if not gpu.options:
             return real(path, options, providers=providers)
         if gpu.at_creation:
             raise error(gpu.at_creation)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models import session as session_module
 from models.errors import InferenceFailed, OutOfMemory, SelfTestFailed, Transient
 from models.model import Model
 from models.placement import Left, Placement
@@ -15,7 +16,7 @@ from models.registry import Registry
 from models.results import StudyResult
 from models.room_on_device import left_devices, where_there_is_room
 from models.runtime_settings import RuntimeSettings
-from models.session import CPU, CUDA
+from models.session import CPU, CUDA, Session
 from models.volume import Volume
 from models.warm_pool import WarmPool
 from node.jobs.self_tests import SelfTests
@@ -50,6 +51,21 @@ def neighbour(catalogue: Path) -> None:
 def test_with_room_the_gpu_runs_it(spots: Path, gpu: Gpu) -> None:
     model = Registry([spots]).get("bright-spots")
     assert analysed(model).model.provider == CUDA and model.left is None and model.on_device
+
+
+def test_a_device_computes_the_same_each_time_and_takes_what_it_is_asked_for(spots: Path, gpu: Gpu) -> None:
+    """By itself cuDNN times its algorithms, with all memory that is free, and takes the fastest of that moment."""
+    Registry([spots]).get("bright-spots").warm()
+    assert gpu.options == {CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
+    with_runtime(spots, "memory_arena = false")
+    Registry([spots]).get("bright-spots").warm()
+    assert gpu.options[CUDA]["arena_extend_strategy"] == "kSameAsRequested"
+
+
+def test_libraries_that_are_missing_disturb_no_output(spots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session_module._find_libraries.cache_clear()
+    session = Session(spots / "spots" / "main.onnx", providers=(CUDA, CPU))
+    assert session.provider in (CPU, CUDA) and capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("words", MEMORY)
