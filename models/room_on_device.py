@@ -58,7 +58,7 @@ def _moved(models: Callable[[], Iterable[Model]], error: OutOfMemory, alone: set
     model = next((each for each in models() if each.card.id == error.detail.get("model")), None)
     if model is None:
         return False
-    if model.card.id not in alone and model.make_room_on_device():
+    if model.card.id not in alone and model.graphs.make_room_on_device():
         alone.add(model.card.id)
         logger.warning("%s: other models left the GPU to make room (%s)", model.card.id, error.message)
         return True

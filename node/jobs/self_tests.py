@@ -64,7 +64,7 @@ class SelfTests:
             It cannot be loaded.
         """
         for model in lineage(registry.get(model_id)):
-            model.return_to_device()
+            model.graphs.return_to_device()
             at, where = self._passed.get(model, (0.0, ""))
             self.state[model.card.id] = _state(model, passed=False)
             if where != model.provider or self._clock() - at >= PERIOD_SECONDS:

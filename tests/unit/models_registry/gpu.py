@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from models import model as model_module
+from models import loaded_graphs
 from models.device_memory import DeviceMemory
 from models.session import CPU, CUDA
 
@@ -90,6 +90,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Gpu:
         return _OnGpu(real(path, options, providers=[CPU]), gpu)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
-    monkeypatch.setattr(model_module, "providers_here", lambda: (CUDA, CPU))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (CUDA, CPU))
     monkeypatch.setattr("models.warm_pool.device_memory", gpu.memory)
     return gpu

@@ -50,7 +50,7 @@ def neighbour(catalogue: Path) -> None:
 
 def test_with_room_the_gpu_runs_it(spots: Path, gpu: Gpu) -> None:
     model = Registry([spots]).get("bright-spots")
-    assert analysed(model).model.provider == CUDA and model.left is None and model.on_device
+    assert analysed(model).model.provider == CUDA and model.left is None and model.graphs.on_device
 
 
 def test_a_device_computes_the_same_each_time_and_takes_what_it_is_asked_for(spots: Path, gpu: Gpu) -> None:
@@ -124,8 +124,8 @@ def test_others_leave_the_device_first(spots: Path, gpu: Gpu) -> None:
     registry = Registry([spots])
     model, other = registry.get("bright-spots"), registry.get("other")
     other.warm()
-    gpu.before_run = lambda: setattr(gpu, "at_run", cards.ARENA if other.on_device else "")
-    assert analysed(model).model.provider == CUDA and not other.on_device and model.left is None
+    gpu.before_run = lambda: setattr(gpu, "at_run", cards.ARENA if other.graphs.on_device else "")
+    assert analysed(model).model.provider == CUDA and not other.graphs.on_device and model.left is None
     other.warm()
     gpu.before_run = lambda: setattr(gpu, "at_run", cards.ARENA)
     assert analysed(model).model.provider == CPU and other.left is None
@@ -173,9 +173,9 @@ def test_what_a_model_gives_back_is_what_it_is_known_to_take(spots: Path, gpu: G
     gpu.free = 2 * GIB
     taken = iter([2 * GIB, 8 * GIB])
     gpu.memory = lambda: cards.DeviceMemory(next(taken), 16 * GIB)  # type: ignore[method-assign]
-    model._pool._device = gpu.memory
+    model.graphs._pool._device = gpu.memory
     assert model.unload()
-    model._pool._device = lambda: cards.DeviceMemory(5 * GIB, 16 * GIB)
+    model.graphs._pool._device = lambda: cards.DeviceMemory(5 * GIB, 16 * GIB)
     with pytest.raises(OutOfMemory, match="needs 6144 MiB"):
         model.session("main")
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from models import model as model_module
+from models import loaded_graphs
 from models import session as session_module
 from models.card import CARD_FILE, Card
 from models.errors import CardInvalid, ProviderMissing
@@ -63,20 +63,20 @@ def test_without_settings_nothing_changes(spots: Path, monkeypatch: pytest.Monke
 
 def test_a_device_the_card_does_not_allow_is_not_used(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_runtime(spots, 'providers = ["cuda"]')
-    monkeypatch.setattr(model_module, "providers_here", lambda: (CPU,))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (CPU,))
     model = Registry([spots]).get("bright-spots")
     assert model.runs_with.providers == ()
     with pytest.raises(ProviderMissing, match="cuda"):
         model.session("main")
     # A machine that has one: the runtime's silent way to the CPU is not taken either, nor after a wrong answer.
-    monkeypatch.setattr(model_module, "providers_here", lambda: (CUDA, CPU))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (CUDA, CPU))
     assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA,)
-    model._sessions["main"] = type("OnGpu", (), {"provider": CUDA})()  # type: ignore[assignment]
+    model.graphs.sessions["main"] = type("OnGpu", (), {"provider": CUDA})()  # type: ignore[assignment]
     assert not model.fall_back_to_cpu()
 
 
 def test_tensorrt_is_used_where_the_card_names_it(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "providers_here", lambda: (TENSORRT, CUDA, CPU))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (TENSORRT, CUDA, CPU))
     assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA, CPU)
     with_runtime(spots, 'providers = ["cuda", "tensorrt"]')
     assert Registry([spots]).get("bright-spots").runs_with.providers == (TENSORRT, CUDA)

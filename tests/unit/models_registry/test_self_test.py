@@ -102,7 +102,7 @@ def right() -> dict[str, np.ndarray]:
 
 def on_gpu(model: Model, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Model:
     """No machine of the tests has a card that computes wrong: the session only says that it is one."""
-    session = model._sessions["main"] = Session(model.folder / "main.onnx")
+    session = model.graphs.sessions["main"] = Session(model.folder / "main.onnx")
     session.provider = CUDA
     monkeypatch.setattr(session, "run", lambda feeds, outputs=None, **_: answer())
     return model
