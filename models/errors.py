@@ -146,6 +146,12 @@ class OutOfMemory(Transient, ModelError):
     summary = "The model ran out of memory."
     remedy = "Lower the number of dispatchers, or give the host more memory; the job is tried again."
 
+    @property
+    def device(self) -> str | None:
+        """Execution provider of the device whose memory was not enough; None where it was the machine's own."""
+        found = self.detail.get("provider")
+        return None if found is None else str(found)
+
 
 class ParameterInvalid(ModelError):
     code = "MOD-009"

@@ -14,31 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from models.adapter import AnsweringAdapter, AskedAdapter, ImageAdapter, PromptedAdapter, WritingAdapter
-from models.card import EMBEDDED, Card, PinnedFile, file_digest, model_digest
+from models.card import EMBEDDED, Card, model_digest
 from models.chains.passages import Corpus
 from models.chat import Chat, TextPart
 from models.errors import (
     CardInvalid,
-    DigestMismatch,
-    GraphMismatch,
     ModelNotApproved,
     ModelNotFound,
     ParameterInvalid,
-    ProviderMissing,
     SelfTestFailed,
 )
-from models.external_data import pinned_data
 from models.golden import deviation
 from models.limits import require_within
 from models.lineage import member_versions
-from models.opset import opset_of
+from models.loaded_graphs import LoadedGraphs
+from models.placement import Left
 from models.programs import Programs
 from models.progress import TextProgress
 from models.prompts import BoxPrompt
 from models.questions import Question
 from models.results import Draft, ModelReference, StudyResult
 from models.runtime_settings import RunsWith
-from models.session import CPU, Session, preferred_providers, providers_here
+from models.session import Session
 from models.volume import Volume
 from models.warm_pool import WarmPool
 
@@ -63,6 +60,14 @@ class Model:
     progress : TextProgress or None
         Who hears how far a text is; None where nobody does.
 
+    pool : WarmPool or None
+        With which other models it shares memory; None: with none.
+
+    Attributes
+    ----------
+    graphs : LoadedGraphs
+        What of it is loaded, and where.
+
     Raises
     ------
     CardInvalid
@@ -81,18 +86,14 @@ class Model:
         progress: TextProgress | None = None,
         pool: WarmPool | None = None,
     ) -> None:
-        self._pool = pool or WarmPool()
         self.folder = folder
         self._progress = progress
         self.programs = programs
         self.chat = chat
         self.corpus = corpus
         self.card = Card.load(folder)
-        self._threads = threads
         self._find = find or _alone
-        self._providers: tuple[str, ...] | None = None
-        self._sessions: dict[str, Session] = {}
-        self._verified: set[str] = set()
+        self.graphs = LoadedGraphs(folder, self.card, threads=threads, pool=pool or WarmPool())
 
     @cached_property
     def digest(self) -> str:
@@ -102,8 +103,33 @@ class Model:
     @property
     def provider(self) -> str:
         """Execution provider that runs it, or would."""
-        loaded = [session.provider for session in self._sessions.values()]
-        return (loaded or self.runs_with.providers or preferred_providers())[0]
+        return self.graphs.provider
+
+    @property
+    def runs_with(self) -> RunsWith:
+        """What the card's ``[runtime]`` comes to on this node and machine."""
+        return self.graphs.runs_with
+
+    @property
+    def left(self) -> Left | None:
+        """Why it left a device for the CPU; None where it did not."""
+        return self.graphs.left
+
+    def session(self, name: str) -> Session:
+        """Session of a graph; see :meth:`models.loaded_graphs.LoadedGraphs.session`."""
+        return self.graphs.session(name)
+
+    def unload(self) -> bool:
+        """Let go of every loaded graph; False where there is none."""
+        return self.graphs.unload()
+
+    def fall_back_to_cpu(self, why: Left = Left.ANSWERS) -> bool:
+        """Use the CPU from now on; see :meth:`models.loaded_graphs.LoadedGraphs.fall_back_to_cpu`."""
+        return self.graphs.fall_back_to_cpu(why)
+
+    def verify(self) -> None:
+        """Compare every pinned file with its digest, now. Raises DigestMismatch."""
+        self.graphs.verify()
 
     def reference(self, parameters: Mapping[str, str]) -> ModelReference:
         """Which model this is, exactly, with the settings that change a result and the provider that runs it.
@@ -120,17 +146,6 @@ class Model:
             parameters=dict(sorted({**member_versions(self), **parameters}.items())),
         )
 
-    def verify(self) -> None:
-        """Compare every pinned file with its digest, now.
-
-        Raises
-        ------
-        DigestMismatch
-            A file is missing or differs.
-        """
-        for pinned in self.card.pinned:
-            self._verify(pinned)
-
     def path(self, name: str) -> Path:
         """Path of the pinned file ``name`` of the card's ``files``, verified once.
 
@@ -140,76 +155,12 @@ class Model:
         """
         if name not in self.card.files:
             raise CardInvalid(f"{self.card.id}: the card pins no file named {name}")
-        return self._once(self.card.files[name])
-
-    def session(self, name: str) -> Session:
-        """Session of graph ``name``: verified, loaded once, kept.
-
-        Raises
-        ------
-        DigestMismatch
-            The file is missing or differs from its pinned digest.
-        GraphMismatch
-            There is no such graph, or its opset, inputs or outputs are not those of the card.
-        OutOfMemory
-            Its weights would not fit, whatever else is unloaded.
-        """
-        self._pool.use(self)
-        if name not in self._sessions:
-            if name not in self.card.graphs:
-                raise GraphMismatch(f"{self.card.id}: the card has no graph named {name}")
-            graph = self.card.graphs[name]
-            path = self._once(graph)
-            files = [path, *(self._once(each) for each in pinned_data(self.folder, self.card, path))]
-            if (opset := opset_of(path)) != graph.opset:
-                raise GraphMismatch(f"{self.card.id}: {graph.file} is of opset {opset}; card: {graph.opset}")
-            self._pool.admit(self, sum(each.stat().st_size for each in files), f"{self.card.id}: graph {name}")
-            session = Session(
-                path,
-                providers=self._allowed_providers(),
-                threads=self.runs_with.threads,
-                memory_arena=self.runs_with.memory_arena,
-            )
-            for what, found, stated in (
-                ("inputs", session.inputs, graph.inputs),
-                ("outputs", session.outputs, graph.outputs),
-            ):
-                if found != stated:
-                    raise GraphMismatch(
-                        f"{self.card.id}: {what} of {graph.file} are {', '.join(found)}; card: {', '.join(stated)}"
-                    )
-            self._sessions[name] = session
-        return self._sessions[name]
-
-    @property
-    def runs_with(self) -> RunsWith:
-        """What the card's ``[runtime]`` comes to on this node and machine."""
-        runtime = self.card.runtime
-        return RunsWith(
-            threads=self._threads if runtime.threads is None else runtime.threads,
-            memory_arena=runtime.memory_arena,
-            deadline_seconds=runtime.deadline_seconds,
-            providers=runtime.allowed(self._providers or providers_here()),
-        )
-
-    def _allowed_providers(self) -> tuple[str, ...]:
-        """Raises ProviderMissing where the machine has none that the card allows."""
-        if not (providers := self.runs_with.providers):
-            raise ProviderMissing(f"{self.card.id} runs only on {' or '.join(self.card.runtime.providers)}")
-        return providers
+        return self.graphs.once(self.card.files[name])
 
     def on_token(self, limit: int) -> Callable[[Sequence[int]], None] | None:
         """What a text of at most ``limit`` tokens is to call with its tokens so far; only their number is passed on."""
         hears = self._progress
         return None if hears is None else lambda tokens: hears.made(self.card.id, len(tokens), limit)
-
-    def unload(self) -> bool:
-        """Let go of every loaded graph; it is verified and loaded again when it is needed. False where there is none."""
-        loaded = bool(self._sessions)
-        self._sessions.clear()
-        # Until then the files are nobody's: they may be exchanged behind the card.
-        self._verified.clear()
-        return loaded
 
     def warm(self) -> None:
         """Load every graph, so that the first study does not wait for it. Raises as :meth:`session`."""
@@ -230,7 +181,7 @@ class Model:
         found = {}
         for name, golden in self.card.golden.items():
             session = self.session(name)
-            found[name] = deviation(session, self._once(golden))
+            found[name] = deviation(session, self.graphs.once(golden))
             if not found[name] <= golden.tolerance:
                 raise SelfTestFailed(
                     f"{self.card.id}: graph {name} is {found[name]:.1e} from its known answer on {session.provider}, "
@@ -239,21 +190,6 @@ class Model:
                     provider=session.provider,
                 )
         return found
-
-    def fall_back_to_cpu(self) -> bool:
-        """Drop what is loaded and use the CPU from now on; False where it runs there already, or its card forbids it."""
-        if all(each == CPU for each in [session.provider for session in self._sessions.values()] or [self.provider]):
-            return False
-        if not self.card.runtime.allowed((CPU,)):
-            return False
-        self.unload()
-        self._providers = (CPU,)
-        return True
-
-    @property
-    def fell_back(self) -> bool:
-        """Whether it left a device for the CPU."""
-        return self._providers is not None
 
     def run(self, inputs: Mapping[str, Volume], parameters: Mapping[str, str]) -> StudyResult:
         """Run an image model.
@@ -441,25 +377,6 @@ class Model:
         if importlib.util.find_spec(module) is None:
             raise CardInvalid(f"{self.card.id}: this release has no adapter for family {self.card.family.value}")
         return importlib.import_module(module).build(self)
-
-    def _once(self, pinned: PinnedFile) -> Path:
-        if pinned.file not in self._verified:
-            self._verify(pinned)
-            self._verified.add(pinned.file)
-        return self.folder / pinned.file
-
-    def _verify(self, pinned: PinnedFile) -> None:
-        try:
-            found = file_digest(self.folder / pinned.file)
-        except OSError as error:
-            raise DigestMismatch(f"{self.card.id}: {pinned.file} cannot be read: {error.strerror}") from error
-        if found != pinned.sha256:
-            raise DigestMismatch(
-                f"{self.card.id}: {pinned.file} has digest {found}, the card pins {pinned.sha256}",
-                file=pinned.file,
-                found=found,
-                pinned=pinned.sha256,
-            )
 
 
 def _alone(model_id: str) -> Model:

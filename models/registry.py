@@ -52,6 +52,8 @@ class Registry:
         Who runs the programs of external models; None where nobody does.
     progress : TextProgress or None
         Who hears how far a text is.
+    models : sequence of Path or None
+        Folders of single models in the place of catalogues, for a process that may see no others.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Registry:
         corpus: Corpus | None = None,
         programs: Programs | None = None,
         progress: TextProgress | None = None,
+        models: Sequence[Path] | None = None,
     ) -> None:
         self._pool = WarmPool()
         self.programs = programs
@@ -71,9 +74,9 @@ class Registry:
         self.problems: dict[str, CardInvalid] = {}
         self._approved: Mapping[str, str] = {}
         self._models: dict[str, dict[str, Model]] = {}
-        for catalogue in (EMBEDDED, *folders):
-            for card in cards_in(catalogue):
-                self._add(card.parent, threads)
+        found = [card.parent for catalogue in (EMBEDDED, *folders) for card in cards_in(catalogue)]
+        for folder in (*found, *(models or ())):
+            self._add(folder, threads)
 
     def _add(self, folder: Path, threads: int) -> None:
         try:

@@ -13,7 +13,7 @@ from models.errors import CardInvalid
 
 TABLE = "runtime"
 _HEADER = re.compile(r"\[runtime\]\s*(#.*)?")
-_KEY = re.compile(r"(threads|memory_arena|deadline_seconds|providers)\s*=")
+_KEY = re.compile(r"(threads|memory_arena|deadline_seconds|providers|device_memory_mib)\s*=")
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -31,20 +31,25 @@ class RuntimeSettings(BaseModel):
         Threads within one operator, whatever the node's ``jobs.threads``; None: those.
     memory_arena : bool
         Whether ONNX Runtime keeps memory of the CPU for the next run. Without it a run takes longer, and a model with large
-        intermediate arrays gives the memory back between runs.
+        intermediate arrays gives the memory back between runs. On a GPU it is kept until the model is unloaded; without it
+        the arena grows by what is asked for, and not by powers of two.
     deadline_seconds : float or None
         Time a run may take; None: the node's ``jobs.deadline_seconds``. A rule's own goes first.
     providers : tuple of str
         What may run it: ``cpu``, ``cuda``, ``tensorrt``; empty: whatever the machine has of the first two. TensorRT builds
         an engine whenever a model host loads the graph, which takes minutes, and answers with other digits: it is used
         where it is named, before the others named with it.
+    device_memory_mib : int or None
+        Memory of the GPU that all of its graphs take together while they run, MiB. Where less is free, and other models
+        that could go do not make it enough, it runs on the CPU. None: its weights, and what it was seen to take.
 
     Notes
     -----
     ``threads`` and ``providers`` are part of the model's digest: another device, or sums split among another number of
     threads, add in another order and give other last digits, which can move a voxel at a threshold (ONNX Runtime repeats
     its answers for one number of threads only, ``use_deterministic_compute`` or not). Arena and deadline change when an
-    answer comes, not what it is: a site may tune them without a new approval, and without other UIDs.
+    answer comes, not what it is, and memory only on which device, which is in the work key: a site may tune them without a
+    new approval, and without other UIDs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +58,7 @@ class RuntimeSettings(BaseModel):
     memory_arena: bool = True
     deadline_seconds: float | None = Field(default=None, gt=0, le=86400)
     providers: tuple[Literal["cpu", "cuda", "tensorrt"], ...] = ()
+    device_memory_mib: int | None = Field(default=None, ge=1, le=4 << 20)
 
     def allowed(self, providers: tuple[str, ...]) -> tuple[str, ...]:
         """Those execution providers, by ONNX Runtime's names, that the card lets run it, in the same order."""

@@ -7,8 +7,11 @@ without an error. So they are asked for only where the driver finds a device (an
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,8 +30,20 @@ TENSORRT = "TensorrtExecutionProvider"
 _TENSORRT_LIBRARY = "libnvinfer.so.10"
 """What ONNX Runtime's provider loads by this very name."""
 _FATAL_ONLY = 4
-_OUT_OF_MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
+_HOST_MEMORY = ("bad_alloc", "bad allocation", "host_allocation_failed")
+_OUT_OF_MEMORY = (
+    *_HOST_MEMORY,
+    "failed to allocate memory",  # ONNX Runtime's arena, of either kind of memory
+    "available memory of",  # the same, "is smaller than requested bytes of …"
+    "bfcarena",
+    "out of memory",  # CUDA failure 2; TensorRT's allocator
+    "cudaerrormemoryallocation",
+    "status_alloc_failed",  # cuBLAS, cuDNN 8
+    "device_allocation_failed",  # cuDNN 9
+)
+"""How ONNX Runtime 1.31 and what it calls say it; the classes of its errors do not tell."""
 _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    MemoryError,
     _state.Fail,
     _state.InvalidArgument,
     _state.InvalidGraph,
@@ -87,7 +102,9 @@ class Session:
     threads : int
         Threads within one operator; 0 leaves it to ONNX Runtime. Of some graphs the last digits depend on it.
     memory_arena : bool
-        Keep memory of the CPU for the next run.
+        Keep memory for the next run: that of the CPU, or, where it is False on a GPU, no more than was asked for.
+    model : str
+        Id of the model it belongs to, for whoever is told that there is no room for it.
 
     Attributes
     ----------
@@ -101,7 +118,7 @@ class Session:
     GraphMismatch
         The file is no graph this runtime can load.
     OutOfMemory
-        It did not fit.
+        It did not fit: into the memory of the device that its detail names as ``provider``, else into that of the machine.
     """
 
     def __init__(
@@ -111,6 +128,7 @@ class Session:
         providers: Sequence[str] | None = None,
         threads: int = 0,
         memory_arena: bool = True,
+        model: str = "",
     ) -> None:
         # The library prints to stderr when a provider's libraries are missing; the options' own level does not reach that.
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
@@ -122,14 +140,18 @@ class Session:
         options.use_deterministic_compute = True
         options.log_severity_level = _FATAL_ONLY
         wanted = tuple(providers) if providers is not None else preferred_providers()
-        self._name = path.name
+        self._name, self._model = path.name, model
+        self.provider = wanted[0]
+        if self.provider != CPU:
+            _find_libraries()
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(wanted))
-        except MemoryError as error:
-            raise OutOfMemory(f"{path.name} does not fit into memory") from error
+            # By itself it would go on without the device, print so, and say nothing to us: at creation and in each run.
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=_with_options(wanted, memory_arena), enable_fallback=0
+            )
         except _RUNTIME_ERRORS as error:
             if _is_memory(error):
-                raise OutOfMemory(f"{path.name} does not fit into memory") from error
+                raise self._out_of_memory(error, "does not fit into memory") from error
             raise GraphMismatch(f"{path.name} cannot be loaded: {_first_line(error)}") from error
         self.inputs = tuple(each.name for each in self._session.get_inputs())
         self.outputs = tuple(each.name for each in self._session.get_outputs())
@@ -176,12 +198,8 @@ class Session:
         names = list(outputs) if outputs is not None else list(self.outputs)
         try:
             values = self._session.run(names, dict(feeds))
-        except MemoryError as error:
-            raise OutOfMemory(f"{self._name} ran out of memory") from error
         except _RUNTIME_ERRORS as error:
-            if _is_memory(error):
-                raise OutOfMemory(f"{self._name} ran out of memory: {_first_line(error)}") from error
-            raise InferenceFailed(f"{self._name}: {_first_line(error)}") from error
+            raise self._failed(error) from error
         result = dict(zip(names, values, strict=True))
         if finite:
             for name, value in result.items():
@@ -221,17 +239,24 @@ class Session:
                 binding.bind_output(name, "cpu" if name in read else self._device)
             self._session.run_with_iobinding(binding)
             values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
-        except MemoryError as error:
-            raise OutOfMemory(f"{self._name} ran out of memory") from error
+            arrays = {name: values.pop(name).numpy() for name in read}
         except _RUNTIME_ERRORS as error:
-            if _is_memory(error):
-                raise OutOfMemory(f"{self._name} ran out of memory: {_first_line(error)}") from error
-            raise InferenceFailed(f"{self._name}: {_first_line(error)}") from error
-        arrays = {name: values.pop(name).numpy() for name in read}
+            raise self._failed(error) from error
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise OutputNotFinite(f"output {name} of {self._name} holds NaN or infinity", output=name)
         return arrays, values
+
+    def _failed(self, error: Exception) -> OutOfMemory | InferenceFailed:
+        if _is_memory(error):
+            return self._out_of_memory(error, "ran out of memory")
+        return InferenceFailed(f"{self._name}: {_first_line(error)}")
+
+    def _out_of_memory(self, error: Exception, what: str) -> OutOfMemory:
+        why = f": {_first_line(error)}" if str(error).strip() else ""
+        if self.provider == CPU or _says(error, _HOST_MEMORY) or isinstance(error, MemoryError):
+            return OutOfMemory(f"{self._name} {what}{why}")
+        return OutOfMemory(f"{self._name} {what} of the GPU{why}", provider=self.provider, model=self._model)
 
     @property
     def _device(self) -> str:
@@ -239,13 +264,42 @@ class Session:
         return "cpu" if self.provider == CPU else "cuda"
 
     def hold(self, array: npt.NDArray[Any]) -> Held:
-        """``array`` as a value of :meth:`step`, on the device the graph runs on."""
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device)
+        """``array`` as a value of :meth:`step`, on the device the graph runs on. Raises as :meth:`step`."""
+        try:
+            return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device)
+        except _RUNTIME_ERRORS as error:
+            raise self._failed(error) from error
+
+
+def _with_options(providers: Sequence[str], memory_arena: bool) -> list[str | tuple[str, dict[str, str]]]:
+    """Providers with what they are to be opened with.
+
+    cuDNN's default search times every algorithm for a convolution: which one wins, and so the last digits, differs from one
+    session to the next, and the search takes whatever memory is free. An arena that is not to be kept grows by what is asked
+    for, and not by powers of two.
+    """
+    cuda = {"cudnn_conv_algo_search": "HEURISTIC"}
+    cuda |= {} if memory_arena else {"arena_extend_strategy": "kSameAsRequested"}
+    return [(each, cuda) if each == CUDA else each for each in providers]
+
+
+@cache
+def _find_libraries() -> None:
+    """Have CUDA's libraries found that were installed as packages of Python (``onnxruntime-gpu[cuda,cudnn]``)."""
+    if (preload := getattr(onnxruntime, "preload_dlls", None)) is None:
+        return
+    # It prints what it does not find to where a command's result goes; the session then says that it is on the CPU.
+    with contextlib.redirect_stdout(io.StringIO()):
+        preload()
 
 
 def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _says(error, _OUT_OF_MEMORY)
+
+
+def _says(error: Exception, signs: tuple[str, ...]) -> bool:
     text = str(error).lower()
-    return any(sign in text for sign in _OUT_OF_MEMORY)
+    return any(sign in text for sign in signs)
 
 
 def _first_line(error: Exception) -> str:

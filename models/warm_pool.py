@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from models.device_memory import MEBIBYTE, DeviceMemory, device_memory
 from models.errors import OutOfMemory
 
-_MEBIBYTE = 1 << 20
-_ROOM = 2
+ROOM = 2
 """Times its files that should be free for a graph: weights, and the least that runs beside them."""
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -19,6 +19,11 @@ class Loaded(Protocol):
 
     def unload(self) -> bool:
         """Let go of it; False where there is nothing."""
+        ...
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it holds memory of a GPU."""
         ...
 
 
@@ -35,10 +40,17 @@ class WarmPool:
     ----------
     available : callable
         Bytes that are free; None where that is not known.
+    device : callable, optional
+        Memory of the GPU; None where that is not known. :func:`models.device_memory.device_memory` when left out.
     """
 
-    def __init__(self, available: Callable[[], int | None] = available_bytes) -> None:
+    def __init__(
+        self,
+        available: Callable[[], int | None] = available_bytes,
+        device: Callable[[], DeviceMemory | None] | None = None,
+    ) -> None:
         self._available = available
+        self._device = device or device_memory
         self._used: dict[int, Loaded] = {}
 
     def use(self, model: Loaded) -> None:
@@ -57,13 +69,56 @@ class WarmPool:
         self.use(model)
         for other in [each for each in self._used.values() if each is not model]:
             free = self._available()
-            if free is None or free >= size * _ROOM:
+            if free is None or free >= size * ROOM:
                 return
-            if other.unload():
-                del self._used[id(other)]
+            self._unload(other)
         free = self._available()
         if free is not None and free < size:
-            raise OutOfMemory(f"{name} has {size // _MEBIBYTE} MiB, and {free // _MEBIBYTE} MiB are free")
+            raise OutOfMemory(f"{name} has {size // MEBIBYTE} MiB, and {free // MEBIBYTE} MiB are free")
+
+    def admit_on_device(self, model: Loaded, wanted: int, least: int, name: str, provider: str) -> None:
+        """Make room on the GPU: other models on it are unloaded, the one used longest ago first.
+
+        Parameters
+        ----------
+        wanted, least : int
+            Bytes for which others have to go, and without which it is not tried. Where nobody knows what is free, it is.
+
+        Raises
+        ------
+        OutOfMemory
+            Less than ``least`` is free with everything else of this process unloaded; its detail names ``provider``.
+        """
+        self.use(model)
+        for other in self._others_on_device(model):
+            found = self._device()
+            if found is None or found.free >= wanted:
+                return
+            self._unload(other)
+        found = self._device()
+        if found is not None and found.free < least:
+            raise OutOfMemory(
+                f"{name} needs {least // MEBIBYTE} MiB of the GPU, and {found.free // MEBIBYTE} of its "
+                f"{found.total // MEBIBYTE} MiB are free",
+                provider=provider,
+            )
+
+    def clear_device(self, model: Loaded) -> bool:
+        """Have every other model leave the GPU; False where none was there."""
+        return any([self._unload(other) for other in self._others_on_device(model)])
+
+    def on_device(self) -> DeviceMemory | None:
+        """Memory of the GPU; None where that is not known."""
+        return self._device()
+
+    def _others_on_device(self, model: Loaded) -> list[Loaded]:
+        return [each for each in self._used.values() if each is not model and each.on_device]
+
+    def _unload(self, other: Loaded) -> bool:
+        unloaded = other.unload()
+        if unloaded:
+            del self._used[id(other)]
+        return unloaded
 
 
 def _of_machine(path: Path) -> int | None:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from models.errors import NodeError, Refused
+from models.lineage import lineage
 from models.prompts import BoxPrompt
 from models.registry import Registry
-from models.results import Outcome
+from models.results import Outcome, StudyResult
+from models.room_on_device import where_there_is_room
 from models.volume import Volume
 from node.debug_bundle import FORMAT, MANIFEST, summary_of, versions
 from node.errors import UsageError
@@ -49,11 +51,13 @@ def replay(path: Path, registry: Registry) -> dict[str, Any]:
     else:
         try:
             prompts = manifest.get("prompts")
-            if prompts is None:
-                result = model.run(volumes, manifest["parameters"])
-            else:
-                result = model.segment(volumes, [BoxPrompt(**each) for each in prompts], manifest["parameters"])
-            now = summary_of(result)
+
+            def run() -> StudyResult:
+                if prompts is None:
+                    return model.run(volumes, manifest["parameters"])
+                return model.segment(volumes, [BoxPrompt(**each) for each in prompts], manifest["parameters"])
+
+            now = summary_of(where_there_is_room(lambda: lineage(model), run))
         except Refused as error:
             nothing: dict[str, Any] = {"total_ml": None, "regions": [], "findings": [], "mask_sha256": None}
             now = {"outcome": Outcome.NOT_ASSESSED.value, **nothing, "refusal": error.code}

@@ -7,14 +7,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from models.errors import ModelImportFailed
-from models.export.systems import SYSTEMS, WITH_VARIANTS
+from models.export import steps
+from models.export.systems import SYSTEMS, WITH_VARIANTS, described
 from models.export.weight_kinds import FLOAT, NAMES
 from node.errors import UsageError
 
@@ -30,6 +33,7 @@ def import_model(
     most_changed: float | None = None,
     decoder: Path | None = None,
     variant: str = "",
+    hears: steps.Hears = lambda step: None,
 ) -> dict[str, Any]:
     """Convert ``checkpoint`` into the new folder ``folder``.
 
@@ -47,6 +51,8 @@ def import_model(
         Folder in which onnxruntime-genai's builder wrote the decoder; None: the node writes it itself.
     variant : str
         Which of the published files with smaller weights to take, as it is called (``int8``, ``q4`` …); empty: none.
+    hears : callable
+        Told of each step that begins; :func:`planned` says how many there will be.
 
     Returns
     -------
@@ -81,24 +87,69 @@ def import_model(
         options += [] if most_changed is None else ["--most-changed", str(most_changed)]
         options += [] if decoder is None else ["--decoder", str(decoder.resolve())]
         options += ["--variant", variant] if variant else []
-        report = _converted(system, checkpoint.resolve(), made.resolve(), options)
+        report = _converted(system, checkpoint.resolve(), made.resolve(), options, hears)
         made.rename(folder)
     return report
 
 
-def _converted(system: str, checkpoint: Path, folder: Path, options: list[str]) -> dict[str, Any]:
+def planned(system: str, *, weights: str = FLOAT) -> int:
+    """How many steps the import of a system has."""
+    known = described().get(system)
+    return steps.planned(1 if known is None else known.graphs, smaller=weights != FLOAT)
+
+
+def _converted(system: str, checkpoint: Path, folder: Path, options: list[str], hears: steps.Hears) -> dict[str, Any]:
     words = [*options, "--", system, str(checkpoint), str(folder)]
     command = [*_isolated(), sys.executable, "-P", "-m", "models.export", *words]
     environment = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelImportFailed(f"{system}: the conversion took longer than {_SECONDS / 60:.0f} minutes") from error
-    if done.returncode:
-        raise ModelImportFailed(f"{system}: {_reason(done.stderr)}", returncode=done.returncode)
-    return json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        code, last = _listened(command, folder, environment, complaints, hears)
+        complaints.seek(0)
+        if code is None:
+            raise ModelImportFailed(f"{system}: the conversion took longer than {_SECONDS / 60:.0f} minutes")
+        if code:
+            raise ModelImportFailed(f"{system}: {_reason(complaints.read())}", returncode=code)
+    return json.loads(last)
+
+
+def _listened(
+    command: list[str], folder: Path, environment: dict[str, str], complaints: IO[str], hears: steps.Hears
+) -> tuple[int | None, str]:
+    """Run a converter and pass its steps on. Its exit status, None where it took too long, and its last line."""
+    late, last = threading.Event(), ""
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as child:
+
+        def end() -> None:
+            late.set()
+            os.killpg(child.pid, signal.SIGKILL)
+
+        timer = threading.Timer(_SECONDS, end)
+        timer.start()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if (step := steps.read(line)) is not None:
+                    hears(step)
+                elif line.strip():
+                    last = line
+        except BaseException:
+            # Whoever waits has given up, as by Ctrl-C, which a process of its own session does not get.
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        finally:
+            timer.cancel()
+    return (None if late.is_set() else child.returncode), last
 
 
 def _isolated() -> list[str]:

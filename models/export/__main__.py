@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from models.errors import ModelError
+from models.export import steps
 from models.export.systems import converter_of
 from models.export.weight_kinds import FLOAT, NAMES
 
@@ -15,6 +16,7 @@ from models.export.weight_kinds import FLOAT, NAMES
 def main(arguments: list[str]) -> int:
     """Convert and print the report as JSON; 1 and the reason on stderr where it is refused."""
     told = _read(arguments)
+    steps.write_to(sys.stdout)
     try:
         asked = {"variant": told.variant} if told.variant else {}
         imported = converter_of(told.system)(told.checkpoint, told.folder, **asked)
@@ -25,6 +27,7 @@ def main(arguments: list[str]) -> int:
         if told.weights != FLOAT:
             from models.export.smaller_weights import to_smaller
 
+            steps.say(steps.Kind.WEIGHTS)
             imported = to_smaller(imported, told.folder, told.weights, most_changed=told.most_changed)
         imported.save_report(told.folder)
     except ModelError as error:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import CheckpointMismatch, CheckpointUnsafe
+from models.export.steps import Kind, say
 
 KEYS_FOLDER = Path(__file__).resolve().parent / "keys"
 _SHOWN = 5
@@ -87,6 +88,7 @@ def tensors_in(content: Mapping, name: str) -> dict[str, Tensor]:
 
 def read_content(path: Path, *, plain: Sequence[Any] = ()) -> Mapping:
     """All that a file holds; see :func:`read_checkpoint`."""
+    say(Kind.READ)
     try:
         return _read(path, plain)
     except (OSError, EOFError) as error:
@@ -132,6 +134,7 @@ def load_exactly(
     CheckpointMismatch
         With the first missing, unexpected and misshapen keys.
     """
+    say(Kind.KEYS)
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in tensors.items() if key not in ignored}
     problems = []

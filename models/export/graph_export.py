@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.card import Graph, file_digest
 from models.errors import ExportFailed
+from models.export.steps import Kind, say
 from models.golden import write_golden
 from models.session import CPU, Session
 
@@ -113,6 +114,7 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
     exporters = (_by_legacy, _by_dynamo) if recipe.legacy_first else (_by_dynamo, _by_legacy)
     for exporter in exporters:
         name = exporter.__name__.removeprefix("_by_")
+        say(Kind.CONVERT, path.name, f"{name} exporter")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -125,6 +127,7 @@ def export_graph(module: nn.Module, recipe: Recipe, path: Path) -> Exported:
             )
             continue
         if all(each <= recipe.tolerance for each in differences):
+            say(Kind.ANSWER, path.name)
             _write_golden(module, recipe, path)
             return Exported(path, name, OPSET, recipe.inputs, recipe.outputs, differences)
         reasons.append(f"{name}: differs from torch by {np.max(differences):.2e}, allowed are {recipe.tolerance:.0e}")
@@ -233,7 +236,8 @@ def strip_traces(path: Path) -> None:
 def _differences(module: nn.Module, recipe: Recipe, path: Path) -> tuple[float, ...]:
     session = Session(path, providers=(CPU,))
     found = []
-    for arguments in recipe.compared:
+    for number, arguments in enumerate(recipe.compared, 1):
+        say(Kind.COMPARE, path.name, f"{number} of {len(recipe.compared)} sizes")
         expected = _answers(module, arguments)
         feeds = {name: value.numpy() for name, value in zip(recipe.inputs, arguments, strict=True)}
         given = session.run(feeds, recipe.outputs)

@@ -11,6 +11,7 @@ from typing import Any
 from models.card import CARD_FILE, Card, file_digest
 from models.export.card_text import toml_text
 from models.export.graph_export import Exported
+from models.export.steps import Kind, say
 
 Tables = Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]
 CARDS_FOLDER = Path(__file__).resolve().parent / "cards"
@@ -99,6 +100,7 @@ def complete_card(
     CardInvalid
         The result is no valid card.
     """
+    say(Kind.CARD)
     text = toml_text(content) if content else (CARDS_FOLDER / f"{system}.toml").read_text(encoding="utf-8")
     for line, replacement in (replacements or {}).items():
         text = text.replace(f"\n{line}\n", f"\n{replacement}\n")

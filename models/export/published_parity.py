@@ -18,6 +18,7 @@ from torch import Tensor
 from models.errors import CheckpointMismatch, ExportFailed
 from models.export.graph_export import TOLERANCE, Exported, golden_path
 from models.export.released_folder import ReleasedFolder
+from models.export.steps import Kind, say
 from models.golden import write_golden
 from models.session import CPU, Session
 
@@ -150,10 +151,12 @@ def proved(
     OutputNotFinite, GraphMismatch, ModelError
         It does not run, or gives no numbers.
     """
+    say(Kind.CONVERT, path.name, "as published")
     session = Session(path, providers=(CPU,))
     (name,), (output,) = session.inputs, session.outputs
     differences = []
-    for each in inputs:
+    for number, each in enumerate(inputs, 1):
+        say(Kind.COMPARE, path.name, f"{number} of {len(inputs)} sizes")
         made = finish(session.run({name: each})[output])
         if expected is not None:
             differences.append(_difference(path.name, made, finish(expected(each))))
@@ -163,6 +166,7 @@ def proved(
             f"{path.name} is not the graph of the weights beside it: it differs from torch by {np.max(differences):.2e}, allowed "
             f"are {allowed:.0e}"
         )
+    say(Kind.ANSWER, path.name)
     known = session.run({name: inputs[0]})
     if expected is not None and not variant:
         known = {output: expected(inputs[0])}

@@ -64,6 +64,8 @@ class System(BaseModel):
         Largest difference between torch and ONNX Runtime, relative, on a small checkpoint, and the sizes compared.
     proof : str
         The test, or folder of tests, that shows it.
+    graphs : int
+        How many graphs its converter usually writes; known beforehand, so that an import can say how far it is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +83,7 @@ class System(BaseModel):
     keys: str = ""
     parity: str = ""
     proof: str = ""
+    graphs: int = 1
     note: str = ""
 
     @model_validator(mode="after")

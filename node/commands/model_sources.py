@@ -41,14 +41,19 @@ def import_checkpoint(
     if checkpoint is None:
         import_package(Path(system), out)
         return
-    from rich.console import Console
+    from node.commands.step_bar import step_bar
+    from node.model_import import import_model, planned
 
-    from node.model_import import import_model
-
-    # Minutes for a large one; where there is no terminal nothing is drawn.
-    with Console(stderr=True).status(f"converting {checkpoint.name}"):
+    with step_bar(planned(system, weights=weights)) as hears:
         report = import_model(
-            system, checkpoint, out, weights=weights, most_changed=most_changed, decoder=decoder, variant=variant
+            system,
+            checkpoint,
+            out,
+            weights=weights,
+            most_changed=most_changed,
+            decoder=decoder,
+            variant=variant,
+            hears=hears,
         )
     published = report.get("published", {})
     for name, graph in report["graphs"].items():

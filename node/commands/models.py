@@ -54,9 +54,14 @@ def list_models(
 @app.command()
 def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
     """Show a model's card as it was read, its digest, and with what it runs on this node."""
+    from models.device_memory import MEBIBYTE, device_memory
+
     found = _registry(ctx.obj.settings()).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
-    here = {"digest": found.digest, "runs_with": asdict(found.runs_with)}
+    memory = device_memory()
+    # Null where there is no GPU, or nobody can say.
+    gpu = None if memory is None else {name: value // MEBIBYTE for name, value in asdict(memory).items()}
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with), "gpu_memory_mib": gpu}
     typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 
@@ -94,7 +99,9 @@ def run(
     """Run a model on DICOM files and print what it measured; writes no objects."""
     from dicom_sr.roles import fill_roles
     from dicom_sr.series import load_study
+    from models.lineage import lineage
     from models.registry import Registry
+    from models.room_on_device import where_there_is_room
     from models.volume_range import range_ml
     from node.commands.text_bar import text_bar
     from node.external.desk import ProgramDesk
@@ -110,7 +117,8 @@ def run(
         found = chosen(registry, settings).get(model)
         sources = fill_roles(load_study(files), found.card.inputs)
         desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
-        result = found.run({role: source.volume for role, source in sources.items()}, {})
+        volumes = {role: source.volume for role, source in sources.items()}
+        result = where_there_is_room(lambda: lineage(found), lambda: found.run(volumes, {}))
     regions = result.segmentation.regions if result.segmentation else ()
     facts = {
         "outcome": result.outcome.value,

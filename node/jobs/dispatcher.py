@@ -30,7 +30,7 @@ from node.archive import ledger, signed_reports
 from node.archive.engine import Store, open_store
 from node.archive.tables import jobs
 from node.delivery.outbox_files import place, place_result
-from node.errors import AttemptsExhausted, ChildDied, LeaseLost, SpoolFull, StoreUnavailable
+from node.errors import AttemptsExhausted, ChildDied, DeadlineExceeded, LeaseLost, SpoolFull, StoreUnavailable
 from node.identity import load_identity
 from node.jobs import queue, retractions, status_jobs, versions
 from node.jobs.briefing import Briefing
@@ -51,6 +51,7 @@ from node.status import run_folder
 
 _LOG = log.logger("dispatcher")
 POLL_SECONDS = 2.0
+_TEST_POLL_SECONDS = 0.2
 _STATUS_DEADLINE_SECONDS = 120.0
 
 
@@ -111,6 +112,7 @@ class Dispatcher:
         self._work = settings.data_dir / "work"
         self._outbox = settings.data_dir / "outbox"
         self._stopping = threading.Event()
+        self._testing = False
 
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping`` is set."""
@@ -121,16 +123,31 @@ class Dispatcher:
                 try:
                     self._executor.start(self._briefing.approved)
                     self._liveness.beat(**self._facts())
-                    if self.run_once():
+                    if not (pause := self.turn()):
                         continue
-                    self.answer_the_dead()
-                except (StoreUnavailable, SpoolFull, ChildDied) as error:
+                except (StoreUnavailable, SpoolFull, ChildDied, DeadlineExceeded) as error:
                     log.say(_LOG, 30, "no run can start at the moment", error=str(error))
-                until = time.monotonic() + POLL_SECONDS
+                    pause = POLL_SECONDS
+                until = time.monotonic() + pause
                 while not stopping.is_set() and time.monotonic() < until:
                     self._liveness.beat()
-                    if bell.wait(min(0.5, POLL_SECONDS)):
+                    if bell.wait(min(0.5, pause)):
                         break
+
+    def turn(self) -> float:
+        """Run a job; where none waits, have a model asked for its known answer that is due. Return how long to pause, seconds.
+
+        While one is being asked no job is taken: another dispatcher may be free for it.
+        """
+        was_testing, self._testing = self._testing, False
+        if was_testing:
+            self._testing = self._executor.test_when_idle(self._briefing.approved)
+            return _TEST_POLL_SECONDS if self._testing else 0.0
+        if self.run_once():
+            return 0.0
+        self.answer_the_dead()
+        self._testing = self._executor.test_when_idle(self._briefing.approved)
+        return _TEST_POLL_SECONDS if self._testing else POLL_SECONDS
 
     def _facts(self) -> dict[str, Any]:
         """What others may know of this dispatcher."""

@@ -24,7 +24,9 @@ from dicom_sr.versions import header_of
 from dicom_sr.write import write_objects
 from models.composer import compose
 from models.errors import NodeError, Transient
+from models.lineage import lineage
 from models.results import Outcome, RefusalReason, StudyResult
+from models.room_on_device import left_devices, where_there_is_room
 from node import log
 from node.archive.placing import as_spool_error
 from node.errors import SpoolFull, UnexpectedFailure
@@ -39,6 +41,7 @@ from node.jobs.work_parameters import work_parameters
 from node.settings import ProfileSection
 
 if TYPE_CHECKING:
+    from models.model import Model
     from models.registry import Registry
 
 _LOG = log.logger("execution")
@@ -99,6 +102,7 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         The model failed; the caller decides about another attempt and the status object.
     """
     timings = Timings()
+    left: dict[str, str] = {}
     if spec.retraction is not None:
         return retract(spec, spec.retraction, registry, timings)
     if spec.accounts is not None:
@@ -108,7 +112,8 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
     elif spec.stored is not None:
         assessment = retell(spec, spec.stored, registry, timings)
     else:
-        assessment = assess(spec, registry, timings)
+        assessment = where_there_is_room(lambda: models_of(spec, registry), lambda: assess(spec, registry, timings))
+        left = left_devices(models_of(spec, registry))
     if gaps := header_gaps(assessment.study):
         log.say(_LOG, 30, "results have attributes empty", job=spec.job_id, study=spec.study_uid, attributes=list(gaps))
     sets: list[ObjectSet] = []
@@ -129,13 +134,19 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
         outcome=result.outcome.value,
         work_key=sets[-1].key if sets else "",
         summary=summarise(result, assessment),
-        evidence={**result.evidence, **left_out},
+        evidence={**result.evidence, **left_out, **({"left_the_device": left} if left else {})},
         objects=[written for each in sets for written in each.written],
         timings={step: round(seconds, 4) for step, seconds in timings.seconds.items()},
         stored=stored,
         checks={each.profile: each.verdict for each in sets},
         embedding=_embedding(assessment.result),
     )
+
+
+def models_of(spec: JobSpec, registry: Registry) -> list[Model]:
+    """The models that a run uses, with those that they are made of."""
+    named = [name for name in (spec.model_id, spec.report_model) if name]
+    return [each for name in named for each in lineage(registry.get(name))]
 
 
 def _embedding(result: StudyResult) -> list[float]:

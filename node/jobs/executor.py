@@ -19,7 +19,7 @@ class Executor(Protocol):
 
     @property
     def models(self) -> dict[str, dict[str, bool]]:
-        """Model → whether it ``passed`` its self-test, and ``fell_back`` to the CPU; as far as it is known. Never waits.
+        """Model → as `node.jobs.self_tests.SelfTests.state` has it; as far as it is known. Never waits.
 
         Raises
         ------
@@ -38,6 +38,20 @@ class Executor(Protocol):
         ----------
         approved : callable
             Gives model id → digest of the files that may serve; asked only where a child has to warm up.
+        """
+
+    def test_when_idle(self, approved: Callable[[], Mapping[str, str]]) -> bool:
+        """Have an idle child ask a model for its known answer that has not been asked for a day. Returns at once.
+
+        Returns
+        -------
+        bool
+            Whether it is being asked; call it again to learn when it has answered. A run would have to wait for that.
+
+        Raises
+        ------
+        ChildDied, DeadlineExceeded
+            The child ended, or was killed because it did not answer.
         """
 
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from node.confinement import landlock
 from node.confinement.privileges import Account, account, popen_words, why_not_as
 from node.confinement.shut_in import Confinement, Plan
 from node.dicom.files import secret_files
+from node.jobs.host_models import HostModels
 from node.jobs.room import Room
 from node.settings import Settings
 
@@ -36,7 +38,8 @@ class HostPlan:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._seen: dict[Path, bool] | None = None
+        self._models = HostModels(settings.models.folders)
+        self._seen: dict[Path, object] | None = None
         self.user: Account | None = None
         self._no_user = ""
         if settings.model_host.user:
@@ -70,14 +73,20 @@ class HostPlan:
                     each.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
             folder.chmod(0o711)
 
-    def words(self, room: Room) -> list[str]:
-        """The plan as the last word of a host's command line; none where it is not to shut itself in."""
+    def words(self, room: Room, models: Sequence[str]) -> list[str]:
+        """The plan as the last word of a host's command line; none where it is not to shut itself in.
+
+        Parameters
+        ----------
+        models : sequence of str
+            Names of the models that it is for. It sees no others.
+        """
         if not self._settings.model_host.confine:
             return []
-        folders = self._model_folders()
-        self._seen = {each: each.exists() for each in folders}
+        folders = self.folders(models)
+        self._seen = {each: _state(each) for each in folders}
         plan = Plan(
-            readable=[room.inside, *folders],
+            readable=[room.inside, *(each.resolve() for each in folders)],
             writable=[room.outside, room.temporary],
             private=self._private(),
             user=self.user.name if self.user else "",
@@ -85,25 +94,34 @@ class HostPlan:
         )
         return [plan.model_dump_json()]
 
+    def folders(self, models: Sequence[str]) -> list[Path]:
+        """Where these models lie, and those that they are made of."""
+        return self._models.folders_of(models)
+
+    def outdated(self, models: Sequence[str]) -> bool:
+        """Whether these models have folders that the running host cannot see. What it may see can never be more again."""
+        if self._seen is None:
+            return False
+        return any(self._seen.get(each) != _state(each) for each in self.folders(models))
+
     def _private(self) -> list[Path]:
         settings = self._settings
         keys = [settings.receive.tls.key, *(each.tls.key for each in settings.destination.values() if each.tls)]
         files = [settings.source, *secret_files(settings), *keys]
         return [settings.data_dir.resolve(), *(each.resolve() for each in files if each is not None)]
 
-    def _model_folders(self) -> list[Path]:
-        """The folders of models, and where links in them lead: a host sees what lies below them, and not through links."""
-        folders = [each.resolve() for each in self._settings.models.folders]
-        links = [link for each in folders if each.is_dir() for link in sorted(each.iterdir()) if link.is_symlink()]
-        return [*folders, *(link.resolve() for link in links)]
-
-    def outdated(self) -> bool:
-        """Whether a model folder has come into being that a running host cannot see."""
-        return self._seen is not None and {each: each.exists() for each in self._model_folders()} != self._seen
-
     def as_user(self) -> dict[str, Any]:
         """Words for `subprocess.Popen`."""
         return {} if self.user is None else popen_words(self.user)
+
+
+def _state(folder: Path) -> tuple[int, int] | None:
+    """A folder that takes another one's place is another one to the kernel, whatever it is called."""
+    try:
+        about = folder.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _why_not_run_by(user: Account) -> str:

@@ -1,9 +1,9 @@
 """The model-host child: holds warm models, runs one job at a time, answers over its socket.
 
 It is spawned, never forked, gets no database settings, and shuts itself in (:mod:`node.confinement`) before it reads
-anything: it has no network and sees the models, the study of its job and its own room. What it wants to ask a remote model,
-or what program it wants started, goes over the socket, and the other side decides. Killing it is the dispatcher's only means
-against a run that hangs, so it keeps nothing that matters.
+anything: it has no network and sees the models that rules and its job name, the study of its job and its own room. What it
+wants to ask a remote model, or what program it wants started, goes over the socket, and the other side decides. Killing it is
+the dispatcher's only means against a run that hangs, so it keeps nothing that matters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,11 @@ def _serve(connection: socket.socket) -> None:
     while (message := wire.receive(connection)) is not None:
         if message["kind"] == "warm":
             reply = _warm(message, registries, tests, chat)
+        elif message["kind"] == "test":
+            reply = _test(message, registries, tests, chat)
         else:
-            reply = _run(JobSpec.model_validate(message["spec"]), registries, tests, chat)
+            spec = JobSpec.model_validate(message["spec"])
+            reply = _run(spec, [Path(each) for each in message["folders"]], registries, tests, chat)
         wire.send(connection, reply)
 
 
@@ -94,7 +98,7 @@ def _registry(
             outdated.unload()
         registries.clear()
         registries[key] = Models(
-            folders,
+            models=folders,
             threads=threads,
             chat=chat,
             corpus=CorpusPipe(chat.connection),
@@ -105,11 +109,11 @@ def _registry(
 
 
 def _installed(folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """What tells one state of the model folders from another: their cards, by name, inode and time."""
-    from models.registry import cards_in
+    """What tells one state of the models' folders from another: their cards, by name, inode and time."""
+    from models.card import CARD_FILE
 
     found = []
-    for card in (card for folder in folders for card in cards_in(folder)):
+    for card in (folder / CARD_FILE for folder in folders):
         try:
             about = card.stat()
         except OSError:
@@ -125,14 +129,17 @@ def _warm(
     started = time.monotonic()
     import dicom_sr.warm
     import node.jobs.execution  # noqa: F401  (imported for its weight)
+    from models.lineage import lineage
+    from models.room_on_device import where_there_is_room
 
     dicom_sr.warm.prewarm()
     problems = []
-    registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries, chat)
+    registry = _registry([Path(each) for each in message["folders"]], message["threads"], registries, chat)
     registry.serve(message["approved"])
     for model_id in message["models"]:
         try:
-            registry.get(model_id).warm()
+            model = registry.get(model_id)
+            where_there_is_room(partial(lineage, model), model.warm)
             tests.require(registry, model_id)
         except NodeError as error:
             problems.append(str(error))
@@ -140,13 +147,32 @@ def _warm(
     return {"kind": "ready", "seconds": time.monotonic() - started, "problems": problems, "models": tests.state}
 
 
+def _test(
+    message: dict[str, Any], registries: dict[tuple[Any, ...], Registry], tests: SelfTests, chat: ChatPipe
+) -> dict[str, Any]:
+    """Ask one model for its known answers. One that answers wrong is moved, or refused to the runs that come."""
+    registry = _registry([Path(each) for each in message["folders"]], message["threads"], registries, chat)
+    registry.serve(message["approved"])
+    passed = True
+    try:
+        tests.again(registry, message["model"])
+    except NodeError as error:
+        passed = False
+        log.say(_LOG, 40, "a model did not pass its daily self-test", model=message["model"], error=str(error))
+    return {"kind": "tested", "passed": passed, "models": tests.state}
+
+
 def _run(
-    spec: JobSpec, registries: dict[tuple[Any, ...], Registry], tests: SelfTests, chat: ChatPipe
+    spec: JobSpec,
+    folders: Sequence[Path],
+    registries: dict[tuple[Any, ...], Registry],
+    tests: SelfTests,
+    chat: ChatPipe,
 ) -> dict[str, Any]:
     from node.jobs.execution import execute_guarded
 
     def tested() -> Registry:
-        registry = _registry(spec.model_folders, spec.threads, registries, chat)
+        registry = _registry(folders, spec.threads, registries, chat)
         registry.serve(spec.approved)
         if spec.runs_model:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
@@ -154,6 +180,8 @@ def _run(
         return registry
 
     bundle = execute_guarded(spec, tested)
+    for registry in registries.values():
+        tests.look(registry)
     return {"kind": "result", "bundle": bundle.model_dump(mode="json"), "models": tests.state}
 
 

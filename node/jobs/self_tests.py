@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from models.errors import InferenceFailed, OutputNotFinite, SelfTestFailed
+from models.errors import InferenceFailed, ModelError, OutputNotFinite, SelfTestFailed
 from models.lineage import lineage
+from models.placement import Left
+from models.room_on_device import where_there_is_room
 from models.session import CPU
 from node import log
 
@@ -32,17 +34,19 @@ class SelfTests:
     Attributes
     ----------
     state : dict
-        Model → ``passed`` (it answered right when asked last) and ``fell_back`` (on the CPU, where the GPU answered wrong).
+        Model → ``passed`` (it answered right when asked last), ``fell_back`` (on the CPU, where the GPU answered wrong) and
+        ``no_room`` (on the CPU, where the GPU had too little memory).
 
     Notes
     -----
-    A model that is read anew, as all are when a folder of models changes, is asked anew. Where a device has answered one model
+    A model that is read anew, as all are when a folder of models changes, is asked anew, and so is one that has come to another
+    device, or back to one. Where a device has answered one model
     wrong, it is trusted with no other on its word: each is asked again, and one with a graph that has no known answer leaves it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._passed: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+        self._passed: WeakKeyDictionary[Model, tuple[float, str]] = WeakKeyDictionary()
         self._device_doubtful = False
         self.state: dict[str, dict[str, bool]] = {}
 
@@ -60,18 +64,36 @@ class SelfTests:
             It cannot be loaded.
         """
         for model in lineage(registry.get(model_id)):
-            last = self._passed.get(model)
-            state = self.state[model.card.id] = {"passed": False, "fell_back": model.fell_back}
-            if last is None or self._clock() - last >= PERIOD_SECONDS:
+            model.graphs.return_to_device()
+            at, where = self._passed.get(model, (0.0, ""))
+            self.state[model.card.id] = _state(model, passed=False)
+            if where != model.provider or self._clock() - at >= PERIOD_SECONDS:
                 self._ask(model)
-                self._passed[model] = self._clock()
-            state.update(passed=True, fell_back=model.fell_back)
+                self._passed[model] = self._clock(), model.provider
+            self.state[model.card.id] = _state(model, passed=True)
+
+    def again(self, registry: Registry, model_id: str) -> None:
+        """As :meth:`require`, however lately it was asked."""
+        for model in lineage(registry.get(model_id)):
+            self._passed.pop(model, None)
+        self.require(registry, model_id)
+
+    def look(self, registry: Registry) -> None:
+        """Note anew where the models run: a run may have left a device, and has asked the CPU for the known answer then."""
+        for model_id, state in self.state.items():
+            try:
+                model = registry.get(model_id)
+            except ModelError:
+                continue  # it has been taken away since
+            self.state[model_id] = _state(model, passed=state["passed"])
+            if model.left is Left.MEMORY and self._passed.get(model, (0.0, ""))[1] != model.provider:
+                self._passed[model] = self._clock(), model.provider
 
     def _ask(self, model: Model) -> None:
         if self._device_doubtful:
             _leave_unproven(model)
         try:
-            model.self_test()
+            where_there_is_room(lambda: [model], model.self_test)
         except _WRONG as error:
             log.say(_LOG, 40, "a model answers wrong", model=model.card.id, error=str(error))
             if not model.fall_back_to_cpu():
@@ -80,6 +102,10 @@ class SelfTests:
             log.say(_LOG, 40, "the model runs on the CPU from now on", model=model.card.id)
             self._device_doubtful = True
             self._passed.clear()
+
+
+def _state(model: Model, *, passed: bool) -> dict[str, bool]:
+    return {"passed": passed, "fell_back": model.left is Left.ANSWERS, "no_room": model.left is Left.MEMORY}
 
 
 def _leave_unproven(model: Model) -> None:

@@ -254,6 +254,12 @@ class JobSpec(_Message):
         """Whether a model is asked; else only what is known already is written."""
         return all(each is None for each in (self.status_only, self.stored, self.retraction, self.accounts))
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of every model whose card or files it needs, each once."""
+        told = [each.model_id for each in self.accounts or ()]
+        return tuple(dict.fromkeys(each for each in (self.model_id, self.report_model, *told) if each))
+
 
 class WrittenObject(_Message):
     """A checked object in ``output_dir``. ``digest`` is the SHA-256 of the whole file."""

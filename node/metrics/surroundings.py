@@ -102,14 +102,23 @@ def _models(living: Sequence[Beat]) -> Iterator[Metric]:
     fallback = GaugeMetricFamily(
         "ainode_model_fell_back", "1 where a model runs on the CPU because the GPU gave wrong answers", labels=["model"]
     )
+    short = GaugeMetricFamily(
+        "ainode_model_no_room",
+        "1 where a model runs on the CPU because the GPU had too little memory",
+        labels=["model"],
+    )
     passed: dict[str, bool] = {}
     fell: dict[str, bool] = {}
+    no_room: dict[str, bool] = {}
     for beat in living:
         for name, facts in beat.facts.get("models", {}).items():
             passed[name] = passed.get(name, True) and bool(facts.get("passed"))
             fell[name] = fell.get(name, False) or bool(facts.get("fell_back"))
+            no_room[name] = no_room.get(name, False) or bool(facts.get("no_room"))
     for name, value in passed.items():
         state.add_metric([name], int(value))
         fallback.add_metric([name], int(fell[name]))
+        short.add_metric([name], int(no_room[name]))
     yield state
     yield fallback
+    yield short

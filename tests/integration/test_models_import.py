@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from models.errors import ModelImportFailed
+from models.export.steps import Step
+from node import model_import
 from node.cli import main
 
 torch = pytest.importorskip("torch", reason="conversion needs torch")
@@ -27,9 +33,15 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_import_verify_list(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "site" / "medsam"
     assert main(["models", "import", "medsam", str(checkpoint), "--out", str(folder)]) == 0
-    said = capsys.readouterr().out
+    said, steps = capsys.readouterr()
     assert "none missing, none left over" in said
     assert "differs from torch" in said
+    told = [line for line in steps.splitlines() if re.match(r"\d+/\d+ ", line)]
+    assert told[0] == "1/9 read the checkpoint" and told[1] == "2/9 check its keys" and told[-1] == "9/9 write the card"
+    assert {each.partition(" ")[0] for each in told} == {f"{n}/9" for n in range(1, 10)}, (
+        "known beforehand, none left out"
+    )
+    assert "decoder.onnx: compare with the original (3 of 3 sizes)" in told[-3]
     report = json.loads((folder / "import.json").read_text())
     assert report["checkpoint"] == "small.pth"
     config = tmp_path / "node.toml"
@@ -54,6 +66,29 @@ def test_a_refused_checkpoint_leaves_nothing(
     assert main(["models", "import", "medsam", str(checkpoint), "--out", str(folder)]) == 1
     assert "MOD-012" in capsys.readouterr().err
     assert list((tmp_path / "site").iterdir()) == []
+
+
+def test_whoever_waits_may_give_up(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+    real = subprocess.Popen
+
+    def noted(command: list[str], *words: Any, **more: Any) -> Any:
+        child = real(command, *words, **more)
+        pids.append(child.pid)
+        return child
+
+    monkeypatch.setattr(model_import.subprocess, "Popen", noted)
+
+    def stop(step: Step) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "site" / "medsam"
+    with pytest.raises(KeyboardInterrupt):
+        model_import.import_model("medsam", checkpoint, folder, hears=stop)
+    monkeypatch.setattr(model_import, "_SECONDS", 0.3)
+    with pytest.raises(ModelImportFailed, match="took longer than"):
+        model_import.import_model("medsam", checkpoint, folder)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids) and not list(folder.parent.iterdir())
 
 
 def test_wrong_use_is_told_apart(tmp_path: Path, checkpoint: Path) -> None:

@@ -312,3 +312,36 @@ def test_a_site_model_serves_only_once_approved(
     finally:
         bench.executor.close()
         bench.store.close()
+
+
+class _Testing:
+    """The executor of a bench, whose child has a model to ask for as long as the test says."""
+
+    def __init__(self, inner: LocalExecutor, turns: int) -> None:
+        self._inner, self.turns = inner, turns
+        self.log: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def test_when_idle(self, approved: Any) -> bool:
+        self.turns -= 1
+        self.log.append("test" if self.turns > 0 else "none")
+        return self.turns > 0
+
+    def run(self, spec: Any, **options: Any) -> Any:
+        self.log.append("run")
+        return self._inner.run(spec, **options)
+
+
+def test_a_self_test_waits_for_work_and_holds_none(bench: Bench, phantoms: list[tuple[Path, ...]]) -> None:
+    executor = bench.dispatcher._executor = _Testing(bench.executor, 3)  # type: ignore[assignment]
+    bench.receive(phantoms[0])
+    pauses = [bench.dispatcher.turn() for _ in range(2)]
+    bench.receive(phantoms[1])
+    pauses += [bench.dispatcher.turn() for _ in range(3)]
+    assert executor.log == ["run", "test", "test", "none", "run"], (
+        "a job is left to others while a model is being asked"
+    )
+    assert pauses[0] == pauses[3] == pauses[4] == 0.0 < pauses[1] == pauses[2] < 1.0
+    assert bench.dispatcher.turn() > 1.0

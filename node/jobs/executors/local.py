@@ -23,12 +23,14 @@ from node.errors import ChildDied, DeadlineExceeded, HostUntrusted, SpoolFull, U
 from node.jobs import wire
 from node.jobs.executor import RunAbandoned
 from node.jobs.host_plan import NOT_CONFINED, HostPlan
+from node.jobs.idle_tests import IdleTests, Turn
 from node.jobs.program_starts import ProgramStart
 from node.jobs.progress import ProgressBoard
 from node.jobs.room import Room
 from node.jobs.specification import JobSpec, ResultBundle
 from node.remote.desk import RemoteDesk
 from node.settings import Settings
+from node.status import run_folder
 
 _LOG = log.logger("executor")
 _POLL_SECONDS = 0.2
@@ -61,6 +63,8 @@ class LocalExecutor:
     command : sequence of str or None
         The child's command line; its socket's file descriptor, our process id, the log level and the plan of its
         confinement are appended.
+    clock : callable
+        Monotonic seconds, for the daily self-test.
 
     Notes
     -----
@@ -70,7 +74,13 @@ class LocalExecutor:
     far a text is goes to the :class:`node.jobs.progress.ProgressBoard`.
     """
 
-    def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._desk = RemoteDesk(settings)
         self._board = ProgressBoard(settings.data_dir)
@@ -83,16 +93,49 @@ class LocalExecutor:
         self._cold = True
         self._warming = False
         self._preloads = True
+        self._clock = clock
+        self._idle = IdleTests((), clock)
+        self._turn = Turn(run_folder(settings.data_dir))
+        self._tested: str | None = None
+        self._test_until = 0.0
         self._models: dict[str, dict[str, bool]] = {}
 
     @property
     def models(self) -> dict[str, dict[str, bool]]:
         """See `Executor.models`."""
-        while self._warming and self._connection is not None and select.select([self._connection], [], [], 0)[0]:
+        while self._warming and self._has_spoken():
             message = self._take(time.monotonic() + _WARM_UP_SECONDS, what="loading models")
             if message["kind"] != "hello":
                 self._ready(message)
         return self._models
+
+    def test_when_idle(self, approved: Callable[[], Mapping[str, str]]) -> bool:
+        """See `Executor.test_when_idle`."""
+        if self._tested is not None:
+            self._hear_of_test(wait=False)
+        elif not (self._cold or self._warming or self._child is None):
+            model = self._idle.next()
+            if model is not None and self._turn.take():
+                self._tested, self._test_until = model, time.monotonic() + _WARM_UP_SECONDS
+                self._send({**self._models_message(approved()), "kind": "test", "model": model})
+        return self._tested is not None
+
+    def _hear_of_test(self, *, wait: bool, abandoned: Callable[[], bool] = lambda: False) -> None:
+        """Take the answer to a self-test, where it has come, or until it comes."""
+        if not (wait or self._has_spoken() or time.monotonic() >= self._test_until):
+            return
+        told = self._await(self._test_until, abandoned, what="a self-test")
+        self._models = told["models"]
+        self._test_ended(passed=bool(told["passed"]))
+
+    def _test_ended(self, *, passed: bool) -> None:
+        if self._tested is not None:
+            self._idle.asked(self._tested, passed=passed)
+            self._tested = None
+        self._turn.give()
+
+    def _has_spoken(self) -> bool:
+        return self._connection is not None and bool(select.select([self._connection], [], [], 0)[0])
 
     @property
     def confinement(self) -> Confinement | None:
@@ -106,7 +149,10 @@ class LocalExecutor:
 
     def start(self, approved: Callable[[], Mapping[str, str]] = dict) -> None:
         """See `Executor.start`."""
-        self._spawn()
+        self._start(approved)
+
+    def _start(self, approved: Callable[[], Mapping[str, str]], job: Sequence[str] = ()) -> None:
+        self._spawn(job)
         if self._cold:
             self._send(self._warm_up_message(approved()))
             self._cold, self._warming = False, True
@@ -121,8 +167,10 @@ class LocalExecutor:
                 self._take(until, what="the start of a model host")
         return self._confinement
 
-    def _spawn(self) -> None:
-        if self._child is not None and self._child.poll() is None and not self._host.outdated():
+    def _spawn(self, job: Sequence[str] = ()) -> None:
+        """Have a child that may see the models that rules name, and those of a ``job``."""
+        models = [*self._wanted(), *job]
+        if self._child is not None and self._child.poll() is None and not self._host.outdated(models):
             return
         self.discard()
         try:
@@ -133,7 +181,7 @@ class LocalExecutor:
         with theirs:
             words = [str(theirs.fileno()), str(os.getpid()), self._settings.log.level]
             self._child = subprocess.Popen(
-                [*self._command, *words, *self._host.words(self._room)],
+                [*self._command, *words, *self._host.words(self._room, models)],
                 stdin=subprocess.DEVNULL,
                 # Whatever a library prints must not disturb a terminal or a pipe.
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
@@ -150,8 +198,8 @@ class LocalExecutor:
         if spec.status_only is None:
             self._prepare(spec, abandoned)
         else:
-            # No model is needed to say that it failed; loading it may be what kills the child.
-            self._spawn()
+            # Loading the model may be what kills the child; its card is all that is needed to say that it failed.
+            self._spawn(spec.models)
             self._await_ready(abandoned)
         assert self._room is not None
         room = self._room
@@ -159,7 +207,8 @@ class LocalExecutor:
             admitted = room.admit(spec)
         except OSError as error:
             raise _as_node_error(error) from error
-        self._send({"kind": "run", "spec": admitted.model_dump(mode="json")})
+        folders = self._folders(spec.models)
+        self._send({"kind": "run", "spec": admitted.model_dump(mode="json"), "folders": folders})
         until = time.monotonic() + spec.deadline_seconds
         try:
             reply = self._served(spec, room, until, abandoned)
@@ -179,7 +228,7 @@ class LocalExecutor:
     def _prepare(self, spec: JobSpec, abandoned: Callable[[], bool]) -> None:
         """Have a child that is ready. Time spent on loading models is not the study's: its deadline starts then."""
         preloads = self._preloads
-        self.start(lambda: spec.approved)
+        self._start(lambda: spec.approved, spec.models)
         try:
             self._await_ready(abandoned)
         except (ChildDied, DeadlineExceeded):
@@ -187,7 +236,7 @@ class LocalExecutor:
                 raise
             if self._preloads:
                 self._stop_preloading()
-            self.start(lambda: spec.approved)
+            self._start(lambda: spec.approved, spec.models)
             self._await_ready(abandoned)
 
     def _stop_preloading(self) -> None:
@@ -229,6 +278,8 @@ class LocalExecutor:
         self._send(call.reply)
 
     def _await_ready(self, abandoned: Callable[[], bool]) -> None:
+        if self._tested is not None:
+            self._hear_of_test(wait=True, abandoned=abandoned)
         if not self._warming:
             return
         self._ready(self._await(time.monotonic() + _WARM_UP_SECONDS, abandoned, what="loading models"))
@@ -236,6 +287,7 @@ class LocalExecutor:
     def _ready(self, ready: dict[str, Any]) -> None:
         self._warming = False
         self._models = ready.get("models", {})
+        self._idle = IdleTests(self._wanted() if self._preloads else (), self._clock)
         log.say(_LOG, 20, "model host is ready", pid=self.child_pid, seconds=f"{ready['seconds']:.2f}")
 
     def discard(self) -> None:
@@ -254,20 +306,30 @@ class LocalExecutor:
             self._room.remove()
             self._room = None
         self._warming = False
+        self._test_ended(passed=False)
 
     def close(self) -> None:
         """See `Executor.close`."""
         self.discard()
 
     def _warm_up_message(self, approved: Mapping[str, str]) -> dict[str, Any]:
-        rules, prompts = (self._settings.rule, self._settings.prompt) if self._preloads else ([], [])
-        wanted = [model for rule in rules for model in (rule.model, rule.report_model) if model]
-        wanted += [prompt.model for prompt in prompts]
+        models = self._wanted() if self._preloads else []
+        return {**self._models_message(approved), "kind": "warm", "models": models}
+
+    def _wanted(self) -> list[str]:
+        """The models that rules name."""
+        wanted = [model for rule in self._settings.rule for model in (rule.model, rule.report_model) if model]
+        wanted += [prompt.model for prompt in self._settings.prompt]
+        return list(dict.fromkeys(wanted))
+
+    def _folders(self, job: Sequence[str] = ()) -> list[str]:
+        """What the child is to take for all that is installed."""
+        return [str(each) for each in self._host.folders([*self._wanted(), *job])]
+
+    def _models_message(self, approved: Mapping[str, str]) -> dict[str, Any]:
         return {
-            "kind": "warm",
-            "model_folders": [str(folder) for folder in self._settings.models.folders],
+            "folders": self._folders(),
             "threads": self._settings.jobs.threads,
-            "models": list(dict.fromkeys(wanted)),
             "approved": dict(approved),
         }
 

@@ -23,6 +23,7 @@ _LOG = log.logger("executor")
 _POLL_SECONDS = 0.2
 # The remote side keeps the deadline; this is how much later we stop believing in it.
 _GRACE_SECONDS = 330.0
+_ASK_SECONDS = 60.0
 
 
 class RemoteHost:
@@ -34,6 +35,10 @@ class RemoteHost:
     def start(self, approved: dict[str, str]) -> None:
         """Warm the child."""
         self._executor.start(lambda: approved)
+
+    def test_when_idle(self, approved: dict[str, str]) -> None:
+        """Have a model asked that is due; a run that comes waits for its answer."""
+        self._executor.test_when_idle(lambda: approved)
 
     def run(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Run one job; errors come back as a failure, so that Ray need not carry exceptions."""
@@ -73,6 +78,7 @@ class RayExecutor:
         self._ray: Any = ray
         self._settings = settings
         self._actor: Any = None
+        self._ask_at = time.monotonic() + _ASK_SECONDS
 
     @property
     def models(self) -> dict[str, dict[str, bool]]:
@@ -93,6 +99,13 @@ class RayExecutor:
         content = self._settings.model_dump(mode="json")
         self._actor = self._ray.remote(RemoteHost).options(num_cpus=1, max_restarts=0).remote(content)
         self._actor.start.remote(dict(approved()))
+
+    def test_when_idle(self, approved: Callable[[], Mapping[str, str]]) -> bool:
+        """See `Executor.test_when_idle`; asked once a minute, and not waited for."""
+        if self._actor is not None and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + _ASK_SECONDS
+            self._actor.test_when_idle.remote(dict(approved()))
+        return False
 
     def run(self, spec: JobSpec, *, abandoned: Callable[[], bool]) -> ResultBundle:
         """See `Executor.run`."""

@@ -76,7 +76,7 @@ def test_another_version_of_a_member_takes_over_from_the_next_run_on(tmp_path: P
         result = chain.run({"dwi": phantom.dwi, "adc": phantom.adc}, {})
         told = f"{each.card.version} {each.digest} CPUExecutionProvider"
         assert result.model.parameters["member.medsam"] == told
-        loaded = [bool(other._sessions) for other in versions]
+        loaded = [bool(other.graphs.sessions) for other in versions]
         assert loaded == [other is each for other in versions]
         each.unload()
 

@@ -103,7 +103,7 @@ def test_data_beside_the_graph_counts_before_it_is_loaded(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the card calls the file: two mebibytes are not to be loaded where one is free."""
-    monkeypatch.setattr(warm_pool.WarmPool.__init__, "__defaults__", (lambda: 1 << 20,))
+    monkeypatch.setattr(warm_pool.WarmPool.__init__, "__defaults__", (lambda: 1 << 20, None))
     registry = _model(tmp_path, "weights.bin", {"weights.bin": weights})
     shutil.copy(weights, tmp_path / "site" / "outside" / "weights.bin")
     with pytest.raises(OutOfMemory, match="graph main has 2 MiB, and 1 MiB are free"):

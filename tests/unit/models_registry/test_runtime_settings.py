@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from models import model as model_module
+from models import loaded_graphs
 from models import session as session_module
 from models.card import CARD_FILE, Card
 from models.errors import CardInvalid, ProviderMissing
@@ -35,9 +35,9 @@ def opened_with(monkeypatch: pytest.MonkeyPatch) -> list[tuple[onnxruntime.Sessi
     seen: list[tuple[onnxruntime.SessionOptions, list[str]]] = []
     real = onnxruntime.InferenceSession
 
-    def look(path: str, options: onnxruntime.SessionOptions, providers: list[str]) -> object:
+    def look(path: str, options: onnxruntime.SessionOptions, providers: list[str], **more: int) -> object:
         seen.append((options, providers))
-        return real(path, options, providers=providers)
+        return real(path, options, providers=providers, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", look)
     return seen
@@ -63,20 +63,20 @@ def test_without_settings_nothing_changes(spots: Path, monkeypatch: pytest.Monke
 
 def test_a_device_the_card_does_not_allow_is_not_used(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_runtime(spots, 'providers = ["cuda"]')
-    monkeypatch.setattr(model_module, "providers_here", lambda: (CPU,))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (CPU,))
     model = Registry([spots]).get("bright-spots")
     assert model.runs_with.providers == ()
     with pytest.raises(ProviderMissing, match="cuda"):
         model.session("main")
     # A machine that has one: the runtime's silent way to the CPU is not taken either, nor after a wrong answer.
-    monkeypatch.setattr(model_module, "providers_here", lambda: (CUDA, CPU))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (CUDA, CPU))
     assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA,)
-    model._sessions["main"] = type("OnGpu", (), {"provider": CUDA})()  # type: ignore[assignment]
+    model.graphs.sessions["main"] = type("OnGpu", (), {"provider": CUDA})()  # type: ignore[assignment]
     assert not model.fall_back_to_cpu()
 
 
 def test_tensorrt_is_used_where_the_card_names_it(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "providers_here", lambda: (TENSORRT, CUDA, CPU))
+    monkeypatch.setattr(loaded_graphs, "providers_here", lambda: (TENSORRT, CUDA, CPU))
     assert Registry([spots]).get("bright-spots").runs_with.providers == (CUDA, CPU)
     with_runtime(spots, 'providers = ["cuda", "tensorrt"]')
     assert Registry([spots]).get("bright-spots").runs_with.providers == (TENSORRT, CUDA)
@@ -100,7 +100,7 @@ def test_what_is_only_listed_is_not_there(
 def test_a_silent_fall_back_to_the_cpu_is_refused(spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = onnxruntime.InferenceSession
 
-    def on_cpu(path: str, options: onnxruntime.SessionOptions, providers: list[str]) -> object:
+    def on_cpu(path: str, options: onnxruntime.SessionOptions, providers: list[str], **_: int) -> object:
         return real(path, options, providers=[CPU])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", on_cpu)
@@ -108,7 +108,7 @@ def test_a_silent_fall_back_to_the_cpu_is_refused(spots: Path, monkeypatch: pyte
         Session(spots / "spots" / "main.onnx", providers=[CUDA])
 
 
-@pytest.mark.parametrize("line", ["memory_arena = false", "deadline_seconds = 30.0"])
+@pytest.mark.parametrize("line", ["memory_arena = false", "deadline_seconds = 30.0", "device_memory_mib = 900"])
 @pytest.mark.parametrize("before", ["[thresholds]", "[graphs.main]", "[[labels]]"])
 def test_what_changes_no_result_is_no_other_model(spots: Path, line: str, before: str) -> None:
     digest = Model(spots / "spots").digest

@@ -16,6 +16,8 @@ GIB = 1 << 30
 class Held:
     """A model whose graphs take memory while they are loaded."""
 
+    on_device = False
+
     def __init__(self, machine: Machine, size: int) -> None:
         self.machine, self.size, self.loaded = machine, size, False
 

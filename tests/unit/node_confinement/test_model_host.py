@@ -22,6 +22,7 @@ from node.errors import DeadlineExceeded, HostUntrusted
 from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import JobSpec, StoredFile
 from node.settings import Settings
+from tests.unit.models_registry.conftest import write_spots
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,17 +41,29 @@ class Site:
         self.data, self.models = folder / "data", folder / "models"
         for each in ("spool", "outbox", "work"):
             (self.data / each).mkdir(parents=True)
-        (self.models / "one").mkdir(parents=True)
+        self.install("one")
+        self.install("two")
         files = {"node.db": "rows", "secret.key": "key", "spool/own.dcm": "own", "spool/other.dcm": "other"}
         for name, words in files.items():
             (self.data / name).write_text(words)
-        (self.models / "one" / "model.toml").write_text("id")
         (folder / "tls.key").write_text("private")
         content = {"node": {"data_dir": self.data}, "models": {"folders": [self.models]}, "model_host": section}
         self.executor = LocalExecutor(Settings.model_validate(content), command=[sys.executable, str(HOST)])
         self._runs = 0
 
-    def spec(self, rule: str = "pry", file: str = "own.dcm", seconds: float = 20.0, **parameters: str) -> JobSpec:
+    def install(self, name: str, *, model: str = "", version: str = "0.1", catalogue: Path | None = None) -> Path:
+        """A model in a folder of that name."""
+        made = write_spots(self.data.parent / f"making-{name}") / "spots"
+        card = made / "model.toml"
+        words = card.read_text().replace("bright-spots", model or name)
+        card.write_text(words.replace('version = "0.1"', f'version = "{version}"'))
+        place = (catalogue or self.models) / name
+        place.parent.mkdir(exist_ok=True)
+        return made.rename(place)
+
+    def spec(
+        self, rule: str = "pry", file: str = "own.dcm", seconds: float = 20.0, model: str = "one", **parameters: str
+    ) -> JobSpec:
         self._runs += 1
         folder = self.data / "work" / str(self._runs)
         folder.mkdir()
@@ -58,7 +71,7 @@ class Site:
             job_id=self._runs,
             study_uid="1.2",
             rule=rule,
-            model_id="m",
+            model_id=model,
             files=[self.data / "spool" / file],
             parameters=parameters,
             profiles={},
@@ -101,6 +114,10 @@ def attempts(site: Site, port: int, door: Path) -> dict[str, tuple[str, str]]:
         "a host's own study, to empty": ("empty", "{study}"),
         "its mode": ("mode", "{study}"),
         "its name": ("remove", "{study}"),
+        "another model": ("read", f"{site.models}/two/model.toml"),
+        "another model's graph": ("read", f"{site.models}/two/main.onnx"),
+        "the list of models": ("read", f"{site.models}"),
+        "the list of another model's files": ("read", f"{site.models}/two"),
         "beside its model": ("write", f"{site.models}/one/extra"),
         "its model": ("write", f"{site.models}/one/model.toml"),
         "beside its room": ("write", f"{data}/rooms/x"),
@@ -126,11 +143,11 @@ def doors(folder: Path) -> tuple[socket.socket, socket.socket, Path]:
     return socket.create_server(("127.0.0.1", 0)), unix, door
 
 
-def test_a_host_gets_at_its_study_and_the_models_and_nothing_else(site: Site, tmp_path: Path) -> None:
+def test_a_host_gets_at_its_study_and_its_model_and_nothing_else(site: Site, tmp_path: Path) -> None:
     tcp, unix, door = doors(tmp_path)
     with tcp, unix:
         wanted = attempts(site, tcp.getsockname()[1], door)
-        own = {"its model, to read": ("read", f"{site.models}/one/model.toml"), "its room": ("write", "{out}/more")}
+        own = {"its model, to read": ("read", f"{site.models}/one/main.onnx"), "its room": ("write", "{out}/more")}
         told = site.tried(wanted | own)
     door.unlink()
     assert [name for name in wanted if told[name] == "allowed"] == []
@@ -194,22 +211,46 @@ def test_rooms_of_dead_dispatchers_are_taken_away(site: Site) -> None:
     assert not left.exists()
 
 
-def test_a_model_folder_that_comes_later_is_seen(tmp_path: Path, site: Site) -> None:
-    later = tmp_path / "later"
-    site.executor._settings.models.folders.append(later)
-    site.executor.discard()
+def readable(site: Site, *paths: Path, model: str = "one") -> list[bool]:
+    """Which of the files a run of ``model`` can read."""
+    told = site.tried({str(n): ("read", str(path)) for n, path in enumerate(paths)}, model=model)
+    return [told[str(n)] == "allowed" for n in range(len(paths))]
+
+
+def test_a_host_for_another_model_takes_the_place_of_the_first(site: Site) -> None:
+    """What a process may see can never become more: it is replaced, and does not gather what earlier jobs could see."""
+    one, two = (site.models / name / "main.onnx" for name in ("one", "two"))
+    assert readable(site, one, two) == [True, False]
+    first = site.executor.child_pid
+    assert readable(site, one, two) == [True, False] and site.executor.child_pid == first
+    assert readable(site, one, two, model="two") == [False, True] and site.executor.child_pid != first
+    site.executor._settings = Settings.model_validate(
+        {
+            "node": {"data_dir": site.data},
+            "models": {"folders": [site.models]},
+            "destination": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}},
+            "rule": [{"name": name, "model": name, "destinations": ["pacs"]} for name in ("one", "two")],
+        }
+    )
+    assert readable(site, one, two) == [True, True], "rules name both, and one host keeps both warm"
+    both = site.executor.child_pid
+    assert readable(site, one, two, model="two") == [True, True] and site.executor.child_pid == both
+
+
+def test_a_model_that_comes_later_or_is_exchanged_is_seen(tmp_path: Path, site: Site) -> None:
     site.tried({})
     first = site.executor.child_pid
+    site.install("unrelated")
     site.tried({})
-    assert site.executor.child_pid == first
-    later.mkdir()
-    (later / "model.toml").write_text("id")
-    assert site.tried({"later": ("read", str(later / "model.toml"))})["later"] == "allowed"
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "model.toml").write_text("id")
+    assert site.executor.child_pid == first, "a model that nobody names disturbs nobody"
+    newer = site.install("one-next", model="one", version="0.2")
+    assert readable(site, site.models / "one" / "main.onnx", newer / "main.onnx") == [True, True]
+    shutil.rmtree(site.models / "one")
+    site.install("one")
+    assert readable(site, site.models / "one" / "main.onnx") == [True]
+    elsewhere = site.install("three", catalogue=tmp_path / "elsewhere")
     (site.models / "linked").symlink_to(elsewhere)
-    assert site.tried({"linked": ("read", f"{site.models}/linked/model.toml")})["linked"] == "allowed"
+    assert readable(site, site.models / "linked" / "main.onnx", elsewhere / "main.onnx", model="three") == [True, True]
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user can be taken only by root")

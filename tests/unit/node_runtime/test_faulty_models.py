@@ -142,7 +142,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     head = make_phantom(11, shape_zyx=(12, 64, 64), spacing_mm_zyx=(11.0, 3.6, 3.6))
     files = list(write_phantom_study(head, folder / "study", seed=11).files)
     settings = Settings.model_validate(
-        {"node": {"data_dir": folder / "node"}, "models": {"folders": [str(folder / "site")]}}
+        {
+            "node": {"data_dir": folder / "node"},
+            "models": {"folders": [str(folder / "site")]},
+            "destination": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}},
+            # One host serves what rules name; for another model it would be replaced.
+            "rule": [{"name": name, "model": name, "destinations": ["pacs"]} for name in FAULTS],
+        }
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))

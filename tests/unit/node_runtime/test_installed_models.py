@@ -10,6 +10,7 @@ from models.card import EMBEDDED
 from models.registry import Registry
 from node.jobs import model_host
 from node.jobs.chat_pipe import ChatPipe
+from node.jobs.host_models import HostModels
 
 
 def install(folder: Path, version: str) -> None:
@@ -30,9 +31,10 @@ def test_models_come_change_and_go(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         registries: dict = {}
+        models = HostModels([tmp_path])
 
         def installed() -> Registry:
-            return model_host._registry([tmp_path], 1, registries, ChatPipe(ours))
+            return model_host._registry(models.folders_of(["site"]), 1, registries, ChatPipe(ours))
 
         assert "site" not in {each.card.id for each in installed().list()}
         install(tmp_path / "site", "1.0.0")
