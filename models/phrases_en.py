@@ -73,6 +73,10 @@ class English:
             "The images carry an earlier identity of this patient. This result carries the one that holds now."
         ),
         "after_signing": "LATE: the report of this study had been signed before this result was there.",
+        "finder_fell_back": (
+            "The model that is preferred at this site could not be used on this study. Another one stands in for it; the "
+            "model's parameters name both."
+        ),
         "flair_not_registered": (
             "FLAIR could not be brought into agreement with the diffusion images: the FLAIR signal ratio was not measured."
         ),

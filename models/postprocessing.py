@@ -13,7 +13,7 @@ from models.morphology import CUBE
 from models.results import CodedTerm
 from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
-from models.workspace import MeanOf, Workspace
+from models.workspace import SEEDS, MeanOf, Workspace
 
 
 def connected_regions(workspace: Workspace, *, array: str, above: float | str, label: int = 1) -> None:
@@ -32,7 +32,9 @@ def grow_candidates(workspace: Workspace, *, seed: str, grow: str, margin: str) 
     them at once, each in its own unit.
     """
     above = workspace.value(margin)
-    workspace.candidates += grown_from_seeds(workspace.array(seed) > above, workspace.array(grow) > above)
+    seeds = workspace.array(seed) > above
+    workspace.candidates += grown_from_seeds(seeds, workspace.array(grow) > above)
+    workspace.arrays[SEEDS] = seeds
 
 
 def refine_candidates(

@@ -16,6 +16,8 @@ from models.results import CodedTerm, Quantity
 from models.symmetry import Midplane
 from models.volume import Volume
 
+SEEDS = "seeds"
+"""Array (bool): voxels that met the strict conditions, whatever became of the candidates they are in."""
 Array = npt.NDArray[Any]
 Spacing = tuple[float, float, float]
 Parameter = Scalar | list[Scalar]

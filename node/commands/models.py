@@ -34,7 +34,7 @@ def list_models(
     """List installed models, and what else the catalogue knows."""
     from node.commands.table import show
 
-    registry = _registry(ctx.obj.settings())
+    registry = _listed(ctx.obj.settings())
     rows = [
         {
             "model": each.card.id,
@@ -54,9 +54,9 @@ def list_models(
 @app.command()
 def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id.")]) -> None:
     """Show a model's card as it was read, its digest, and with what it runs on this node."""
-    found = _registry(ctx.obj.settings()).get(model)
+    found = _registry(ctx.obj.settings(), model).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
-    here = {"digest": found.digest, "runs_with": asdict(found.runs_with)}
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with), **_made_of(found)}
     typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 
@@ -107,7 +107,7 @@ def run(
     by_series = series_files(files)
     with text_bar() as bar:
         registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk, progress=bar)
-        found = chosen(registry, settings).get(model)
+        found = chosen(registry, settings, model).get(model)
         sources = fill_roles(load_study(files), found.card.inputs)
         desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
         result = found.run({role: source.volume for role, source in sources.items()}, {})
@@ -213,11 +213,33 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
     return listed if details else [{key: row[key] for key in columns} for row in listed]
 
 
+def _listed(settings: Settings) -> Registry:
+    """Every model, with the approvals where the database can be had: a list is wanted most where something is broken."""
+    from node.errors import StoreError
+
+    registry = registry_of(settings)
+    try:
+        return chosen(registry, settings, *(each.card.id for each in registry.list()))
+    except StoreError as error:
+        typer.echo(f"{error}; approvals are not known, and nothing counts as approved", err=True)
+        return registry
+
+
+def _made_of(model: Model) -> dict[str, Any]:
+    """Of a chain, the models it may be made of, whether it is made of them now, and what speaks against the others."""
+    from models.chains.finders import standing_of
+
+    if not model.members:
+        return {}
+    now = model.needs
+    return {"made_of": [{"model": each, "now": each in now, **standing_of(model, each)} for each in model.members]}
+
+
 def _status(registry: Registry, model: Model) -> str:
     if missing := registry.missing(model):
         return f"needs {', '.join(missing)}"
     return "runs" if registry.stands(model) else "beside"
 
 
-def _registry(settings: Settings) -> Registry:
-    return chosen(registry_of(settings), settings)
+def _registry(settings: Settings, *models: str) -> Registry:
+    return chosen(registry_of(settings), settings, *models)

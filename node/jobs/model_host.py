@@ -129,7 +129,7 @@ def _warm(
     dicom_sr.warm.prewarm()
     problems = []
     registry = _registry([Path(each) for each in message["model_folders"]], message["threads"], registries, chat)
-    registry.serve(message["approved"])
+    registry.serve(message["approved"], required=message["require_approval"])
     for model_id in message["models"]:
         try:
             registry.get(model_id).warm()
@@ -147,7 +147,7 @@ def _run(
 
     def tested() -> Registry:
         registry = _registry(spec.model_folders, spec.threads, registries, chat)
-        registry.serve(spec.approved)
+        registry.serve(spec.approved, required=spec.require_approval)
         if spec.runs_model:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)

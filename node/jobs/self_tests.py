@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from models.errors import InferenceFailed, OutputNotFinite, SelfTestFailed
+from models.errors import InferenceFailed, ModelError, OutputNotFinite, SelfTestFailed
 from models.lineage import lineage
 from models.session import CPU
 from node import log
@@ -50,7 +50,8 @@ class SelfTests:
         """Have a model, and those it is made of, answer right, or move it to the processor, or refuse it.
 
         A graph that answers wrong on a GPU is asked again on the CPU, and stays there when that answers right: the
-        result then names the provider that ran.
+        result then names the provider that ran. A member in whose place others stand ready is set aside where it fails
+        (:attr:`models.model.Model.fault`), until it answers right.
 
         Raises
         ------
@@ -59,13 +60,26 @@ class SelfTests:
         ModelError
             It cannot be loaded.
         """
-        for model in lineage(registry.get(model_id)):
-            last = self._passed.get(model)
-            state = self.state[model.card.id] = {"passed": False, "fell_back": model.fell_back}
-            if last is None or self._clock() - last >= PERIOD_SECONDS:
-                self._ask(model)
-                self._passed[model] = self._clock()
-            state.update(passed=True, fell_back=model.fell_back)
+        wanted = registry.get(model_id)
+        for model in lineage(wanted, standing_in=True):
+            try:
+                self._require_right(model)
+            except ModelError as error:
+                model.fault = error
+            else:
+                model.fault = None
+        # What it is made of now, with all that failed set aside.
+        for model in lineage(wanted):
+            if model.fault is not None:
+                raise model.fault
+
+    def _require_right(self, model: Model) -> None:
+        last = self._passed.get(model)
+        state = self.state[model.card.id] = {"passed": False, "fell_back": model.fell_back}
+        if last is None or self._clock() - last >= PERIOD_SECONDS:
+            self._ask(model)
+            self._passed[model] = self._clock()
+        state.update(passed=True, fell_back=model.fell_back)
 
     def _ask(self, model: Model) -> None:
         if self._device_doubtful:

@@ -269,6 +269,7 @@ class LocalExecutor:
             "threads": self._settings.jobs.threads,
             "models": list(dict.fromkeys(wanted)),
             "approved": dict(approved),
+            "require_approval": self._settings.models.require_approval,
         }
 
     def _send(self, message: dict[str, Any]) -> None:
