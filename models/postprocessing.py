@@ -13,6 +13,7 @@ from models.morphology import CUBE
 from models.results import CodedTerm
 from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
+from models.subacute import add_dwi_only
 from models.workspace import SEEDS, MeanOf, Workspace
 
 
@@ -223,6 +224,7 @@ STEPS: Mapping[str, StepFunction] = {
         drop_noise,
         drop_rims,
         drop_symmetric_pairs,
+        add_dwi_only,
         label_regions,
         report_mean,
         note_mean,

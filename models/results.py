@@ -19,6 +19,8 @@ LabelMask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 AFTER_SIGNING = "after_signing"
 """Limitation of a result that comes after a physician has signed the report of the study."""
+SUBACUTE = "subacute_mode"
+"""Limitation of a result for which what is bright on DWI alone was taken, too (:mod:`models.subacute`)."""
 
 
 @dataclass(frozen=True, slots=True)

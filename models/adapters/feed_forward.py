@@ -77,7 +77,7 @@ class FeedForward:
             step(workspace)
         faults = shortcomings(workspace, self._model.card.suitability)
         result = self._result(workspace, parameters, faults)
-        if (sweep := self._model.card.sweep) is None:
+        if (sweep := self._model.card.sweep) is None or not workspace.has_range:
             return result
         return with_ranges(result, sweep, lambda settings: [self._swept(workspace, each) for each in settings])
 
