@@ -12,6 +12,7 @@ import typer
 from node.cli import new_app
 from node.commands.chain_cards import chain
 from node.commands.graph_lines import graph_lines
+from node.commands.member_lines import made_of, member_lines
 from node.commands.model_packages import export_model
 from node.commands.model_serving import approve, revoke, rollback
 from node.commands.model_sources import import_checkpoint
@@ -67,7 +68,7 @@ def verify(
     """Check files against the digests pinned in their cards, load the graphs, ask for known answers; show their shapes."""
     from models.errors import NodeError
 
-    registry = _registry(ctx.obj.settings())
+    registry = _registry(ctx.obj.settings(), *([model] if model else []))
     failed = 0
     for name in [model] if model else [*map(registry.name, registry.list()), *sorted(registry.problems)]:
         try:
@@ -76,7 +77,7 @@ def verify(
             found.warm()
             answers = found.self_test()
             known = f", {len(answers)} known answers right" if answers else ", no known answer to ask for"
-            lines = list(graph_lines(found))
+            lines = [*graph_lines(found), *member_lines(found)]
             typer.echo("\n".join([f"{name}: good, digest {found.digest}{known}", *lines]))
         except NodeError as error:
             typer.echo(f"{name}: {error}", err=True)
@@ -227,12 +228,8 @@ def _listed(settings: Settings) -> Registry:
 
 def _made_of(model: Model) -> dict[str, Any]:
     """Of a chain, the models it may be made of, whether it is made of them now, and what speaks against the others."""
-    from models.chains.finders import standing_of
-
-    if not model.members:
-        return {}
-    now = model.needs
-    return {"made_of": [{"model": each, "now": each in now, **standing_of(model, each)} for each in model.members]}
+    rows = made_of(model)
+    return {"made_of": rows} if rows else {}
 
 
 def _status(registry: Registry, model: Model) -> str:
