@@ -58,15 +58,15 @@ class PromptableOptions(_Table):
     """The card's ``options``.
 
     ``decoder``: ``boxes`` takes all boxes of a slice as such; ``corner_points`` takes one box at a time as two points with
-    the labels 2 and 3, as exports by Meta's script and samexporter do. ``margin_voxels``, ``margin_pixels``: by how much a
-    box is made larger on every side, in voxels and in pixels of the network's image; the larger of both counts.
+    the labels 2 and 3, as exports by Meta's script and samexporter do. ``margin_voxels``, ``margin_share``: by how much a
+    box is made larger on every side, in voxels and as a share of the network's image; the larger of both counts.
     ``enlarged``: whether the mask's probabilities or its logits are brought to the slice's size before the threshold.
     """
 
     decoder: Literal["boxes", "corner_points"] = "boxes"
     image: ImageOptions
     margin_voxels: float = Field(default=0.0, ge=0, le=100)
-    margin_pixels: float = Field(default=0.0, ge=0, le=100)
+    margin_share: float = Field(default=0.0, ge=0, le=0.1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     enlarged: Literal["probabilities", "logits"] = "probabilities"
     follow: FollowOptions = FollowOptions()
@@ -75,10 +75,8 @@ class PromptableOptions(_Table):
         """Margin above and below, and at the sides, of a box on a slice of ``shape`` (rows, columns), in voxels."""
         high, wide = self.image.fitted(shape)
         rows, columns = shape
-        return (
-            max(self.margin_voxels, self.margin_pixels * rows / high),
-            max(self.margin_voxels, self.margin_pixels * columns / wide),
-        )
+        pixels = self.margin_share * self.image.size
+        return max(self.margin_voxels, pixels * rows / high), max(self.margin_voxels, pixels * columns / wide)
 
 
 def build(model: Model) -> PromptableAdapter | RoiPrompting:

@@ -12,6 +12,7 @@ from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import LesionSpec, make_phantom
 from node.cli import main
 
+_PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 100\n\n'
 _RULE = '[[rule]]\nname = "infarct"\nmodel = "infarct-adc-baseline"\n'
 _AREA = "DWI-bright area, ADC not low 2"
 
@@ -25,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_phantom_study(phantom, folder / "study", seed=3)
     for name, parameters in (("usual", ""), ("mode", 'parameters = { subacute = "1" }\n')):
         config = folder / f"{name}.toml"
-        text = f'[profile.default]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 100\n\n{_RULE}{parameters}'
+        text = f"{_PROFILE}{_RULE}{parameters}"
         config.write_text(text, encoding="utf-8")
         words = ["--config", str(config), "process", str(folder / "study"), "--out", str(folder / name)]
         assert main(words) == 0
@@ -34,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def _texts(item: Dataset) -> list[str]:
     below = [found for each in item.get("ContentSequence", []) for found in _texts(each)]
-    return [str(item.TextValue)] * ("TextValue" in item) + below
+    return [*([str(item.TextValue)] if "TextValue" in item else []), *below]
 
 
 def test_the_segmentation_calls_it_no_infarct(made: dict[str, Path]) -> None:

@@ -115,7 +115,7 @@ def test_small_parts_stay_as_found() -> None:
 
 
 @pytest.mark.parametrize(("side", "margin"), [(128, 2.0), (256, 2.0), (512, 4.0), (1024, 8.0)])
-def test_a_margin_is_of_voxels_or_of_the_networks_pixels(side: int, margin: float) -> None:
+def test_a_margin_is_of_voxels_or_of_the_networks_image(side: int, margin: float) -> None:
     """MedSAM was trained with boxes up to 20 of 1024 pixels too large: two voxels of a fine matrix are less than any of them."""
     import tomllib
 
