@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from models.candidates import Candidate, grown_from_seeds, refined
 from models.morphology import CUBE
-from models.results import CodedTerm
+from models.ratio_terms import RATIO, RATIO_UNIT, RELATIVE_DWI
+from models.results import CodedTerm, Quantity
 from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
 from models.subacute import add_dwi_only
@@ -178,6 +179,14 @@ def note_mean(workspace: Workspace, *, array: str, key: str, exponential: bool =
     workspace.evidence[key] = [round(float(np.exp(each)) if exponential else each, 3) for each in found]
 
 
+def report_relative_dwi(workspace: Workspace, *, array: str) -> None:
+    """Report the mean of ``array`` (natural logarithm of DWI relative to normal tissue) in each region as a ratio."""
+    labels, values = workspace.array("labels"), workspace.array(array)
+    for number in range(1, len(workspace.candidates) + 1):
+        ratio = round(float(np.exp(values[labels == number].mean(dtype=np.float64))), 3)
+        workspace.quantities.setdefault(number, []).append(Quantity(RATIO, ratio, RATIO_UNIT, remark=RELATIVE_DWI))
+
+
 def detection_limit(
     workspace: Workspace,
     *,
@@ -228,6 +237,7 @@ STEPS: Mapping[str, StepFunction] = {
         label_regions,
         report_mean,
         note_mean,
+        report_relative_dwi,
         detection_limit,
         flair_ratio,
     )
