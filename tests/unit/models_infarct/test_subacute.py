@@ -13,6 +13,7 @@ from models.errors import ParameterInvalid
 from models.model import Model
 from models.phantom import Distractor, LesionSpec, Phantom, make_phantom
 from models.registry import Registry
+from models.report import draft
 from models.results import SUBACUTE, Outcome, StudyResult
 from models.stored_result import StoredResult, dump, load
 from models.volume_range import range_ml
@@ -113,6 +114,23 @@ def test_the_texts_keep_both_kinds_apart(
     assert total in older.findings.split("\n")[0] and total in older.impression
     assert mode in older.findings and mode in older.impression and cannot_tell in older.impression
     assert any(note.startswith(mode) and cannot_tell in note for note in older.notes)
+
+
+def test_no_model_writes_about_what_may_be_no_infarct(
+    results: tuple[StudyResult, StudyResult], phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a report model, and to the check of its text, each lesion is an acute infarct."""
+    writer = Registry(threads=1).get("stroke-impression-demo")
+    asked: list[StudyResult] = []
+    real = type(writer).write
+    monkeypatch.setattr(
+        type(writer), "write", lambda self, result, *rest: (asked.append(result), real(self, result, *rest))[1]
+    )
+    inputs = {"dwi": phantom.dwi, "adc": phantom.adc}
+    for result, times in ((results[1], 0), (results[0], 1)):
+        made = draft(result, "en", generator=writer, inputs=inputs)
+        assert len(asked) == times and (made.author is None or times)
+    assert draft(results[1], "en", generator=writer, inputs=inputs) == compose(results[1], "en")
 
 
 def test_it_is_on_or_off(baseline: Model, phantom: Phantom) -> None:
