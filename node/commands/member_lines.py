@@ -23,7 +23,8 @@ def made_of(model: Model) -> list[dict[str, Any]]:
 def member_lines(model: Model) -> Iterator[str]:
     """One line for each model that a chain names; none for another model."""
     for row in made_of(model):
-        state = "made of" if row["now"] else "may use"
-        about = f" {row['version']}, digest {row['digest']}" if "version" in row else ""
-        why_not = f"; not as things stand: {row['why_not']}" if "why_not" in row else ""
-        yield f"    {state} {row['model']}{about}{why_not}"
+        about = f"{row['model']} {row['version']}, digest {row['digest']}" if "version" in row else row["model"]
+        if why_not := row.get("why_not"):
+            yield f"    {'needs' if row['now'] else 'does without'} {about}: {why_not}"
+        else:
+            yield f"    {'made of' if row['now'] else 'may use'} {about}"
