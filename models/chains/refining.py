@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FELL_BACK = "finder_fell_back"
 """Limitation: a model that was to find did not, and another did."""
-_OF_OUTLINES = frozenset({SWEPT, "relative_dwi"})
+_OF_OUTLINES = frozenset({SWEPT, "relative_dwi", "flair"})
 """Evidence that speaks of the finder's own outlines and numbers."""
 
 
@@ -137,7 +137,7 @@ class RefineChain:
         # Asked for at each run: another version of either may have taken over since the last one.
         who = taken(self._model, self.options.finders, inputs, parameters)
         refiner = sound(self._model, self.options.refiner) if who.finder.outlines == "redrawn" else None
-        found = who.model.run(inputs, parameters)
+        found = who.model.run(inputs if refiner is None else _needed(who.model, inputs), parameters)
         result = self._named(found, who, refiner, parameters)
         if found.outcome is not Outcome.FOUND or found.segmentation is None:
             return result
@@ -243,3 +243,9 @@ class RefineChain:
             if values.size:
                 quantities.append(Quantity(mean.name, round(float(values.mean(dtype=np.float64)), 1), mean.unit, MEAN))
         return quantities
+
+
+def _needed(finder: Model, inputs: Mapping[str, Volume]) -> Mapping[str, Volume]:
+    """The inputs without those a finder measures on beside: of outlines that are drawn anew that says nothing."""
+    beside = {each.role for each in finder.card.inputs if not each.required}
+    return {role: volume for role, volume in inputs.items() if role not in beside}

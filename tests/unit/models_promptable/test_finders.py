@@ -47,7 +47,7 @@ def install_network(site: Path, *, version: str = "1.0.0", more: str = "", folde
     card = site / folder / "model.toml"
     edit(card, f'id = "{THRESHOLD}"', f'id = "{NETWORK}"')
     edit(card, 'version = "', f'version = "{version}-')
-    edit(card, 'adjustable = ["reporting_threshold_ml"]', "")
+    edit(card, 'adjustable = ["reporting_threshold_ml", "subacute"]', "")
     if more:
         card.write_text(f"{card.read_text(encoding='utf-8')}\n{more}\n", encoding="utf-8")
     return card
@@ -132,7 +132,8 @@ def test_the_shipped_network_fills_the_shipped_chain_where_a_person_has_approved
             registry.serve(served, required=False)
         assert chain.needs == (THRESHOLD, "medsam")
     before = run(registry, phantom, model="stroke-dwi-medsam")
-    passed_over = "deepisles-seals MOD-003, deepisles-nvauto MOD-003, infarct-network MOD-017"
+    absent = ", ".join(f"deepisles-{name} MOD-003" for name in ("seals", "nvauto", "swan"))
+    passed_over = f"{absent}, infarct-network MOD-017"
     assert before.model.parameters[PASSED_OVER] == passed_over
     registry.serve({"infarct-network": network.digest, "medsam": registry.get("medsam").digest})
     after = run(registry, phantom, model="stroke-dwi-medsam")
@@ -159,8 +160,15 @@ def test_a_study_outside_of_its_limits_is_for_the_next_one(site: Path, phantom: 
 def test_an_input_that_is_not_there_is_for_the_next_one(site: Path, phantom: Phantom) -> None:
     card = install_network(site)
     edit(card, "required = false\n", "")
-    result = run(opened(site), phantom)
+    registry = opened(site)
+    result = run(registry, phantom)
     assert result.model.parameters[PASSED_OVER] == f"{NETWORK} SUI-006"
+    # With one, as a chain takes it that has an input for it, the place is the network's; the threshold alone is not given it.
+    inputs = {"dwi": phantom.dwi, "adc": phantom.adc, "flair": phantom.b0}
+    assert registry.get(CHAIN).run(inputs, {}).model.parameters["finder"] == NETWORK
+    plain = registry.get(CHAIN).run(inputs, {"reporting_threshold_ml": "0.05"})
+    assert plain.model.parameters["finder"] == THRESHOLD and "flair" not in plain.evidence
+    assert not any(each.startswith("flair") for each in plain.limitations)
     assert "flair" in result.evidence["finder"]["passed_over"][NETWORK]
 
 
