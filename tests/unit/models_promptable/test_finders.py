@@ -217,6 +217,7 @@ def test_one_that_answers_wrong_is_set_aside_until_it_answers_right(
         SelfTests().require(registry, CHAIN)
 
 
+@pytest.mark.slow
 def test_another_version_of_the_preferred_model_takes_over(site: Path, phantom: Phantom) -> None:
     for version in ("1.0.0", "2.0.0"):
         install_network(site, version=version, folder=f"network-{version}")
@@ -247,6 +248,7 @@ def test_nobody_left_is_a_refusal_with_every_reason(site: Path, phantom: Phantom
         run(opened(site), phantom)
 
 
+@pytest.mark.slow
 def test_which_one_was_passed_over_is_no_other_way_of_measuring(site: Path, phantom: Phantom) -> None:
     before = run(opened(site), phantom)
     install_network(site, more="[limits]\nslice_spacing_mm = [0, 1]")
