@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from models.lineage import told_members
+from models.lineage import PASSED_OVER, told_members
 from models.registration import NotComparable, rigid_transform
 from models.results import Change, Comparison, LesionChange, Outcome, Region, StudyResult, Tracking, total_volume_ml
 from models.stored_result import Grid
@@ -121,7 +121,7 @@ def _made_alike(one: StudyResult, other: StudyResult) -> bool:
 
 
 def _made_by(result: StudyResult) -> tuple[str, dict[str, str]]:
-    parameters = result.model.parameters
+    parameters = {name: each for name, each in result.model.parameters.items() if name != PASSED_OVER}
     return result.model.digest, {**parameters, **told_members(parameters)}
 
 

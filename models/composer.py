@@ -13,7 +13,7 @@ from models.phrases_general_en import GeneralEnglish
 from models.phrases_general_ja import GeneralJapanese
 from models.phrases_ja import Japanese
 from models.report_facts import ReportFacts
-from models.results import Draft, Outcome, StudyResult
+from models.results import SUBACUTE, Draft, Outcome, StudyResult
 
 LISTED_LESIONS = 5
 """The largest lesions get a line each; the others are summed."""
@@ -66,10 +66,11 @@ def compose(result: StudyResult, language: str) -> Draft:
     if result.outcome is Outcome.NOT_ASSESSED:
         findings, impression = [words.not_assessed(result.refusal)], words.not_assessed_impression()
     elif result.outcome is Outcome.NOTHING_FOUND:
-        findings = [words.nothing_found(), *_scores(facts, words)]
+        bright = [words.nothing_bright()] if facts.subacute else []
+        findings = [words.nothing_found(), *bright, *_scores(facts, words)]
         impression = words.nothing_found_impression(facts)
     else:
-        findings, impression = _found(facts, words), words.found_impression(facts)
+        findings, impression = _found(facts, words), _found_impression(facts, words)
         if facts.outlined:
             outlined = words.outlined(facts.outlined)
             findings, impression = [outlined, *findings], impression or outlined
@@ -113,7 +114,11 @@ def with_history(draft: Draft, result: StudyResult) -> Draft:
 
 
 def _found(facts: ReportFacts, words: Wording) -> list[str]:
-    lines = [words.found(facts)]
+    low, bright = facts.part(dwi_only=False), facts.part(dwi_only=True)
+    if bright.count:
+        lines = [words.found(low) if low.count else words.nothing_found(), words.bright(bright)]
+    else:
+        lines = [words.found(facts), *([words.nothing_bright()] if facts.subacute else [])]
     lines += [words.lesion(lesion) for lesion in facts.lesions[:LISTED_LESIONS]]
     rest = facts.lesions[LISTED_LESIONS:]
     if rest:
@@ -121,6 +126,15 @@ def _found(facts: ReportFacts, words: Wording) -> list[str]:
     if facts.flair_ratio is not None:
         lines.append(words.flair_ratio(facts.flair_ratio))
     return [line for line in (*lines, *_scores(facts, words)) if line]
+
+
+def _found_impression(facts: ReportFacts, words: Wording) -> str:
+    """Of restricted diffusion; and, in the subacute mode, of what is bright without it, in a sentence of its own."""
+    low, bright = facts.part(dwi_only=False), facts.part(dwi_only=True)
+    if not bright.count:
+        return words.found_impression(facts)
+    first = words.found_impression(low) if low.count else words.nothing_found_impression(facts)
+    return words.separator.join((first, words.bright_impression(bright)))
 
 
 def _scores(facts: ReportFacts, words: Wording) -> list[str]:
@@ -143,5 +157,7 @@ def _limitations(result: StudyResult, words: Wording) -> list[str]:
     # What always limits a method says nothing where it was not applied.
     always = () if result.outcome is Outcome.NOT_ASSESSED else (*words.always_stated, *found)
     keys = dict.fromkeys((*always, *result.limitations))
+    if SUBACUTE in keys:
+        keys.pop("subacute_missed", None)  # the sentence on the mode says what is still missed
     # A key this release has no sentence for still reaches the reader, as it is.
     return [words.limitations.get(key, key) for key in keys]

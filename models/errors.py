@@ -221,6 +221,12 @@ class VersionNotChosen(ModelError):
     remedy = "Try one by `ID@VERSION`, then call `ainode models approve ID@VERSION --by NAME --accept-licence`."
 
 
+class NoFinder(ModelError):
+    code = "MOD-035"
+    summary = "Of the models that may do the first part of a chain none can serve."
+    remedy = "The message says of each why not; install or approve one of them, or name another in `finders` of the chain's card."
+
+
 class OutsideData(ModelError):
     code = "MOD-018"
     summary = "An ONNX graph takes data from a file that its card does not pin."

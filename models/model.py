@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from models.adapter import AnsweringAdapter, AskedAdapter, ImageAdapter, PromptedAdapter, WritingAdapter
 from models.card import EMBEDDED, Card, model_digest
+from models.chains.finders import Finder
 from models.chains.passages import Corpus
 from models.chat import Chat, TextPart
 from models.errors import (
     CardInvalid,
+    ModelError,
     ModelNotApproved,
     ModelNotFound,
     ParameterInvalid,
@@ -26,7 +28,7 @@ from models.errors import (
 )
 from models.golden import deviation
 from models.limits import require_within
-from models.lineage import member_versions
+from models.lineage import lineage, member_versions
 from models.loaded_graphs import LoadedGraphs
 from models.placement import Left
 from models.programs import Programs
@@ -51,6 +53,8 @@ class Model:
         Threads within one operator; 0 leaves it to the runtime.
     find : callable, optional
         Finds another installed model by id.
+    admit : callable, optional
+        As ``find``, but only what may serve on this node; else :class:`ModelNotApproved`.
     chat : Chat or None
         Who talks to models elsewhere; None where nobody does.
     corpus : Corpus or None
@@ -80,6 +84,7 @@ class Model:
         *,
         threads: int = 0,
         find: Callable[[str], Model] | None = None,
+        admit: Callable[[str], Model] | None = None,
         chat: Chat | None = None,
         corpus: Corpus | None = None,
         programs: Programs | None = None,
@@ -94,6 +99,9 @@ class Model:
         self.card = Card.load(folder)
         self._find = find or _alone
         self.graphs = LoadedGraphs(folder, self.card, threads=threads, pool=pool or WarmPool())
+        self._admit = admit or self._find
+        self.fault: ModelError | None = None
+        """Why it takes no place for which others stand ready: what its last test came to."""
 
     @cached_property
     def digest(self) -> str:
@@ -131,11 +139,13 @@ class Model:
         """Compare every pinned file with its digest, now. Raises DigestMismatch."""
         self.graphs.verify()
 
-    def reference(self, parameters: Mapping[str, str]) -> ModelReference:
+    def reference(self, parameters: Mapping[str, str], members: Sequence[Model] | None = None) -> ModelReference:
         """Which model this is, exactly, with the settings that change a result and the provider that runs it.
 
-        Another version of a member is another chain: of a chain, the models it is made of are among the parameters.
+        Another version of a member is another chain: of a chain, the models it is made of are among the parameters;
+        ``members`` are those that made this result, where it may be made of several sets of them.
         """
+        made_of = lineage(self)[1:] if members is None else [each for one in members for each in lineage(one)]
         return ModelReference(
             model_id=self.card.id,
             version=self.card.version,
@@ -143,7 +153,7 @@ class Model:
             manufacturer=self.card.manufacturer,
             digest=self.digest,
             provider=self.provider,
-            parameters=dict(sorted({**member_versions(self), **parameters}.items())),
+            parameters=dict(sorted({**member_versions(made_of), **parameters}.items())),
         )
 
     def path(self, name: str) -> Path:
@@ -232,7 +242,7 @@ class Model:
         ParameterInvalid, ModelError
             As :meth:`run`.
         """
-        return self._within_limits(inputs, lambda: self._prompted().segment(inputs, prompts, parameters))
+        return self._within_limits(inputs, lambda: self._prompted("segment").segment(inputs, prompts, parameters))
 
     def planes(
         self, volume: Volume, prompts: Sequence[BoxPrompt]
@@ -245,7 +255,7 @@ class Model:
             As :meth:`segment`.
         """
         require_within(self.card.limits, {self.card.inputs[0].role: volume})
-        return self._prompted().planes(volume, prompts)
+        return self._prompted("planes").planes(volume, prompts)
 
     @property
     def embedded(self) -> bool:
@@ -278,8 +288,27 @@ class Model:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Ids of the models it is made of; none but for a chain."""
+        """Ids of the models it is made of, as things stand; none but for a chain."""
         return getattr(self._adapter, "needs", ())
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Ids of all models its card names, of which some may stand in for others; none but for a chain."""
+        return getattr(self._adapter, "members", self.needs)
+
+    @property
+    def finders(self) -> tuple[Finder, ...]:
+        """Models of which the first that may serve finds, in order; none but for a chain that begins so."""
+        return getattr(self._adapter, "finders", ())
+
+    def admitted(self, model_id: str) -> Model:
+        """As :meth:`member`, but only what may serve on this node.
+
+        Raises
+        ------
+        ModelNotApproved, ModelNotFound, VersionNotChosen, CardInvalid
+        """
+        return self._admit(model_id)
 
     def member(self, model_id: str) -> Model:
         """Another installed model, which a model of family ``chain`` uses.
@@ -296,9 +325,9 @@ class Model:
         adapter = self._adapter
         return bool(getattr(adapter, f"offers_{part}", hasattr(adapter, part)))
 
-    def _prompted(self) -> PromptedAdapter:
+    def _prompted(self, part: str) -> PromptedAdapter:
         adapter = self._adapter
-        if not hasattr(adapter, "planes"):
+        if not hasattr(adapter, part):
             raise CardInvalid(f"{self.card.id} takes no prompts")
         return cast(PromptedAdapter, adapter)
 

@@ -123,7 +123,7 @@ def _manifest(model: Model) -> tuple[Manifest, bytes]:
     if report := _report(model.folder / REPORT_FILE):
         files[REPORT_FILE] = PackagedFile.of(report)
     digest = model_digest(model.folder, card)
-    made = Manifest(model=card.id, version=card.version, digest=digest, needs=model.needs, files=files)
+    made = Manifest(model=card.id, version=card.version, digest=digest, needs=model.members, files=files)
     return made, report
 
 

@@ -55,6 +55,11 @@ class English:
         "baseline_not_validated": "This is a baseline method. It has not been clinically validated.",
         "not_validated": "This model has not been clinically validated here.",
         "subacute_missed": "Infarcts older than about 10 days may be missed, because ADC pseudonormalises.",
+        "subacute_mode": (
+            "Subacute mode: areas that are bright on DWI alone, without a low ADC, are reported as well. From these images "
+            "T2 shine-through (old infarct, gliosis, oedema, demyelination) cannot be told from a subacute infarct. Faint, "
+            "superficial and symmetric ones may be missed. There are no ranges of volumes in this mode."
+        ),
         "not_specific": (
             "Restricted diffusion is not specific: seizure, hypoglycaemia, abscess, demyelination and cell-dense tumour "
             "can look the same."
@@ -73,6 +78,10 @@ class English:
             "The images carry an earlier identity of this patient. This result carries the one that holds now."
         ),
         "after_signing": "LATE: the report of this study had been signed before this result was there.",
+        "finder_fell_back": (
+            "The model that is preferred at this site could not be used on this study. Another one stands in for it; the "
+            "model's parameters name both."
+        ),
         "flair_not_registered": (
             "FLAIR could not be brought into agreement with the diffusion images: the FLAIR signal ratio was not measured."
         ),
@@ -100,7 +109,8 @@ class English:
     def lesion(self, lesion: Lesion) -> str:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f", mean ADC {format_adc(lesion.adc_um2_s)} × 10⁻⁶ mm²/s"
-        return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {volume(lesion.volume_ml, lesion.range_ml)}{adc}."
+        kind = ", bright on DWI without a low ADC" if lesion.dwi_only else ""
+        return f"Lesion {lesion.number}: {_SIDE[lesion.side]}, {volume(lesion.volume_ml, lesion.range_ml)}{adc}{kind}."
 
     def finding(self, finding: Finding) -> str:
         """Nothing: the regions say it."""
@@ -118,6 +128,26 @@ class English:
         return (
             f"Restricted diffusion suggestive of acute infarct{_where(facts)}: {lesions}, "
             f"total volume {volume(facts.total_ml, facts.total_range_ml)}{largest}."
+        )
+
+    def bright(self, facts: ReportFacts) -> str:
+        """What the subacute mode has found: number, total and side."""
+        areas = "area" if facts.count == 1 else "areas"
+        return (
+            f"Subacute mode: {facts.count} {areas} of high DWI signal without a low ADC{_where(facts)}, total volume "
+            f"{volume(facts.total_ml, None)}."
+        )
+
+    def nothing_bright(self) -> str:
+        """That the subacute mode has found nothing."""
+        return "Subacute mode: no area of high DWI signal without a low ADC was found."
+
+    def bright_impression(self, facts: ReportFacts) -> str:
+        """What the subacute mode has found, and what it may be."""
+        areas = "1 area" if facts.count == 1 else f"{facts.count} areas"
+        return (
+            f"Subacute mode: {areas} of high DWI signal without a low ADC{_where(facts)}, total volume "
+            f"{volume(facts.total_ml, None)}: subacute infarct or T2 shine-through, which these images cannot tell apart."
         )
 
     def nothing_found(self) -> str:

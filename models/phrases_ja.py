@@ -87,6 +87,11 @@ class Japanese:
         "baseline_not_validated": "本手法はベースライン手法であり、臨床的妥当性は検証されていない。",
         "not_validated": "本モデルは当施設で臨床的に検証されていない。",
         "subacute_missed": "発症後およそ10日を過ぎるとADCが偽正常化するため、梗塞を検出できないことがある。",
+        "subacute_mode": (
+            "亜急性期モード：ADCの低下を伴わず拡散強調像のみで高信号を示す領域も報告した。本検査の画像のみでは、T2シャインスルー"
+            "（陳旧性梗塞、グリオーシス、浮腫、脱髄など）と亜急性期梗塞とを区別できない。淡い領域、表在性または左右対称の領域は"
+            "検出できないことがある。このモードでは体積の範囲を示さない。"
+        ),
         "not_specific": (
             "拡散制限は梗塞に特異的ではない。けいれん発作、低血糖、膿瘍、脱髄、細胞密度の高い腫瘍でも同様の所見を示す。"
         ),
@@ -103,6 +108,9 @@ class Japanese:
             "画像には本患者の訂正前の識別情報が記録されている。本結果には現在有効な識別情報を記載した。"
         ),
         "after_signing": "遅延：本結果が得られる前に、本検査の読影レポートは確定済みであった。",
+        "finder_fell_back": (
+            "当施設で優先されるモデルは本検査に使用できなかったため、別のモデルで代用した。両者の名称はモデルのパラメータに示す。"
+        ),
         "flair_not_registered": "FLAIR像と拡散強調像との位置合わせができないため、FLAIR信号比は計測していない。",
         "flair_no_reference": (
             "鏡像位置に健常組織が十分にない、またはFLAIR像の範囲外であるため、FLAIR信号比は計測していない。"
@@ -127,7 +135,8 @@ class Japanese:
     def lesion(self, lesion: Lesion) -> str:
         """One line for one lesion."""
         adc = "" if lesion.adc_um2_s is None else f"、平均ADC {format_adc(lesion.adc_um2_s)}×10⁻⁶ mm²/s"
-        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{volume(lesion.volume_ml, lesion.range_ml)}{adc}。"
+        kind = "、拡散強調像で高信号・ADC低下なし" if lesion.dwi_only else ""
+        return f"病変{lesion.number}：{_SIDE[lesion.side]}、{volume(lesion.volume_ml, lesion.range_ml)}{adc}{kind}。"
 
     def finding(self, finding: Finding) -> str:
         """Nothing: the regions say it."""
@@ -143,6 +152,25 @@ class Japanese:
         return (
             f"{_where(facts)}急性期梗塞を示唆する拡散制限域を認める"
             f"（{facts.count}病変、総体積{volume(facts.total_ml, facts.total_range_ml)}{largest}）。"
+        )
+
+    def bright(self, facts: ReportFacts) -> str:
+        """What the subacute mode has found: number, total and side."""
+        return (
+            f"亜急性期モード：拡散強調像で高信号を示しADC低下を伴わない領域を{_where(facts)}{facts.count}か所認める。"
+            f"総体積は{volume(facts.total_ml, None)}である。"
+        )
+
+    def nothing_bright(self) -> str:
+        """That the subacute mode has found nothing."""
+        return "亜急性期モード：拡散強調像で高信号を示しADC低下を伴わない領域を認めない。"
+
+    def bright_impression(self, facts: ReportFacts) -> str:
+        """What the subacute mode has found, and what it may be."""
+        return (
+            f"亜急性期モード：{_where(facts)}ADC低下を伴わない拡散強調像高信号域を認める"
+            f"（{facts.count}病変、総体積{volume(facts.total_ml, None)}）。"
+            "亜急性期梗塞またはT2シャインスルーの可能性があるが、本検査の画像のみでは区別できない。"
         )
 
     def nothing_found(self) -> str:

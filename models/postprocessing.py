@@ -10,10 +10,12 @@ from scipy import ndimage
 
 from models.candidates import Candidate, grown_from_seeds, refined
 from models.morphology import CUBE
-from models.results import CodedTerm
+from models.ratio_terms import RATIO, RATIO_UNIT, RELATIVE_DWI
+from models.results import CodedTerm, Quantity
 from models.signal_ratio import flair_ratio
 from models.steps import StepFunction
-from models.workspace import MeanOf, Workspace
+from models.subacute import add_dwi_only
+from models.workspace import SEEDS, MeanOf, Workspace
 
 
 def connected_regions(workspace: Workspace, *, array: str, above: float | str, label: int = 1) -> None:
@@ -32,7 +34,9 @@ def grow_candidates(workspace: Workspace, *, seed: str, grow: str, margin: str) 
     them at once, each in its own unit.
     """
     above = workspace.value(margin)
-    workspace.candidates += grown_from_seeds(workspace.array(seed) > above, workspace.array(grow) > above)
+    seeds = workspace.array(seed) > above
+    workspace.candidates += grown_from_seeds(seeds, workspace.array(grow) > above)
+    workspace.arrays[SEEDS] = seeds
 
 
 def refine_candidates(
@@ -175,6 +179,14 @@ def note_mean(workspace: Workspace, *, array: str, key: str, exponential: bool =
     workspace.evidence[key] = [round(float(np.exp(each)) if exponential else each, 3) for each in found]
 
 
+def report_relative_dwi(workspace: Workspace, *, array: str) -> None:
+    """Report the mean of ``array`` (natural logarithm of DWI relative to normal tissue) in each region as a ratio."""
+    labels, values = workspace.array("labels"), workspace.array(array)
+    for number in range(1, len(workspace.candidates) + 1):
+        ratio = round(float(np.exp(values[labels == number].mean(dtype=np.float64))), 3)
+        workspace.quantities.setdefault(number, []).append(Quantity(RATIO, ratio, RATIO_UNIT, remark=RELATIVE_DWI))
+
+
 def detection_limit(
     workspace: Workspace,
     *,
@@ -221,9 +233,11 @@ STEPS: Mapping[str, StepFunction] = {
         drop_noise,
         drop_rims,
         drop_symmetric_pairs,
+        add_dwi_only,
         label_regions,
         report_mean,
         note_mean,
+        report_relative_dwi,
         detection_limit,
         flair_ratio,
     )

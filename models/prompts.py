@@ -42,14 +42,15 @@ class BoxPrompt:
         if self.bottom < self.top or self.right < self.left:
             raise ValueError("a box ends where it begins, or later")
 
-    def grown(self, voxels: float, rows: int, columns: int) -> BoxPrompt:
-        """The box with a margin on every side, kept inside the image."""
+    def grown(self, voxels: float | tuple[float, float], rows: int, columns: int) -> BoxPrompt:
+        """The box with a margin on every side, or one above and below and another at the sides, kept inside the image."""
+        down, across = voxels if isinstance(voxels, tuple) else (voxels, voxels)
         return replace(
             self,
-            top=max(self.top - voxels, 0.0),
-            left=max(self.left - voxels, 0.0),
-            bottom=min(self.bottom + voxels, rows - 1.0),
-            right=min(self.right + voxels, columns - 1.0),
+            top=max(self.top - down, 0.0),
+            left=max(self.left - across, 0.0),
+            bottom=min(self.bottom + down, rows - 1.0),
+            right=min(self.right + across, columns - 1.0),
         )
 
 

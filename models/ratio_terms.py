@@ -1,4 +1,4 @@
-"""How the signal intensity ratio of :mod:`models.signal_ratio` is named, for those who only read or tell it."""
+"""How ratios of signals are named, for those who only read or tell them."""
 
 from __future__ import annotations
 
@@ -9,5 +9,7 @@ RATIO = CodedTerm("118586006", "SCT", "Ratio")
 FLAIR_RATIO = (
     "FLAIR signal intensity: mean in the region over mean of the mirrored tissue; baseline, no validated cut-off"
 )
+"""Remark of the quantity, by which it is known."""
+RELATIVE_DWI = "DWI signal: mean in the region (geometric) over that of the patient's own normal tissue around it"
 """Remark of the quantity, by which it is known."""
 RATIO_UNIT = CodedTerm("1", "UCUM", "no units")

@@ -13,6 +13,7 @@ from models.errors import (
     ModelNotFound,
     VersionNotChosen,
 )
+from models.lineage import lineage
 from models.model import Model
 from models.programs import Programs
 from models.progress import TextProgress
@@ -73,6 +74,8 @@ class Registry:
         self.corpus = corpus
         self.problems: dict[str, CardInvalid] = {}
         self._approved: Mapping[str, str] = {}
+        self._approval_required = False
+        self._admitting: set[str] = set()
         self._models: dict[str, dict[str, Model]] = {}
         found = [card.parent for catalogue in (EMBEDDED, *folders) for card in cards_in(catalogue)]
         for folder in (*found, *(models or ())):
@@ -84,6 +87,7 @@ class Registry:
                 folder,
                 threads=threads,
                 find=self.get,
+                admit=self.admit,
                 chat=self.chat,
                 corpus=self.corpus,
                 programs=self.programs,
@@ -99,7 +103,7 @@ class Registry:
         else:
             self._models[model.card.id] = {**installed, model.card.version: model}
 
-    def serve(self, approved: Mapping[str, str]) -> None:
+    def serve(self, approved: Mapping[str, str], *, required: bool = True) -> None:
         """From now on, of several versions the one with the approved digest stands behind its id.
 
         What is loaded of another one stays until its memory is needed.
@@ -108,8 +112,34 @@ class Registry:
         ----------
         approved : mapping
             Model id → digest of the approved files.
+        required : bool
+            Whether the site wants every model approved; a card may want it whatever the site does.
         """
         self._approved = approved
+        self._approval_required = required
+
+    def admit(self, model: str) -> Model:
+        """The model of an id, where it may serve: what takes a place in a chain because it is there has to be wanted.
+
+        Before :meth:`serve` was called, that is every model whose card does not ask for approval.
+
+        Raises
+        ------
+        ModelNotApproved
+            It, or one it is made of, is not approved and has to be.
+        ModelNotFound, VersionNotChosen, CardInvalid
+            As :meth:`get`; also where it is made of itself.
+        """
+        found = self.get(model)
+        if self._approval_required or found.card.needs_approval:
+            if found.card.id in self._admitting:
+                raise CardInvalid(f"{found.card.id}: it is made of itself")
+            self._admitting.add(found.card.id)
+            try:
+                found.require_approved(self._approved)
+            finally:
+                self._admitting.discard(found.card.id)
+        return found
 
     def get(self, model: str) -> Model:
         """The model of an id, or the version ``id@version``.
@@ -139,6 +169,14 @@ class Registry:
             why = "the approved one is none of them" if model_id in self._approved else "none of them is approved"
             raise VersionNotChosen(f"there are {', '.join(map(_named, installed))}, and {why}")
         return found
+
+    def asks_approvals(self, model: str) -> bool:
+        """Whether it depends on approvals what ``model`` is made of: one that has to be approved may find in another's place."""
+        try:
+            finders = [each for one in lineage(self.get(model)) for each in one.finders[:-1]]
+        except (ModelNotFound, VersionNotChosen, CardInvalid):
+            return False
+        return any(not each.serves_unasked for finder in finders for each in self.versions(finder.model))
 
     def stands(self, model: Model) -> bool:
         """Whether ``model`` is what its id alone means."""

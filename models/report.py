@@ -16,7 +16,7 @@ from models.loose_claims import loose_problems
 from models.output_guard import faults
 from models.own_text import with_own_text
 from models.remote_errors import TextWithheld
-from models.results import Comparison, Draft, Outcome, StudyResult
+from models.results import SUBACUTE, Comparison, Draft, Outcome, StudyResult
 from models.vocabulary import unknown_words
 from models.volume import Volume
 
@@ -43,7 +43,8 @@ def draft(
     Parameters
     ----------
     result : StudyResult
-        Any outcome. A study that was not assessed never reaches the generator.
+        Any outcome. A study that was not assessed never reaches the generator, and none of the subacute mode does: every
+        lesion would be an acute infarct to it, and to the check of its text.
     language : str
         ``"en"`` or ``"ja"``.
     generator : Model or None
@@ -109,7 +110,7 @@ def _draft(
     composed = compose(result, language)
     if result.drafts:
         return with_own_text(composed, result)
-    if generator is None or result.outcome is Outcome.NOT_ASSESSED:
+    if generator is None or result.outcome is Outcome.NOT_ASSESSED or SUBACUTE in result.limitations:
         return composed
     words = wording(language, result)
     try:

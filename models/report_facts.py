@@ -8,11 +8,11 @@ ADC to whole 10⁻⁶ mm²/s. A figure that rounds into the next band is written
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 
 from models.ratio_terms import FLAIR_RATIO
-from models.results import Finding, Laterality, Outcome, Quantity, StudyResult
+from models.results import SUBACUTE, Finding, Laterality, Outcome, Quantity, StudyResult
 from models.volume_range import EVIDENCE, range_ml
 
 SMALLEST_WRITTEN_ML = 0.01
@@ -71,13 +71,14 @@ def mean_adc_um2_s(quantities: Iterable[Quantity]) -> float | None:
 @dataclass(frozen=True, slots=True)
 class Lesion:
     """One region as a report speaks of it. ``adc_um2_s`` is None when it was not measured, ``range_ml`` (of the volume, over a
-    threshold sweep) when there is none."""
+    threshold sweep) when there is none. ``dwi_only``: found in the subacute mode, bright on DWI without a low ADC."""
 
     number: int
     side: Laterality
     volume_ml: float
     adc_um2_s: float | None
     range_ml: tuple[float, float] | None = None
+    dwi_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class ReportFacts:
         FLAIR signal of all lesions over that of the mirrored tissue; None where it was not measured.
     outlined : int
         Regions without a volume: shadows on a projection.
+    subacute : bool
+        Whether it was looked for what is bright on DWI alone, too.
     """
 
     outcome: Outcome
@@ -119,14 +122,23 @@ class ReportFacts:
     swept: tuple[tuple[str, float, float], ...] = ()
     flair_ratio: float | None = None
     outlined: int = 0
+    subacute: bool = False
 
     @classmethod
     def of(cls, result: StudyResult) -> ReportFacts:
         """Return the facts of ``result``."""
         regions = result.segmentation.regions if result.segmentation else ()
         found = result.outcome is Outcome.FOUND
+        subacute = SUBACUTE in result.limitations
         lesions = tuple(
-            Lesion(r.number, r.laterality, r.volume_ml, mean_adc_um2_s(r.quantities), range_ml(r.quantities))
+            Lesion(
+                r.number,
+                r.laterality,
+                r.volume_ml,
+                mean_adc_um2_s(r.quantities),
+                range_ml(r.quantities),
+                dwi_only=subacute and r.finding != result.finding,
+            )
             for r in regions
             if found and r.volume_ml is not None
         )
@@ -144,7 +156,17 @@ class ReportFacts:
             swept=_swept(result) if total_range is not None else (),
             flair_ratio=next((q.value for q in result.totals if q.remark == FLAIR_RATIO), None) if found else None,
             outlined=sum(r.volume_ml is None for r in regions) if found else 0,
+            subacute=subacute,
         )
+
+    def part(self, *, dwi_only: bool) -> ReportFacts:
+        """The facts about the lesions with a low ADC, or about the others. Without others the first are all."""
+        lesions = tuple(lesion for lesion in self.lesions if lesion.dwi_only is dwi_only)
+        if len(lesions) == len(self.lesions):
+            return self
+        total = sum(lesion.volume_ml for lesion in lesions)
+        side = overall_side(lesion.side for lesion in lesions)
+        return replace(self, lesions=lesions, total_ml=total, side=side, total_range_ml=None, swept=())
 
     @property
     def count(self) -> int:

@@ -19,6 +19,8 @@ LabelMask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 AFTER_SIGNING = "after_signing"
 """Limitation of a result that comes after a physician has signed the report of the study."""
+SUBACUTE = "subacute_mode"
+"""Limitation of a result for which what is bright on DWI alone was taken, too (:mod:`models.subacute`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class Segmentation:
     overlying : tuple of numpy.ndarray
         Further masks like ``mask_zyx``, for regions that lie over those of the masks before, as shadows on a radiograph do;
         each region is in one mask. Only results on a projection have them.
+    seeds_zyx : numpy.ndarray or None
+        bool, same shape: voxels beyond doubt, for a chain that draws the outlines anew. Not stored with the result.
     """
 
     role: str
@@ -141,6 +145,7 @@ class Segmentation:
     regions: tuple[Region, ...]
     probability_zyx: npt.NDArray[np.float32] | None = None
     overlying: tuple[LabelMask, ...] = ()
+    seeds_zyx: npt.NDArray[np.bool_] | None = None
 
     @property
     def layers(self) -> tuple[LabelMask, ...]:

@@ -76,7 +76,10 @@ def dump(stored: StoredResult) -> bytes:
     """Bytes of the file."""
     arrays: list[npt.NDArray[Any]] = []
     # The embedding is of the site's index of similar studies, which forgets by its own rules.
-    stored = replace(stored, result=replace(stored.result, embedding=None))
+    result = replace(stored.result, embedding=None)
+    if result.segmentation is not None:
+        result = replace(result, segmentation=replace(result.segmentation, seeds_zyx=None))
+    stored = replace(stored, result=result)
     content = {"format": FORMAT, "stored": _plain(stored, arrays)}
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

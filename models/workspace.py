@@ -16,6 +16,8 @@ from models.results import CodedTerm, Quantity
 from models.symmetry import Midplane
 from models.volume import Volume
 
+SEEDS = "seeds"
+"""Array (bool): voxels that met the strict conditions, whatever became of the candidates they are in."""
 Array = npt.NDArray[Any]
 Spacing = tuple[float, float, float]
 Parameter = Scalar | list[Scalar]
@@ -60,6 +62,8 @@ class Workspace:
         Further measurements of regions, by number; ``totals`` those of all regions together.
     limitations : list of str
         Keys of fixed sentences the steps add.
+    has_range : bool
+        Whether the card's sweep says something about the volumes; a step that takes by what is not swept says no.
     run_graph : callable
         Runs one of the card's graphs on this workspace, by name.
     """
@@ -78,6 +82,7 @@ class Workspace:
     quantities: dict[int, list[Quantity]] = field(default_factory=dict)
     totals: list[Quantity] = field(default_factory=list)
     limitations: list[str] = field(default_factory=list)
+    has_range: bool = True
 
     @property
     def spacing_mm(self) -> Spacing:

@@ -57,7 +57,7 @@ def replay(path: Path, registry: Registry) -> dict[str, Any]:
                     return model.run(volumes, manifest["parameters"])
                 return model.segment(volumes, [BoxPrompt(**each) for each in prompts], manifest["parameters"])
 
-            now = summary_of(where_there_is_room(lambda: lineage(model), run))
+            now = summary_of(where_there_is_room(lambda: lineage(model, standing_in=True), run))
         except Refused as error:
             nothing: dict[str, Any] = {"total_ml": None, "regions": [], "findings": [], "mask_sha256": None}
             now = {"outcome": Outcome.NOT_ASSESSED.value, **nothing, "refusal": error.code}

@@ -139,7 +139,7 @@ def process_study(
         registry = Registry(
             settings.models.folders, threads=settings.jobs.threads, programs=ProgramDesk(), progress=progress
         )
-        bundle = execute(spec, chosen(registry, settings))
+        bundle = execute(spec, chosen(registry, settings, *filter(None, (spec.model_id, spec.report_model))))
         objects = []
         for each in bundle.objects:
             named = [other for other in bundle.objects if other.role == each.role]

@@ -278,7 +278,18 @@ class _Lenient(dict[str, Any]):
 def _finished(fact: Fact) -> list[str]:
     steps = (fact.detail.get("timings") or {}).items()
     took = [", ".join(f"{step} {seconds:.2f} s" for step, seconds in steps)] if steps else []
-    return [f"job {fact.job_id} finished: {fact.detail.get('outcome')}", *took]
+    return [
+        f"job {fact.job_id} finished: {fact.detail.get('outcome')}",
+        *took,
+        *_finder(fact.detail.get("finder") or {}),
+    ]
+
+
+def _finder(facts: dict[str, Any]) -> list[str]:
+    """Which of several models has found, and why not another; nothing where there was no choice."""
+    passed_over = facts.get("passed_over") or {}
+    lines = [f"found by {facts.get('taken')}"] if passed_over else []
+    return lines + [f"passed over: {name}, {why}" for name, why in passed_over.items()]
 
 
 def _refused(fact: Fact) -> list[str]:

@@ -27,7 +27,7 @@ from models.steps import bind_steps
 from models.suitability import LIMITATIONS, check_limits, shortcomings
 from models.sweep import SweptVolumes, matched, with_ranges
 from models.volume import Volume
-from models.workspace import Workspace
+from models.workspace import SEEDS, Workspace
 
 Decoder = Classifier | DenseSegmenter | Embedder | AnomalyMapper | BoxFinder | ProjectionSegmenter
 _DECODERS: Mapping[str, Callable[[Model], Decoder]] = {
@@ -78,7 +78,7 @@ class FeedForward:
             step(workspace)
         faults = shortcomings(workspace, self._model.card.suitability)
         result = self._result(workspace, parameters, faults)
-        if (sweep := self._model.card.sweep) is None:
+        if (sweep := self._model.card.sweep) is None or not workspace.has_range:
             return result
         return with_ranges(result, sweep, lambda settings: [self._swept(workspace, each) for each in settings])
 
@@ -151,7 +151,9 @@ class FeedForward:
             finding=card.finding,
             site=card.site,
             model=self._model.reference(parameters),
-            segmentation=Segmentation(role, workspace.array("labels"), regions) if regions else None,
+            segmentation=Segmentation(role, workspace.array("labels"), regions, seeds_zyx=workspace.arrays.get(SEEDS))
+            if regions
+            else None,
             total_ml=total,
             detection_limit_ml=workspace.values.get("detection_limit_ml"),
             totals=(volume_quantity(total), *workspace.totals),

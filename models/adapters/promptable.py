@@ -58,16 +58,25 @@ class PromptableOptions(_Table):
     """The card's ``options``.
 
     ``decoder``: ``boxes`` takes all boxes of a slice as such; ``corner_points`` takes one box at a time as two points with
-    the labels 2 and 3, as exports by Meta's script and samexporter do. ``enlarged``: whether the mask's probabilities or its
-    logits are brought to the slice's size before the threshold.
+    the labels 2 and 3, as exports by Meta's script and samexporter do. ``margin_voxels``, ``margin_share``: by how much a
+    box is made larger on every side, in voxels and as a share of the network's image; the larger of both counts.
+    ``enlarged``: whether the mask's probabilities or its logits are brought to the slice's size before the threshold.
     """
 
     decoder: Literal["boxes", "corner_points"] = "boxes"
     image: ImageOptions
     margin_voxels: float = Field(default=0.0, ge=0, le=100)
+    margin_share: float = Field(default=0.0, ge=0, le=0.1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     enlarged: Literal["probabilities", "logits"] = "probabilities"
     follow: FollowOptions = FollowOptions()
+
+    def margins(self, shape: tuple[int, int]) -> tuple[float, float]:
+        """Margin above and below, and at the sides, of a box on a slice of ``shape`` (rows, columns), in voxels."""
+        high, wide = self.image.fitted(shape)
+        rows, columns = shape
+        pixels = self.margin_share * self.image.size
+        return max(self.margin_voxels, pixels * rows / high), max(self.margin_voxels, pixels * columns / wide)
 
 
 def build(model: Model) -> PromptableAdapter | RoiPrompting:
@@ -275,8 +284,8 @@ class _Run:
         rows, columns = self._grey.shape[1:]
         if slice_index not in self._embedded:
             self._embedded[slice_index] = self._adapter.embedding(self._grey[slice_index])
-        margin = self._adapter.options.margin_voxels
-        grown = [box.grown(margin, rows, columns) for box in boxes]
+        margins = self._adapter.options.margins((rows, columns))
+        grown = [box.grown(margins, rows, columns) for box in boxes]
         return self._adapter.masks(self._embedded[slice_index], grown, (rows, columns))
 
     def decode(self, slice_index: int, boxes: Sequence[BoxPrompt]) -> None:

@@ -199,6 +199,12 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
+def has_store(settings: Settings) -> bool:
+    """Whether there is a database to open; of a server only opening it tells, so that one counts as there."""
+    url = store_url(settings)
+    return url.get_backend_name() != Dialect.SQLITE or _sqlite_path(url).exists()
+
+
 def upgrade(settings: Settings) -> str:
     """Create the database or bring it to this version's schema, and return the revision it then has.
 

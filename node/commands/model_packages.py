@@ -30,7 +30,7 @@ def export_model(
     if out.is_file():
         typer.echo(f"file digest {file_digest(out)}")
     for name in manifest.needs:
-        typer.echo(f"It is made of {name}, which is a package of its own: `ainode models export {name} --out …`")
+        typer.echo(f"It names {name}, which is a package of its own: `ainode models export {name} --out …`")
     typer.echo(f"Elsewhere: `ainode models import {out.name} --out MODELS_FOLDER/{manifest.model}-{manifest.version}`")
 
 
@@ -57,7 +57,9 @@ def import_package(package: Path, out: Path) -> None:
     typer.echo(f"{manifest.model} {manifest.version}: {len(manifest.files)} files as pinned; in {out}")
     typer.echo(f"model digest {manifest.digest}; compare it with what the sender says")
     for name in manifest.needs:
-        typer.echo(f"It is made of {name}, which is to be installed as well.")
+        typer.echo(
+            f"It names {name}, a package of its own; `ainode models info {manifest.model}` shows what it is made of."
+        )
     typer.echo(
         f"Its parent stands in [models] folders of node.toml? Then `ainode models verify {manifest.model}`; a named person must "
         "approve it before it serves."

@@ -12,6 +12,7 @@ import typer
 from node.cli import new_app
 from node.commands.chain_cards import chain
 from node.commands.graph_lines import graph_lines
+from node.commands.member_lines import made_of, member_lines
 from node.commands.model_packages import export_model
 from node.commands.model_serving import approve, revoke, rollback
 from node.commands.model_sources import import_checkpoint
@@ -34,7 +35,7 @@ def list_models(
     """List installed models, and what else the catalogue knows."""
     from node.commands.table import show
 
-    registry = _registry(ctx.obj.settings())
+    registry = _listed(ctx.obj.settings())
     rows = [
         {
             "model": each.card.id,
@@ -56,12 +57,12 @@ def info(ctx: typer.Context, model: Annotated[str, typer.Argument(help="Model id
     """Show a model's card as it was read, its digest, and with what it runs on this node."""
     from models.device_memory import MEBIBYTE, device_memory
 
-    found = _registry(ctx.obj.settings()).get(model)
+    found = _registry(ctx.obj.settings(), model).get(model)
     card: dict[str, Any] = found.card.model_dump(mode="json")
     memory = device_memory()
     # Null where there is no GPU, or nobody can say.
     gpu = None if memory is None else {name: value // MEBIBYTE for name, value in asdict(memory).items()}
-    here = {"digest": found.digest, "runs_with": asdict(found.runs_with), "gpu_memory_mib": gpu}
+    here = {"digest": found.digest, "runs_with": asdict(found.runs_with), "gpu_memory_mib": gpu, **_made_of(found)}
     typer.echo(json.dumps({**card, **here}, indent=2, ensure_ascii=False))
 
 
@@ -72,7 +73,7 @@ def verify(
     """Check files against the digests pinned in their cards, load the graphs, ask for known answers; show their shapes."""
     from models.errors import NodeError
 
-    registry = _registry(ctx.obj.settings())
+    registry = _registry(ctx.obj.settings(), *([model] if model else []))
     failed = 0
     for name in [model] if model else [*map(registry.name, registry.list()), *sorted(registry.problems)]:
         try:
@@ -81,7 +82,7 @@ def verify(
             found.warm()
             answers = found.self_test()
             known = f", {len(answers)} known answers right" if answers else ", no known answer to ask for"
-            lines = list(graph_lines(found))
+            lines = [*graph_lines(found), *member_lines(found)]
             typer.echo("\n".join([f"{name}: good, digest {found.digest}{known}", *lines]))
         except NodeError as error:
             typer.echo(f"{name}: {error}", err=True)
@@ -114,11 +115,11 @@ def run(
     by_series = series_files(files)
     with text_bar() as bar:
         registry = Registry(settings.models.folders, threads=settings.jobs.threads, programs=desk, progress=bar)
-        found = chosen(registry, settings).get(model)
+        found = chosen(registry, settings, model).get(model)
         sources = fill_roles(load_study(files), found.card.inputs)
         desk.prepare(settings.external, {role: by_series[each.series_uid] for role, each in sources.items()}, None)
         volumes = {role: source.volume for role, source in sources.items()}
-        result = where_there_is_room(lambda: lineage(found), lambda: found.run(volumes, {}))
+        result = where_there_is_room(lambda: lineage(found, standing_in=True), lambda: found.run(volumes, {}))
     regions = result.segmentation.regions if result.segmentation else ()
     facts = {
         "outcome": result.outcome.value,
@@ -221,11 +222,29 @@ def _with_systems(installed: list[dict[str, Any]], *, details: bool) -> list[dic
     return listed if details else [{key: row[key] for key in columns} for row in listed]
 
 
+def _listed(settings: Settings) -> Registry:
+    """Every model, with the approvals where the database can be had: a list is wanted most where something is broken."""
+    from node.errors import StoreError
+
+    registry = registry_of(settings)
+    try:
+        return chosen(registry, settings, *(each.card.id for each in registry.list()))
+    except StoreError as error:
+        typer.echo(f"{error}; approvals are not known, and nothing counts as approved", err=True)
+        return registry
+
+
+def _made_of(model: Model) -> dict[str, Any]:
+    """Of a chain, the models it may be made of, whether it is made of them now, and what speaks against the others."""
+    rows = made_of(model)
+    return {"made_of": rows} if rows else {}
+
+
 def _status(registry: Registry, model: Model) -> str:
     if missing := registry.missing(model):
         return f"needs {', '.join(missing)}"
     return "runs" if registry.stands(model) else "beside"
 
 
-def _registry(settings: Settings) -> Registry:
-    return chosen(registry_of(settings), settings)
+def _registry(settings: Settings, *models: str) -> Registry:
+    return chosen(registry_of(settings), settings, *models)

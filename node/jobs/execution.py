@@ -144,9 +144,9 @@ def execute(spec: JobSpec, registry: Registry) -> ResultBundle:
 
 
 def models_of(spec: JobSpec, registry: Registry) -> list[Model]:
-    """The models that a run uses, with those that they are made of."""
+    """The models that a run may use, with those that they are made of."""
     named = [name for name in (spec.model_id, spec.report_model) if name]
-    return [each for name in named for each in lineage(registry.get(name))]
+    return [each for name in named for each in lineage(registry.get(name), standing_in=True)]
 
 
 def _embedding(result: StudyResult) -> list[float]:

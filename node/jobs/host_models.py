@@ -54,6 +54,6 @@ class HostModels:
 
 def _members(model: Model) -> tuple[str, ...]:
     try:
-        return model.needs if model.card.family is Family.CHAIN else ()
+        return model.members if model.card.family is Family.CHAIN else ()
     except CardInvalid:
         return ()

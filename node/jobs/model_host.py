@@ -135,11 +135,11 @@ def _warm(
     dicom_sr.warm.prewarm()
     problems = []
     registry = _registry([Path(each) for each in message["folders"]], message["threads"], registries, chat)
-    registry.serve(message["approved"])
+    registry.serve(message["approved"], required=message["require_approval"])
     for model_id in message["models"]:
         try:
             model = registry.get(model_id)
-            where_there_is_room(partial(lineage, model), model.warm)
+            where_there_is_room(partial(lineage, model, standing_in=True), model.warm)
             tests.require(registry, model_id)
         except NodeError as error:
             problems.append(str(error))
@@ -152,7 +152,7 @@ def _test(
 ) -> dict[str, Any]:
     """Ask one model for its known answers. One that answers wrong is moved, or refused to the runs that come."""
     registry = _registry([Path(each) for each in message["folders"]], message["threads"], registries, chat)
-    registry.serve(message["approved"])
+    registry.serve(message["approved"], required=message["require_approval"])
     passed = True
     try:
         tests.again(registry, message["model"])
@@ -173,7 +173,7 @@ def _run(
 
     def tested() -> Registry:
         registry = _registry(folders, spec.threads, registries, chat)
-        registry.serve(spec.approved)
+        registry.serve(spec.approved, required=spec.require_approval)
         if spec.runs_model:
             for model_id in filter(None, (spec.model_id, spec.report_model)):
                 tests.require(registry, model_id)

@@ -101,7 +101,7 @@ class ProgramStart:
     def _check(self, run: ProgramRun, place: Path) -> None:
         """That it is this job's program, and its folders are folders."""
         registry = Registry(self._spec.model_folders, threads=1)
-        registry.serve(self._spec.approved)
+        registry.serve(self._spec.approved, required=self._spec.require_approval)
         model = registry.get(self._spec.model_id)
         recipe = ExternalProgram(model).recipe
         asked = (run.model_id, run.image, tuple(run.command), run.layout)

@@ -294,6 +294,8 @@ def finish(connection: Connection, now: float, job_id: int, owner: str, *, resul
     facts |= {name: result[name] for name in _PROVENANCE if result.get(name)}
     if stored := result.get("stored"):
         facts["stored"] = stored["digest"]
+    if finder := (result.get("evidence") or {}).get("finder"):
+        facts["finder"] = finder
     _record(connection, now, ledger.Kind.JOB_FINISHED, row, **facts)
 
 

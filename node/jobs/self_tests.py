@@ -54,7 +54,8 @@ class SelfTests:
         """Have a model, and those it is made of, answer right, or move it to the processor, or refuse it.
 
         A graph that answers wrong on a GPU is asked again on the CPU, and stays there when that answers right: the
-        result then names the provider that ran.
+        result then names the provider that ran. A member in whose place others stand ready is set aside where it fails
+        (:attr:`models.model.Model.fault`), until it answers right.
 
         Raises
         ------
@@ -63,18 +64,22 @@ class SelfTests:
         ModelError
             It cannot be loaded.
         """
-        for model in lineage(registry.get(model_id)):
-            model.graphs.return_to_device()
-            at, where = self._passed.get(model, (0.0, ""))
-            self.state[model.card.id] = _state(model, passed=False)
-            if where != model.provider or self._clock() - at >= PERIOD_SECONDS:
-                self._ask(model)
-                self._passed[model] = self._clock(), model.provider
-            self.state[model.card.id] = _state(model, passed=True)
+        wanted = registry.get(model_id)
+        for model in lineage(wanted, standing_in=True):
+            try:
+                self._require_right(model)
+            except ModelError as error:
+                model.fault = error
+            else:
+                model.fault = None
+        # What it is made of now, with all that failed set aside.
+        for model in lineage(wanted):
+            if model.fault is not None:
+                raise model.fault
 
     def again(self, registry: Registry, model_id: str) -> None:
         """As :meth:`require`, however lately it was asked."""
-        for model in lineage(registry.get(model_id)):
+        for model in lineage(registry.get(model_id), standing_in=True):
             self._passed.pop(model, None)
         self.require(registry, model_id)
 
@@ -88,6 +93,15 @@ class SelfTests:
             self.state[model_id] = _state(model, passed=state["passed"])
             if model.left is Left.MEMORY and self._passed.get(model, (0.0, ""))[1] != model.provider:
                 self._passed[model] = self._clock(), model.provider
+
+    def _require_right(self, model: Model) -> None:
+        model.graphs.return_to_device()
+        at, where = self._passed.get(model, (0.0, ""))
+        self.state[model.card.id] = _state(model, passed=False)
+        if where != model.provider or self._clock() - at >= PERIOD_SECONDS:
+            self._ask(model)
+            self._passed[model] = self._clock(), model.provider
+        self.state[model.card.id] = _state(model, passed=True)
 
     def _ask(self, model: Model) -> None:
         if self._device_doubtful:

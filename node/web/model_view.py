@@ -65,7 +65,7 @@ class ModelViews:
 
 def model_views(connection: Connection, now: float, settings: Settings) -> ModelViews:
     """Read the cards, the approvals and the latest runs."""
-    registry = registry_of(settings)
+    registry = registry_of(settings, connection)
     current = {row.model_id: row for row in reversed(approvals.listed(connection)) if row.revoked_at is None}
     days = _volumes(connection, now)
     found = [_view(registry, each, settings, current, days) for each in registry.list()]

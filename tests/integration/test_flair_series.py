@@ -57,7 +57,10 @@ def test_flair_is_measured_or_said_to_be_missing(tmp_path: Path, series: tuple[s
         _flair_series(made, written.truth_zyx if scale == 0 else 0 * written.truth_zyx, tmp_path / "study", name)
     assert main(["process", str(tmp_path / "study"), "--out", str(tmp_path / "out")]) == 0
     report = dcmread(tmp_path / "out" / "measurements.dcm")
-    ratios = [each for each in _numbers(report) if each.ConceptNameCodeSequence[0].CodeValue == RATIO]
+    found = [each for each in _numbers(report) if each.ConceptNameCodeSequence[0].CodeValue == RATIO]
+    ratios = [each for each in found if _measures(each, "FLAIR signal intensity")]
+    # One more for each region: its diffusion-weighted signal relative to normal tissue.
+    assert len(found) - len(ratios) == 1 and _measures(next(each for each in found if each not in ratios), "DWI signal")
     text = str(dcmread(tmp_path / "out" / "text-en.dcm").to_json())
     assert said in text if said else "FLAIR" not in text
     if len(series) != 1:
@@ -66,9 +69,10 @@ def test_flair_is_measured_or_said_to_be_missing(tmp_path: Path, series: tuple[s
     (ratio,) = ratios
     assert float(ratio.MeasuredValueSequence[0].NumericValue) == pytest.approx(1.5, rel=0.12)
     assert ratio.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "1"
-    assert any(
-        str(each.get("TextValue", "")).startswith("measures=FLAIR signal intensity") for each in ratio.ContentSequence
-    )
+
+
+def _measures(number: Dataset, what: str) -> bool:
+    return any(str(each.get("TextValue", "")).startswith(f"measures={what}") for each in number.ContentSequence)
 
 
 def _numbers(item: Dataset) -> list[Dataset]:

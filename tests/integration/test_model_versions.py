@@ -37,8 +37,8 @@ def install(folder: Path, version: str) -> None:
     shutil.copytree(EMBEDDED / "infarct-adc-baseline", folder)
     card = folder / "model.toml"
     text = card.read_text(encoding="utf-8")
-    assert 'version = "1.1.0"' in text
-    text = text.replace('id = "infarct-adc-baseline"', 'id = "site"').replace("1.1.0", version)
+    assert 'version = "1.2.0"' in text
+    text = text.replace('id = "infarct-adc-baseline"', 'id = "site"').replace("1.2.0", version)
     card.write_text(text, encoding="utf-8")
 
 

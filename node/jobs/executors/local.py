@@ -331,6 +331,7 @@ class LocalExecutor:
             "folders": self._folders(),
             "threads": self._settings.jobs.threads,
             "approved": dict(approved),
+            "require_approval": self._settings.models.require_approval,
         }
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from models.errors import BrainNotFound, InsufficientCoverage, LowSignalToNoise,
 from models.export.infarct_baseline import FOLDER, export
 from models.model import Model
 from models.phantom import LesionSpec, make_phantom
+from models.ratio_terms import RELATIVE_DWI
 from models.registry import Registry
 from models.results import Laterality, Outcome
 from tests.unit.models_infarct.agreement import dice, lesion_dice, marked, run, stray_regions
@@ -42,11 +43,14 @@ def test_lesions_are_found_measured_and_placed(seed: int, baseline: Model) -> No
     for region in regions:
         where = mask == region.number
         assert region.volume_ml == pytest.approx(np.count_nonzero(where) * phantom.dwi.voxel_ml)
-        volume, adc = region.quantities
+        volume, adc, relative = region.quantities
         assert (volume.name.value, volume.unit.value, volume.value) == ("118565006", "mL", region.volume_ml)
         assert (adc.name.value, adc.name.meaning) == ("113041", "Apparent Diffusion Coefficient")
         assert adc.unit.value == "um2/s"
         assert 420 < adc.value < 660
+        # By the phantom's own physics: S0 up to 1.5 times that of the tissue, and exp(-b ADC) of 520 instead of 770.
+        assert (relative.name.value, relative.unit.value, relative.remark) == ("118586006", "1", RELATIVE_DWI)
+        assert 1.1 < relative.value < 2.2
         assert where[region.key_slice].sum() == where.sum(axis=(1, 2)).max()
     assert result.total_ml == pytest.approx(sum(r.volume_ml for r in regions))
 

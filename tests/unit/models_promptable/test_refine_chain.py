@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.adapters.chain import RefineChain
+from models.chains.refining import RefineChain
 from models.errors import CardInvalid, ModelNotFound, OutsideLimits
 from models.phantom import LesionSpec, Phantom, make_phantom
 from models.registry import Registry

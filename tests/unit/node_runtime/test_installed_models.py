@@ -20,7 +20,7 @@ def install(folder: Path, version: str) -> None:
     card = made / "model.toml"
     text = card.read_text(encoding="utf-8")
     card.write_text(
-        text.replace('id = "infarct-adc-baseline"', 'id = "site"').replace("1.1.0", version), encoding="utf-8"
+        text.replace('id = "infarct-adc-baseline"', 'id = "site"').replace("1.2.0", version), encoding="utf-8"
     )
     if folder.exists():
         folder.rename(folder.parent / f".old-{version}")
