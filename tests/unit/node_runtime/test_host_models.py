@@ -42,8 +42,8 @@ def test_all_versions_of_what_is_named_and_no_other_model(catalogue: Path) -> No
 
 
 def test_what_a_chain_is_made_of_goes_along(catalogue: Path) -> None:
-    chain(catalogue, "inner", "bb", "missing")
-    chain(catalogue, "outer", "inner", "outer")
+    chain(catalogue, "inner", "bb", "outer")
+    chain(catalogue, "outer", "inner", "missing")
     names = [each.name for each in HostModels([catalogue]).folders_of(["outer"])]
     assert names == ["bb", "inner", "outer"]
 
