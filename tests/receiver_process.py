@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from node.archive.engine import open_store, upgrade
+from node.archive.engine import open_store
 from node.archive.index import RescanReport, rescan
 from node.archive.spool import Spool, dataset_digest
 from node.settings import Settings
+from tests.migrated import upgrade
 from tests.network import node_settings, wait_for
 from tests.warm_start import WarmProcess, WarmStart
 

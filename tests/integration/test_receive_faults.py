@@ -16,13 +16,13 @@ import pytest
 
 from models.errors import NodeError
 from node.archive import tables
-from node.archive.engine import upgrade
 from node.archive.rescan import rescan
 from node.archive.spool import dataset_digest
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.storage_scu import read_object_file, send_object, send_paths
 from node.errors import PeerBusy
 from node.settings import Settings
+from tests.migrated import upgrade
 from tests.network import MR, instance, node_settings, running_node
 
 pytestmark = pytest.mark.usefixtures("lane")

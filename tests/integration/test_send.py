@@ -317,14 +317,11 @@ def test_parked_association_loses_no_response_under_load(tmp_path: Path) -> None
         with TestPacs(tmp_path / "pacs").running() as (host, port):
             from node.dicom.association import Peer
 
-            peer = Peer(ae_title="TESTPACS", host=host, port=port, calling_ae_title="N", response_timeout_seconds=5)
-            answered = 0
-            until = time.monotonic() + 3
+            peer = Peer(ae_title="TESTPACS", host=host, port=port, calling_ae_title="N", response_timeout_seconds=20)
             with ClientAssociation(peer, [Proposal(str(Verification))]) as association:
-                while time.monotonic() < until and answered < 150:
+                # A lost answer raises after its time limit.
+                for _ in range(100):
                     with association.exchange() as connection:
                         assert connection.send_c_echo().get("Status") == 0x0000
-                    answered += 1
-        assert answered > 20
     finally:
         stop.set()
