@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from tests import network
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("AINODE_SHARED", ROOT.parent / "shared"))
 """Real data and a second judge, beside a checkout of developers; absent elsewhere."""
+
+
+def pytest_configure() -> None:
+    """Nothing of what collecting tests makes is to be thrown away."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and every module stay until the end: the cycle collector need not look through them each time."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
