@@ -12,6 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -46,11 +48,15 @@ while (asked := socket.recv_fds(link, 1 << 20, 8)) and asked[0]:
         continue
     try:
         link.close()
-        os.dup2(handles[0], 2)
-        # The numbers they have with whoever asked, once none of them is in another's way.
-        moved = [os.dup2(os.dup(handle), 200 + at) for at, handle in enumerate(handles[1:])]
+        os.dup2(handles[0], 1)
+        os.dup2(handles[1], 2)
+        # Above all that may be in their way.
+        moved = [os.dup2(handle, 200 + at) for at, handle in enumerate(handles[2:])]
         for handle in handles:
             os.close(handle)
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        os.chdir(order["folder"])
         sys.argv = ["-c", *(str(moved[0]) if word == "HANDLE" else word for word in order["words"])]
         exec(compile(order["script"], "<script>", "exec"), {"__name__": "__main__"})
         code = 0
@@ -77,6 +83,7 @@ class WarmStart:
     """
 
     def __init__(self, modules: Collection[str]) -> None:
+        self._turn = threading.Lock()
         self._link, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
@@ -87,26 +94,43 @@ class WarmStart:
         self._link.settimeout(120)
         self._answer()
 
-    def start(self, script: str, words: Sequence[str], *, errors: int, handle: int | None = None) -> WarmProcess:
-        """Run a script as ``python -c`` does.
+    def start(
+        self, script: str, words: Sequence[str], *, errors: int, output: int | None = None, handle: int | None = None
+    ) -> WarmProcess:
+        """Run a script as ``python -c`` does, with this process's environment and current folder.
 
         Parameters
         ----------
         words : sequence of str
             Its arguments; the word ``HANDLE`` becomes the number of ``handle`` there.
-        errors : int
-            Descriptor of its standard error.
+        errors, output : int
+            Descriptors of its standard error and output; the same for both without ``output``.
         handle : int or None
             A descriptor that it inherits.
         """
-        handles = [errors, *([] if handle is None else [handle])]
-        socket.send_fds(self._link, [json.dumps({"script": script, "words": list(words)}).encode()], handles)
-        return WarmProcess(self, self._answer()["pid"])
+        handles = [errors if output is None else output, errors, *([] if handle is None else [handle])]
+        order = {"script": script, "words": list(words), "environment": dict(os.environ), "folder": str(Path.cwd())}
+        with self._turn:
+            socket.send_fds(self._link, [json.dumps(order).encode()], handles)
+            return WarmProcess(self, self._answer()["pid"])
+
+    def run(self, script: str, words: Sequence[str], *, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Run a script to its end, as `subprocess.run` with both streams captured."""
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            process = self.start(script, words, output=output.fileno(), errors=errors.fileno())
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            for stream in (output, errors):
+                stream.seek(0)
+            return subprocess.CompletedProcess([*words], code, output.read().decode(), errors.read().decode())
 
     def ending(self, pid: int) -> int | None:
         """How a process ended, as `subprocess` says it; None while it lives."""
-        self._link.send(json.dumps({"wait": pid}).encode())
-        return self._answer()["code"]
+        with self._turn:
+            self._link.send(json.dumps({"wait": pid}).encode())
+            return self._answer()["code"]
 
     def close(self) -> None:
         """End; every process that it started ends with it."""
