@@ -37,10 +37,6 @@ run_receiver(Settings.model_validate_json(Path(sys.argv[1]).read_text()), stop, 
 """
 
 
-WARM = ("logging", "node.dicom.storage_scp", "node.listening", "node.settings")
-"""What a receiver imports."""
-
-
 class ReceiverProcesses:
     """One or more receivers over one data folder.
 
@@ -56,7 +52,7 @@ class ReceiverProcesses:
     environment : mapping or None
         Variables beside those of the tests.
     warm : WarmStart or None
-        Forks them, where many are started one after the other; with :data:`WARM` imported, and no ``environment``.
+        Forks them, where many are started one after the other; goes with no ``environment``.
     """
 
     def __init__(

@@ -8,16 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.durability_page import PAGE, Findings
-from tests.receiver_process import WARM
-from tests.warm_start import WarmStart
-
-
-@pytest.fixture(scope="session")
-def warm() -> Iterator[WarmStart]:
-    """Forks receivers and senders, which tests that kill at every step start by the dozen."""
-    starter = WarmStart([*WARM, "node.delivery.sender", "node.archive.engine"])
-    yield starter
-    starter.close()
 
 
 @pytest.fixture(scope="session")
