@@ -38,7 +38,7 @@ from tests.tls_certificates import Authority, Certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(600)]
 
-INTERVAL = 20.0
+INTERVAL = 12.0
 SECRET = b"monitor-secret"
 MARKED = PatientFacts(name="ZQXNAME^MARKED", patient_id="ZQXID4711", birth_date="19310203", accession_number="ZQXACC99")
 MARKS = ("ZQXNAME", "ZQXID4711", "19310203", "ZQXACC99")
