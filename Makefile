@@ -74,7 +74,7 @@ demo: setup
 ## make test         everything: lint, types, tests
 test: setup-dev peers viewers lint
 	$(RUN_PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder --durations=40 -m 'not serial'
-	$(RUN_PYTEST) -q --durations=20 -m serial
+	$(RUN_PYTEST) -q --durations=20 -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests)
 
 ## make test-fast    the parts by themselves, in under three minutes
 test-fast: setup-dev

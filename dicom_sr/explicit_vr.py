@@ -7,11 +7,15 @@ longer than all its pixels.
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 from pydicom.tag import Tag
+
+if TYPE_CHECKING:
+    # The library's dictionary of codes comes with it.
+    from pydicom.sr.coding import Code
 
 _ITEM = 0xFFFEE000
 _UNDEFINED = 0xFFFFFFFF

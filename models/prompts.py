@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-
-from models.morphology import CUBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,11 @@ def boxes_of(labels_zyx: npt.NDArray[np.integer]) -> tuple[BoxPrompt, ...]:
 
 def parts_of(labels_zyx: npt.NDArray[np.integer]) -> Iterator[tuple[BoxPrompt, npt.NDArray[np.bool_]]]:
     """Every part of every label that hangs together on its slice, with its bounding box; slice by slice."""
+    # Not for everybody: whoever only carries prompts, as a scheduler does, would wait for scipy.
+    from scipy import ndimage
+
+    from models.morphology import CUBE
+
     for slice_index, plane in enumerate(labels_zyx):
         for target in np.unique(plane[plane > 0]):
             numbered, count = ndimage.label(plane == target, structure=CUBE[1])

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from models.errors import NodeError
 from node.errors import UsageError
+from node.process import collector_at_rest
 
 if TYPE_CHECKING:
     from node.settings import Settings
@@ -73,8 +74,9 @@ class Invocation:
     def settings(self) -> Settings:
         """The settings of ``--config``; the loopback defaults without it."""
         # Not for everybody: the validating library is most of the start of a small command.
-        from node.settings import load
-        from node.site_time import adopt
+        with collector_at_rest():
+            from node.settings import load
+            from node.site_time import adopt
 
         settings = load(self.config)
         adopt(settings.node.time_zone)
@@ -92,7 +94,8 @@ class LazyGroup(TyperGroup):
         """Import the command's module and return its command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"node.commands.{COMMANDS[cmd_name][0]}")
+        with collector_at_rest():
+            module = importlib.import_module(f"node.commands.{COMMANDS[cmd_name][0]}")
         return typer.main.get_command(module.app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import insert, select
 
 from node.archive import tables
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.archive.part10 import file_meta_bytes
 from node.archive.spool import Spool
 from node.delivery import outbox
@@ -29,6 +29,7 @@ from node.delivery.sender import Sender
 from node.dicom.association import Peer
 from node.dicom.storage_scp import Receiver
 from node.settings import Settings
+from tests.migrated import upgrade
 from tests.peers import free_port, require
 from tests.store_instances import dataset_bytes, spool_files
 

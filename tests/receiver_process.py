@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from node.archive.engine import open_store, upgrade
+from node.archive.engine import open_store
 from node.archive.index import RescanReport, rescan
 from node.archive.spool import Spool, dataset_digest
 from node.settings import Settings
+from tests.migrated import upgrade
 from tests.network import node_settings, wait_for
+from tests.warm_start import WarmProcess, WarmStart
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,12 +46,27 @@ class ReceiverProcesses:
     port : int
         Where they listen; the same after :meth:`start` was called again.
     processes : list of Popen
+
+    Parameters
+    ----------
+    environment : mapping or None
+        Variables beside those of the tests.
+    warm : WarmStart or None
+        Forks them, where many are started one after the other; goes with no ``environment``.
     """
 
-    def __init__(self, settings: Settings, *, count: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        count: int = 1,
+        environment: Mapping[str, str] | None = None,
+        warm: WarmStart | None = None,
+    ) -> None:
         self.settings = settings
         self.count = count
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._warm = warm
+        self.processes: list[subprocess.Popen[bytes] | WarmProcess] = []
         self._started = 0
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._listener = socket.create_server((settings.receive.host, 0), backlog=512)
@@ -65,18 +82,16 @@ class ReceiverProcesses:
         configuration.write_text(self.settings.model_dump_json())
         handle = self._listener.fileno()
         with (self._folder / "log.txt").open("ab") as log:
-            self.processes = [
-                subprocess.Popen(
-                    [sys.executable, "-c", _CHILD, str(configuration), str(handle)],
-                    env=self._environment,
-                    pass_fds=[handle],
-                    stderr=log,
-                )
-                for _ in range(self.count)
-            ]
+            self.processes = [self._start_one(configuration, handle, log.fileno()) for _ in range(self.count)]
         # The kernel accepts on the socket before anybody serves it, so that connecting proves nothing.
         self._started += self.count
         wait_for(self._all_receive, "the receivers", seconds=60)
+
+    def _start_one(self, configuration: Path, handle: int, errors: int) -> subprocess.Popen[bytes] | WarmProcess:
+        if self._warm is not None:
+            return self._warm.start(_CHILD, [str(configuration), "HANDLE"], errors=errors, handle=handle)
+        words = [sys.executable, "-c", _CHILD, str(configuration), str(handle)]
+        return subprocess.Popen(words, env=self._environment, pass_fds=[handle], stderr=errors)
 
     def stop(self) -> None:
         """Ask politely."""
@@ -150,10 +165,15 @@ class ReceiverProcesses:
 
 @contextmanager
 def receivers(
-    folder: Path, *, count: int = 1, environment: Mapping[str, str] | None = None, **sections: Any
+    folder: Path,
+    *,
+    count: int = 1,
+    environment: Mapping[str, str] | None = None,
+    warm: WarmStart | None = None,
+    **sections: Any,
 ) -> Iterator[ReceiverProcesses]:
     """Running receivers until the block ends."""
-    made = ReceiverProcesses(node_settings(folder, **sections), count=count, environment=environment)
+    made = ReceiverProcesses(node_settings(folder, **sections), count=count, environment=environment, warm=warm)
     try:
         made.start()
         yield made

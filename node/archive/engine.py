@@ -218,8 +218,6 @@ def upgrade(settings: Settings) -> str:
     StoreSchemaMismatch
         The database was made by a newer version.
     """
-    from node.archive import migration  # Alembic is slow to import, and only this needs it
-
     url = store_url(settings)
     if url.get_backend_name() == Dialect.SQLITE:
         path = _sqlite_path(url)
@@ -236,6 +234,10 @@ def upgrade(settings: Settings) -> str:
         with store.write() as connection:
             if store.dialect is Dialect.POSTGRESQL:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            if _revisions(connection) == [tables.REVISION]:
+                return tables.REVISION
+            from node.archive import migration  # Alembic is slow to import, and few starts need it
+
             return migration.upgrade(connection)
     finally:
         store.close()
@@ -360,15 +362,22 @@ def _postgresql_engine(url: URL, *, lock_timeout_seconds: float, durable: bool) 
 
 def _check_schema(store: Store) -> None:
     with store.read() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            raise StoreSchemaMismatch("the database has no tables yet", needed=tables.REVISION)
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        found = _revisions(connection)
+    if found is None:
+        raise StoreSchemaMismatch("the database has no tables yet", needed=tables.REVISION)
     if found != [tables.REVISION]:
         raise StoreSchemaMismatch(
             f"the database has revision {', '.join(found) or 'none'}, this version needs {tables.REVISION}",
-            found=list(found),
+            found=found,
             needed=tables.REVISION,
         )
+
+
+def _revisions(connection: Connection) -> list[str] | None:
+    """What the database says of its schema; None where it has no tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from node.archive import tables
 from node.errors import StoreSchemaMismatch
@@ -92,10 +92,6 @@ def upgrade(connection: Connection) -> str:
     StoreSchemaMismatch
         The database has a revision this version does not know: a newer version made it.
     """
-    if inspect(connection).has_table("alembic_version"):
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-        if found == [tables.REVISION]:
-            return tables.REVISION
     try:
         command.upgrade(configuration(connection), "head")
     except CommandError as error:

@@ -13,7 +13,15 @@ import typer
 from node import log
 from node.cli import new_app
 from node.liveness import Liveness
-from node.process import PARENT_VARIABLE, die_with_parent, forbid_core_dumps, leave, spare_the_collector, stop_event
+from node.process import (
+    PARENT_VARIABLE,
+    collector_at_rest,
+    die_with_parent,
+    forbid_core_dumps,
+    leave,
+    spare_the_collector,
+    stop_event,
+)
 from node.pulse import Pulse
 from node.settings import Settings
 
@@ -32,8 +40,9 @@ class Process(NamedTuple):
 def receiver(ctx: typer.Context) -> None:
     """Answer C-ECHO and C-STORE; take commitment reports. Uses an inherited socket (LISTEN_FDS) where there is one."""
     with _process(ctx, "receiver") as (settings, stop, liveness):
-        from node.dicom.storage_scp import run_receiver
-        from node.listening import listening
+        with collector_at_rest():
+            from node.dicom.storage_scp import run_receiver
+            from node.listening import listening
 
         spare_the_collector()
         with listening(settings) as listeners:
@@ -45,7 +54,8 @@ def receiver(ctx: typer.Context) -> None:
 def scheduler(ctx: typer.Context) -> None:
     """Decide when studies are complete, match rules, sweep leases, seal the ledger."""
     with _process(ctx, "scheduler") as (settings, stop, liveness):
-        from node.schedule import run_scheduler
+        with collector_at_rest():
+            from node.schedule import run_scheduler
 
         run_scheduler(settings, stop, liveness)
     leave()
@@ -58,7 +68,8 @@ def dispatcher(
 ) -> None:
     """Lease jobs and run them in a model-host child."""
     with _process(ctx, "dispatcher-stat" if stat_only else "dispatcher") as (settings, stop, liveness):
-        from node.jobs.dispatcher import run_dispatcher
+        with collector_at_rest():
+            from node.jobs.dispatcher import run_dispatcher
 
         run_dispatcher(settings, stop, stat_only=stat_only, liveness=liveness)
     leave()
@@ -68,7 +79,8 @@ def dispatcher(
 def sender(ctx: typer.Context) -> None:
     """Send what waits in the outbox, and ask for proof."""
     with _process(ctx, "sender") as (settings, stop, liveness):
-        from node.delivery.sender import run_sender
+        with collector_at_rest():
+            from node.delivery.sender import run_sender
 
         run_sender(settings, stop, liveness)
     leave()
@@ -78,7 +90,8 @@ def sender(ctx: typer.Context) -> None:
 def notifier(ctx: typer.Context) -> None:
     """Tell people and systems about results, and escalate."""
     with _process(ctx, "notifier") as (settings, stop, liveness):
-        from node.notify.notifier import run_notifier
+        with collector_at_rest():
+            from node.notify.notifier import run_notifier
 
         run_notifier(settings, stop, liveness)
     leave()
@@ -88,7 +101,8 @@ def notifier(ctx: typer.Context) -> None:
 def hl7(ctx: typer.Context) -> None:
     """Take HL7 v2 messages over MLLP."""
     with _process(ctx, "hl7") as (settings, stop, liveness):
-        from node.hl7.listener import run_hl7
+        with collector_at_rest():
+            from node.hl7.listener import run_hl7
 
         run_hl7(settings, stop, liveness)
     leave()
@@ -98,7 +112,8 @@ def hl7(ctx: typer.Context) -> None:
 def web(ctx: typer.Context) -> None:
     """Serve the console."""
     with _process(ctx, "web") as (settings, stop, liveness):
-        from node.web.server import run_web
+        with collector_at_rest():
+            from node.web.server import run_web
 
         run_web(settings, stop, liveness)
     leave()
@@ -108,7 +123,8 @@ def web(ctx: typer.Context) -> None:
 def monitor(ctx: typer.Context) -> None:
     """Watch the node: processes, disk, certificates, canary; raise alarms, send audit messages."""
     with _process(ctx, "monitor") as (settings, stop, liveness):
-        from node.monitor.process import run_monitor
+        with collector_at_rest():
+            from node.monitor.process import run_monitor
 
         run_monitor(settings, stop, liveness)
     leave()

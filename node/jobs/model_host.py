@@ -26,7 +26,7 @@ from node.jobs.corpus_pipe import CorpusPipe
 from node.jobs.progress_pipe import ProgressPipe
 from node.jobs.self_tests import SelfTests
 from node.jobs.specification import JobSpec
-from node.process import die_with_parent, forbid_core_dumps
+from node.process import collector_at_rest, die_with_parent, forbid_core_dumps
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -127,10 +127,11 @@ def _warm(
 ) -> dict[str, Any]:
     """Import everything, load and test the models that rules name. One that fails is reported when a job needs it."""
     started = time.monotonic()
-    import dicom_sr.warm
-    import node.jobs.execution  # noqa: F401  (imported for its weight)
-    from models.lineage import lineage
-    from models.room_on_device import where_there_is_room
+    with collector_at_rest():
+        import dicom_sr.warm
+        import node.jobs.execution  # noqa: F401  (imported for its weight)
+        from models.lineage import lineage
+        from models.room_on_device import where_there_is_room
 
     dicom_sr.warm.prewarm()
     problems = []

@@ -28,7 +28,7 @@ def last_image_to_committed(stage: Stage) -> list[Row]:
     folder = stage.folder(stage.disk)
     port = free_port()
     pacs = TestPacs(folder / "pacs", port=port, ae_title="PACS")
-    node = NodeProcess(folder / "node", {"pacs": ("PACS", port)}, extra=_PROFILE)
+    node = NodeProcess(folder / "node", {"pacs": ("PACS", port)}, extra=_PROFILE, stat_slot=True)
     pacs.start()
     try:
         node.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,13 @@ import pytest
 from node.archive.engine import open_store
 from node.archive.spool import dataset_digest
 from node.dicom.pacs import TestPacs
+from node.settings import Settings
 from tests.chaos.durability_page import Findings
-from tests.integration.test_send import deliver, destination, outbox_of, run_child, states
+from tests.integration.test_send import deliver, destination, outbox_of, states
 from tests.network import instance, wait_for
+from tests.warm_start import WarmProcess, WarmStart
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = [
     ("recover", "after", "what a dead sender left is taken up"),
@@ -33,6 +37,62 @@ STEPS = [
 ]
 
 
+_CHILD = """
+import os, sys, threading
+from pathlib import Path
+from node.settings import Settings
+from node.archive.engine import open_store
+from node.delivery import commitment_request, courier, outbox
+from node.dicom import sending_lane
+from node.delivery.sender import Sender
+settings = Settings.model_validate_json(Path(sys.argv[1]).read_text())
+def kill_after(owner, name, count):
+    real = getattr(owner, name)
+    seen = [0]
+    def wrapped(*args, **kwargs):
+        if sys.argv[3] == "before":
+            seen[0] += 1
+            if seen[0] == count: os.kill(os.getpid(), 9)
+        result = real(*args, **kwargs)
+        if sys.argv[3] == "after":
+            seen[0] += 1
+            if seen[0] == count: os.kill(os.getpid(), 9)
+        return result
+    setattr(owner, name, wrapped)
+step = sys.argv[2]
+if step != "none":
+    owners = {"send_object": courier, "_write": sending_lane, "request_commitment": commitment_request}
+    owners |= {"_ready": courier.Courier, "_stored": courier.Courier}
+    owner = owners.get(step, outbox)
+    # "claim" is called for STAT alone first.
+    kill_after(owner, step, 2 if step in ("stored", "_stored", "send_object", "_write", "claim") else 1)
+Sender(settings, open_store(settings)).run(threading.Event())
+"""
+
+
+def run_child(
+    settings: Settings,
+    tmp_path: Path,
+    step: str,
+    when: str,
+    *,
+    warm: WarmStart,
+    until: Callable[[WarmProcess], bool],
+) -> None:
+    """A sender that kills itself before or after a step; ``none`` kills nothing."""
+    configuration = tmp_path / "settings.json"
+    configuration.write_text(settings.model_dump_json())
+    with (tmp_path / "sender.txt").open("ab") as errors:
+        process = warm.start(_CHILD, [str(configuration), step, when], errors=errors.fileno())
+    try:
+        wait_for(lambda: until(process), f"the sender killed at {step}", seconds=30)
+        if step != "none":
+            assert process.returncode == -signal.SIGKILL, (tmp_path / "sender.txt").read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait(10)
+
+
 class _Counting(TestPacs):
     """Counts what arrives, also what it has already."""
 
@@ -47,7 +107,7 @@ class _Counting(TestPacs):
 
 @pytest.mark.parametrize(("step", "when", "words"), STEPS, ids=[f"{when}-{step}" for step, when, _ in STEPS])
 def test_killed_between_two_steps(
-    tmp_path: Path, delivery_findings: Findings, step: str, when: str, words: str
+    tmp_path: Path, warm: WarmStart, delivery_findings: Findings, step: str, when: str, words: str
 ) -> None:
     files = [instance(tmp_path / "in", number) for number in range(3)]
     pacs = _Counting(tmp_path / "pacs")
@@ -56,11 +116,11 @@ def test_killed_between_two_steps(
         with outbox_of(tmp_path, {"pacs": target}) as (settings, store):
             deliver(settings, store, files)
             store.close()
-            run_child(settings, tmp_path, step, when, until=lambda process: process.poll() is not None)
+            run_child(settings, tmp_path, step, when, warm=warm, until=lambda process: process.poll() is not None)
             again = open_store(settings)
             try:
                 left = ", ".join(states(again))
-                run_child(settings, tmp_path, "none", "", until=lambda process: states(again) == ["committed"] * 3)
+                run_child(settings, tmp_path, "none", "", warm=warm, until=lambda _: states(again) == ["committed"] * 3)
                 wait_for(lambda: states(again) == ["committed"] * 3, "everything")
             finally:
                 again.close()

@@ -23,7 +23,7 @@ from tests.chaos.durability_page import Findings
 from tests.network import LABEL_MAP_SEG, Node, file_delivery, instance, running_node, uid, wait_for
 from tests.peers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer]
+pytestmark = [pytest.mark.slow, pytest.mark.peer]
 
 OBJECTS = 12
 SEG = RESULT_CLASSES[0]

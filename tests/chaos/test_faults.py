@@ -25,9 +25,10 @@ from tests.chaos.tracing import require_tracing, traced
 from tests.network import instance, node_settings, wait_for
 from tests.peers import require
 from tests.receiver_process import ReceiverProcesses, found_after_restart, receivers
+from tests.warm_start import WarmStart
 from tests.wire import ABORT_REQUEST, WirePeer, store_message
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(600)]
 
 COLUMNS = ("fault", "answer to the sender", "acknowledged", "present and indexed", "sent again")
 MODES = ("instance", "association")
@@ -72,10 +73,12 @@ KILL_POINTS = [
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("call", "when", "step"), KILL_POINTS)
-def test_killed(tmp_path: Path, findings: Findings, mode: str, call: str, when: int, step: str) -> None:
+def test_killed(
+    tmp_path: Path, warm: WarmStart, findings: Findings, mode: str, call: str, when: int, step: str
+) -> None:
     require_tracing()
     count = "SELECT count(DISTINCT sop_instance_uid) FROM instances"
-    running = ReceiverProcesses(node_settings(tmp_path, receive={"mode": mode}))
+    running = ReceiverProcesses(node_settings(tmp_path, receive={"mode": mode}), warm=warm)
     try:
         running.start()
         acknowledged = set()
@@ -136,9 +139,9 @@ FAILURES = [
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcesses]:
+def node(tmp_path_factory: pytest.TempPathFactory, warm: WarmStart) -> Iterator[ReceiverProcesses]:
     """A receiver that every failure below happens to."""
-    with receivers(tmp_path_factory.mktemp("faults"), store={"busy_timeout_seconds": 1.0}) as running:
+    with receivers(tmp_path_factory.mktemp("faults"), warm=warm, store={"busy_timeout_seconds": 1.0}) as running:
         yield running
 
 
@@ -218,7 +221,7 @@ def survives(running: ReceiverProcesses, folder: Path, findings: Findings, fault
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_disk_fills_up(tmp_path: Path, findings: Findings, mode: str) -> None:
+def test_the_disk_fills_up(tmp_path: Path, warm: WarmStart, findings: Findings, mode: str) -> None:
     disk = tmp_path / "disk"
 
     def happens() -> Iterator[None]:
@@ -229,11 +232,11 @@ def test_the_disk_fills_up(tmp_path: Path, findings: Findings, mode: str) -> Non
         ballast.unlink()
         yield
 
-    with small_disk(disk, "16m"), receivers(disk, receive={"mode": mode}) as running:
+    with small_disk(disk, "16m"), receivers(disk, warm=warm, receive={"mode": mode}) as running:
         survives(running, tmp_path, findings, f"disk of spool and database full (mode {mode})", happens())
 
 
-def test_the_spool_becomes_read_only(tmp_path: Path, findings: Findings) -> None:
+def test_the_spool_becomes_read_only(tmp_path: Path, warm: WarmStart, findings: Findings) -> None:
     spool = tmp_path / "node" / "data" / "spool"
 
     def happens() -> Iterator[None]:
@@ -242,12 +245,12 @@ def test_the_spool_becomes_read_only(tmp_path: Path, findings: Findings) -> None
         remount(spool, "rw")
         yield
 
-    with small_disk(spool, "64m"), receivers(tmp_path / "node") as running:
+    with small_disk(spool, "64m"), receivers(tmp_path / "node", warm=warm) as running:
         survives(running, tmp_path, findings, "spool read-only", happens())
 
 
-def test_the_database_is_locked(tmp_path: Path, findings: Findings) -> None:
-    with receivers(tmp_path / "node", store={"busy_timeout_seconds": 0.5}) as running:
+def test_the_database_is_locked(tmp_path: Path, warm: WarmStart, findings: Findings) -> None:
+    with receivers(tmp_path / "node", warm=warm, store={"busy_timeout_seconds": 0.5}) as running:
         other = sqlite3.connect(running.settings.data_dir / "node.db", isolation_level=None)
 
         def happens() -> Iterator[None]:
@@ -312,7 +315,7 @@ def test_the_clock_steps(tmp_path: Path, findings: Findings, step: str, seconds:
     findings.add("Disk, database and clock", COLUMNS, *row)
 
 
-def test_200_aborted_associations_in_parallel(tmp_path: Path, findings: Findings) -> None:
+def test_200_aborted_associations_in_parallel(tmp_path: Path, warm: WarmStart, findings: Findings) -> None:
     """Each stores an image and breaks off in the midst of the next, by an abort or by hanging up."""
     acknowledged: set[str] = set()
     guard = threading.Lock()
@@ -330,7 +333,7 @@ def test_200_aborted_associations_in_parallel(tmp_path: Path, findings: Findings
         except OSError:
             return  # beyond the limit: turned away or rejected, which is right as well
 
-    with receivers(tmp_path / "node") as running:
+    with receivers(tmp_path / "node", warm=warm) as running:
         threads = [threading.Thread(target=abort, args=(number,)) for number in range(len(pairs))]
         for thread in threads:
             thread.start()
@@ -362,9 +365,9 @@ def _quietly(action: Callable[[], bool]) -> bool:
         return False
 
 
-def test_killed_while_two_receivers_share_the_port(tmp_path: Path, findings: Findings) -> None:
+def test_killed_while_two_receivers_share_the_port(tmp_path: Path, warm: WarmStart, findings: Findings) -> None:
     """One of two dies again and again under four senders; the other goes on, and what was acknowledged is there."""
-    running = ReceiverProcesses(node_settings(tmp_path), count=2)
+    running = ReceiverProcesses(node_settings(tmp_path), count=2, warm=warm)
     acknowledged: set[str] = set()
     stop = threading.Event()
     guard = threading.Lock()

@@ -22,9 +22,10 @@ from tests.chaos.power_cut import Disk, Loss, tree, write_tree
 from tests.chaos.tracing import NETWORK_CALLS, STORAGE_CALLS, Call, calls_of, require_tracing, traced
 from tests.network import instance, node_settings
 from tests.receiver_process import ReceiverProcesses, found_after_restart
+from tests.warm_start import WarmStart
 from tests.wire import COMMAND, LAST, WirePeer, data, store_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 INSTANCES = 4
 SEED = 20261122
@@ -48,12 +49,12 @@ class Recording:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def recording(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, warm: WarmStart) -> Recording:
     """Two associations one after the other, the images of two studies, one sent twice, one changed and sent again."""
     require_tracing()
     folder = tmp_path_factory.mktemp(f"power-{request.param}")
     settings = node_settings(folder, receive={"mode": request.param})
-    receivers = ReceiverProcesses(settings)
+    receivers = ReceiverProcesses(settings, warm=warm)
     before = tree(settings.data_dir)
     uids: dict[int, str] = {}
     try:

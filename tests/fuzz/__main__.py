@@ -1,44 +1,84 @@
-"""``python -m tests.fuzz TARGET --seconds N``: one target, guided by coverage where atheris is installed.
+"""``python -m tests.fuzz TARGET… --seconds N``: each target, guided by coverage where atheris is installed.
 
-What breaks a target is written to ``build/fuzz`` and printed; the exit status is then not 0.
+What breaks a target is written to ``build/fuzz`` and printed; the exit status is then not 0. The code is instrumented once,
+which takes longer than a short search; every target has a process of its own, forked from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import resource
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 FINDINGS = Path("build") / "fuzz"
+BEGIN = "== begin of "
+END = "== end of "
+"""Before the name of a target and its exit status, on the line behind what it prints."""
 
 
 def main() -> None:
-    """Fuzz one target."""
+    """Fuzz targets."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("target")
+    parser.add_argument("targets", nargs="+")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     FINDINGS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         if importlib.util.find_spec("atheris"):
-            _guided(arguments.target, arguments.seconds, arguments.seed, Path(scratch))
+            _instrument()
+            fuzz = _guided
         else:
             print("atheris is not installed here: mutations without guidance")
-            _unguided(arguments.target, arguments.seconds, arguments.seed, Path(scratch))
+            fuzz = _unguided
+        failed = []
+        for target in arguments.targets:
+            print(f"{BEGIN}{target}", flush=True)
+            (Path(scratch) / target).mkdir()
+            if (pid := os.fork()) == 0:
+                _in_child(fuzz, target, arguments.seconds, arguments.seed, Path(scratch) / target)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            print(f"{END}{target} {code}", flush=True)
+            if code:
+                failed.append(target)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _in_child(fuzz: Callable[[str, int, int, Path], None], target: str, seconds: int, seed: int, scratch: Path) -> None:
+    """Fuzz, and never come back to what the parent has to do."""
+    code = 1
+    try:
+        fuzz(target, seconds, seed, scratch)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _instrument() -> None:
+    import atheris
+
+    # Only what stands between a peer and the spool; the rest would slow everything down.
+    with atheris.instrument_imports(include=["node.archive", "node.dicom", "pydicom.filereader", "pynetdicom.dul"]):
+        import tests.fuzz.targets  # noqa: F401  (imported for its weight)
 
 
 def _guided(target: str, seconds: int, seed: int, scratch: Path) -> None:
     import atheris
 
-    # Only what stands between a peer and the spool; the rest would slow everything down.
-    with atheris.instrument_imports(include=["node.archive", "node.dicom", "pydicom.filereader", "pynetdicom.dul"]):
-        from tests.fuzz.targets import TARGETS
+    from tests.fuzz.targets import TARGETS
+
     corpus = scratch / "corpus"
     corpus.mkdir()
     context = TARGETS[target](scratch)

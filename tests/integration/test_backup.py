@@ -6,7 +6,6 @@ import json
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -270,18 +269,5 @@ def test_a_day_old_copy_then_reconcile_is_the_same(tmp_path: Path) -> None:
 
 
 def _wait_for_results(node: NodeProcess, count: int) -> None:
-    def committed() -> bool:
-        return [each["state"] for each in node.json("deliveries")] == ["committed"] * count
-
-    wait_for(_slowly(committed), f"{count} results", seconds=90)
-
-
-def _slowly(condition: Callable[[], bool]) -> Callable[[], bool]:
-    """A command a second is enough."""
-    import time
-
-    def asked() -> bool:
-        time.sleep(1.0)
-        return condition()
-
-    return asked
+    wait_for(lambda: node.delivery_states() == ["committed"] * count, f"{count} results", seconds=90)
+    assert [each["state"] for each in node.json("deliveries")] == ["committed"] * count

@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread
 
 from node.archive import priors
-from node.archive.engine import open_store, upgrade
+from node.archive.engine import open_store
 from node.archive.headers import read_header
 from node.archive.priors import PriorFile
 from node.cli import main
@@ -26,6 +26,7 @@ from node.jobs.executors.local import LocalExecutor
 from node.settings import load
 from tests.generators.radiographs import write_radiograph
 from tests.integration.test_node_jobs import Bench
+from tests.migrated import upgrade
 from tests.unit.models_image_text.test_image_text import write_model
 
 CONFIG = """

@@ -5,13 +5,11 @@ DCMTK sends what it can read, as it is; a client of plain sockets sends the rest
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom import config as pydicom_config
@@ -49,16 +47,9 @@ class Scene:
         self.node.start()
         self.statuses: Counter[str] = Counter()
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(f"file:{self.node.data / 'node.db'}?mode=ro", uri=True, timeout=30)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
-
     def stored(self) -> set[str]:
         """SOP Instance UIDs in the index."""
-        return {uid for (uid,) in self.rows("SELECT sop_instance_uid FROM instances")}
+        return {uid for (uid,) in self.node.rows("SELECT sop_instance_uid FROM instances")}
 
     def send(self, folder: Path) -> None:
         """By DCMTK, then what of it has not arrived by hand."""
@@ -86,8 +77,8 @@ class Scene:
         )
         deadline, quiet = time.monotonic() + 300, 0
         while quiet < 3:
-            quiet = quiet + 1 if all(count == 0 for (count,) in self.rows(waiting)) else 0
-            assert time.monotonic() < deadline, f"{self.rows(waiting)}\n{self.node.log()[-4000:]}"
+            quiet = quiet + 1 if all(count == 0 for (count,) in self.node.rows(waiting)) else 0
+            assert time.monotonic() < deadline, f"{self.node.rows(waiting)}\n{self.node.log()[-4000:]}"
             time.sleep(0.5)
 
 
@@ -127,10 +118,10 @@ def test_every_folder_ends_as_result_refusal_or_stored(scene: Scene, shared_data
     print(f"\n{dict(scene.statuses)}")
 
     endings = Counter()
-    skipped = {uid for (uid,) in scene.rows("SELECT study_uid FROM ledger WHERE kind = 'rule.skipped'")}
-    studies = scene.rows("SELECT study_uid, state, held_reason FROM studies")
+    skipped = {uid for (uid,) in scene.node.rows("SELECT study_uid FROM ledger WHERE kind = 'rule.skipped'")}
+    studies = scene.node.rows("SELECT study_uid, state, held_reason FROM studies")
     for study_uid, state, held in studies:
-        runs = scene.rows(f"SELECT state, error_code, result FROM jobs WHERE study_uid = '{study_uid}'")
+        runs = scene.node.rows(f"SELECT state, error_code, result FROM jobs WHERE study_uid = '{study_uid}'")
         if held is not None:
             endings["held"] += 1
         elif runs:
@@ -142,8 +133,8 @@ def test_every_folder_ends_as_result_refusal_or_stored(scene: Scene, shared_data
     print(f"{len(studies)} studies: {dict(endings)}")
     assert endings["a run"] and endings["no rule"]
     # Each run, and each that was refused, has its answer in the PACS; nothing has stopped the node.
-    answered = {uid for (uid,) in scene.rows("SELECT DISTINCT study_uid FROM objects")}
-    assert {uid for (uid,) in scene.rows("SELECT study_uid FROM jobs WHERE state IN ('done', 'dead')")} == answered
+    answered = {uid for (uid,) in scene.node.rows("SELECT DISTINCT study_uid FROM objects")}
+    assert {uid for (uid,) in scene.node.rows("SELECT study_uid FROM jobs WHERE state IN ('done', 'dead')")} == answered
     assert {"receiver", "scheduler", "dispatcher", "sender"} <= set(scene.node.roles())
     assert "Traceback" not in scene.node.log()
     assert scene.node.cli("ledger", "verify").returncode == 0

@@ -20,7 +20,7 @@ from node.dicom.storage_scu import send_paths
 from tests.node_process import NodeProcess
 from tests.peers import free_port, require
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(600)]
 
 PROFILE = '[profile.default]\nlanguages = ["en", "ja"]\ntext_documents = "shown_as_draft"\nmaximum_series = 3'
 
@@ -48,12 +48,13 @@ class Scene:
         )
         assert send_paths(peer, [study]).complete
         deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
-            found = [each for each in self.node.json("deliveries") if each["study_uid"] == study_uid]
-            if found and all(each["state"] == "committed" for each in found):
-                return found
-            time.sleep(0.25)
-        raise AssertionError(f"not committed: {found}\n{self.node.log()[-3000:]}")
+        # A node of its own, and no other study in it.
+        while set(self.node.delivery_states()) != {"committed"}:
+            assert time.monotonic() < deadline, f"not committed\n{self.node.log()[-3000:]}"
+            time.sleep(0.05)
+        found = [each for each in self.node.json("deliveries") if each["study_uid"] == study_uid]
+        assert {each["state"] for each in found} == {"committed"}
+        return found
 
     def objects(self, deliveries: list[dict[str, Any]]) -> dict[str, Path]:
         """Role → file in the PACS."""

@@ -38,7 +38,7 @@ from tests.tls_certificates import Authority, Certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(600)]
 
-INTERVAL = 20.0
+INTERVAL = 12.0
 SECRET = b"monitor-secret"
 MARKED = PatientFacts(name="ZQXNAME^MARKED", patient_id="ZQXID4711", birth_date="19310203", accession_number="ZQXACC99")
 MARKS = ("ZQXNAME", "ZQXID4711", "19310203", "ZQXACC99")
@@ -89,7 +89,7 @@ class Ward:
         (folder / "secret").write_bytes(SECRET)
         (folder / "secret").chmod(0o600)
         # Nobody listens at the clinical destination: every delivery fails.
-        self.node = NodeProcess(folder / "node", {"pacs": ("PACS", free_port())}, extra=self._extra())
+        self.node = NodeProcess(folder / "node", {"pacs": ("PACS", free_port())}, extra=self._extra(), stat_slot=True)
         self.node.configure()
 
     def _extra(self) -> str:
@@ -303,7 +303,9 @@ def test_nothing_of_a_patient_is_said(ward: Ward, tmp_path: Path) -> None:
     with pytest.raises(PeerUnreachable):
         stranger = Peer(ae_title="ZQXWRONG", host="127.0.0.1", port=ward.node.port, calling_ae_title="MR1")
         send_paths(stranger, list(study.files))
-    wait(lambda: any(each["state"] == "done" for each in ward.node.json("jobs")), "the run", 60)
+    ran = "SELECT 1 FROM jobs WHERE state = 'done' AND study_uid = ?"
+    wait(lambda: ward.node.rows(ran, study.study_uid), "the run", 60)
+    assert any(each["state"] == "done" for each in ward.node.json("jobs"))
     wait(lambda: "breaker" in ward.node.log() or "no connection" in ward.node.log(), "a failed delivery", 30)
     said = {
         "log": ward.node.log(),

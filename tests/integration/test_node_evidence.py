@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def test_ordered_performed_answered(tmp_path: Path, worklist: int) -> None:
 
 
 def _run(node: NodeProcess, pacs: TestPacs, folder: Path) -> None:
-    wait_for(lambda: node.json("worklist"), "the worklist", seconds=90)
+    wait_for(lambda: node.rows("SELECT 1 FROM orders"), "the worklist", seconds=90)
     (entry,) = node.json("worklist")
     assert (entry["state"], entry["intends"]) == ("expected", "stroke (stat)")
     study = uid("ordered", "a")
@@ -101,9 +100,5 @@ def _run(node: NodeProcess, pacs: TestPacs, folder: Path) -> None:
 
 
 def _rows(node: NodeProcess, kind: str) -> list[dict[str, Any]]:
-    database = sqlite3.connect(f"file:{node.data / 'node.db'}?mode=ro", uri=True, timeout=10)
-    try:
-        rows = database.execute("SELECT at, detail FROM ledger WHERE kind = ?", (kind,)).fetchall()
-    finally:
-        database.close()
+    rows = node.rows("SELECT at, detail FROM ledger WHERE kind = ?", kind)
     return [{"at": at, "detail": json.loads(detail)} for at, detail in rows]

@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from dicom_sr.phantom_study import write_phantom_study
 from models.phantom import make_phantom
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.archive.tables import jobs as job_rows
 from node.archive.tables import ledger
 from node.cli import main
@@ -30,6 +30,7 @@ from node.jobs.dispatcher import Dispatcher
 from node.jobs.executors.local import LocalExecutor
 from node.settings import Settings, load
 from node.why import tell
+from tests.migrated import upgrade
 from tests.received_study import receive_complete
 from tests.unit.models_registry.conftest import write_spots
 

@@ -20,7 +20,7 @@ from tests.node_process import NodeProcess
 from tests.notification_peers import MllpListener, WebhookReceiver
 from tests.peers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.peer, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(400)]
 
 _SECRETS = ("Geheim", "SECRET-ID-77", "SECRET-ACC", "19440229")
 
@@ -136,12 +136,15 @@ def test_people_are_told_and_research_gets_nobodys_images(tmp_path: Path) -> Non
             assert (row["state"], row["acknowledged_by"]) == ("acknowledged", "Dr A")
 
             def delivered() -> bool:
-                found = node.json("deliveries", "--limit", "1000")
-                return {each["destination"] for each in found} == {"pacs", "research"} and all(
-                    each["proof"] in ("commitment", "query") for each in found
+                found = node.rows("SELECT destination, proof FROM deliveries")
+                return {destination for destination, _ in found} == {"pacs", "research"} and all(
+                    proof in ("commitment", "query") for _, proof in found
                 )
 
             _wait(delivered, node, "not everything was delivered")
+            told = {(each["destination"], each["proof"]) for each in node.json("deliveries", "--limit", "1000")}
+            assert {destination for destination, _ in told} == {"pacs", "research"}
+            assert {proof for _, proof in told} <= {"commitment", "query"}
             assert "large: HOLDS" in node.cli("notifications", "explain", str(row["job"])).stdout
             assert "told ris" in node.cli("why", row["study_uid"]).stdout
             assert not [secret for secret in _SECRETS if secret in node.log()]

@@ -20,11 +20,12 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import InstanceAvailabilityNotification  # type: ignore[attr-defined]
 
 from node.archive import tables
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.notify.acknowledgement import Acknowledgement
 from node.notify.notifier import Notifier
 from node.settings import Settings, load
 from node.web.app import create_app
+from tests.migrated import upgrade
 from tests.network import file_delivery, instance, wait_for
 from tests.node_process import ROOT
 from tests.notification_peers import FhirServer, MailServer, MllpListener, WebhookReceiver

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +15,15 @@ import pytest
 
 from models.errors import NodeError
 from node.archive import tables
-from node.archive.engine import upgrade
 from node.archive.rescan import rescan
 from node.archive.spool import dataset_digest
 from node.dicom.association import ClientAssociation, Peer, Proposal
 from node.dicom.storage_scu import read_object_file, send_object, send_paths
 from node.errors import PeerBusy
 from node.settings import Settings
+from tests.migrated import upgrade
 from tests.network import MR, instance, node_settings, running_node
+from tests.warm_start import WarmProcess, WarmStart
 
 pytestmark = pytest.mark.usefixtures("lane")
 
@@ -75,19 +75,16 @@ run_receiver(Settings.model_validate_json(Path(sys.argv[1]).read_text()), thread
 """
 
 
-def start_receiver(settings: Settings, tmp_path: Path) -> subprocess.Popen[bytes]:
+def start_receiver(settings: Settings, tmp_path: Path, warm: WarmStart) -> WarmProcess:
     configuration = tmp_path / "settings.json"
     configuration.write_text(settings.model_dump_json())
-    return subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(configuration)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.DEVNULL,
-    )
+    with (tmp_path / "log.txt").open("ab") as log:
+        return warm.start(_CHILD, [str(configuration)], errors=log.fileno())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["instance", "association"])
-def test_killed_at_random_moments_loses_nothing_acknowledged(tmp_path: Path, mode: str) -> None:
+def test_killed_at_random_moments_loses_nothing_acknowledged(tmp_path: Path, warm: WarmStart, mode: str) -> None:
     dice = random.Random(7)
     settings = node_settings(tmp_path, receive={"mode": mode})
     settings.data_dir.mkdir(parents=True)
@@ -104,7 +101,7 @@ def test_killed_at_random_moments_loses_nothing_acknowledged(tmp_path: Path, mod
     acknowledged: set[str] = set()
     pending = list(files)
     for _ in range(6):
-        process = start_receiver(settings, tmp_path)
+        process = start_receiver(settings, tmp_path, warm)
         kill_at = None
         try:
             while pending and (kill_at is None or time.monotonic() < kill_at):

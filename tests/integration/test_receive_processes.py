@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from node.archive.engine import open_store, upgrade
+from node.archive.engine import open_store
 from node.archive.part10 import dataset_offset
 from node.archive.spool import Spool
 from node.dicom.filing import Filing
+from tests.migrated import upgrade
 from tests.network import instance, node_settings, wait_for
 from tests.receiver_process import ROOT, receivers
 from tests.wire import WirePeer

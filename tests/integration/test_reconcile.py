@@ -230,4 +230,5 @@ def _story(node: NodeProcess, study: str) -> str:
 
 
 def _is_complete(node: NodeProcess, study: str) -> bool:
-    return "study complete" in _story(node, study)
+    decided = "SELECT 1 FROM ledger WHERE kind = 'arrival.decided' AND study_uid = ?"
+    return bool(node.rows(decided, uid(study))) and "study complete" in _story(node, study)

@@ -13,11 +13,6 @@ pytest_plugins = ["tests.store_fixtures"]
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 def test_five_writers(store_settings: Settings, kill: bool) -> None:
-    finding = store_writers.run(store_settings, seconds=10.0, kill=kill)
+    finding = store_writers.run(store_settings, seconds=4.0, kill=kill)
     assert finding.problems == []
     assert finding.sealed > 0
-
-
-@pytest.mark.slow
-def test_two_writers_for_a_moment(store_settings: Settings) -> None:
-    assert store_writers.run(store_settings, seconds=2.5, writers=2, kill=True).problems == []

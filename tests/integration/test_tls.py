@@ -319,7 +319,7 @@ def test_served_node_passes_both_sockets_to_several_receivers(
     tmp_path: Path, own: Certificate, modality: Certificate
 ) -> None:
     tls_port = free_port()
-    node = NodeProcess(tmp_path / "node", {}, jobs="stat_slot = false")
+    node = NodeProcess(tmp_path / "node", {}, jobs="")
     node.configure()
     tls = f'[receive.tls]\nenabled = true\nport = {tls_port}\ncertificate = "{own.certificate}"\nkey = "{own.key}"\n'
     text = node.config.read_text().replace(

@@ -92,9 +92,8 @@ def test_upgrade_and_rollback_under_load(tmp_path: Path) -> None:
                     assert node.cli("db", "upgrade").returncode == 0
                 manager.start_all()
             wait_for(lambda: len(pacs.objects) == 9, "results of three studies", seconds=90)
-            wait_for(
-                lambda: [each["state"] for each in node.json("deliveries")] == ["committed"] * 9, "proof", seconds=60
-            )
+            wait_for(lambda: node.delivery_states() == ["committed"] * 9, "proof", seconds=60)
+            assert [each["state"] for each in node.json("deliveries")] == ["committed"] * 9
         finally:
             modality.enough.set()
             modality.join(90)

@@ -21,10 +21,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from node.accounts.roles import Role
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.settings import Settings
 from node.web.api import description
 from tests.console import STUDY, fill, form_token, give_up, signed_in
+from tests.migrated import upgrade
 
 pytest_plugins = ["tests.store_fixtures"]
 

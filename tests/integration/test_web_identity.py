@@ -6,12 +6,13 @@ import re
 import time
 from pathlib import Path
 
+import argon2
 import pyotp
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from node.accounts import sessions, signing_in, totp, users
+from node.accounts import secrets, sessions, signing_in, totp, users
 from node.accounts.attempts import Attempts
 from node.accounts.roles import Role, lower
 from node.accounts.secrets import hash_passcode, token_hash
@@ -95,6 +96,13 @@ def test_an_unknown_name_is_not_told_from_a_wrong_passcode(client: TestClient, s
     ]
     assert pages[0] == pages[1]
     assert "nobody" not in str(acted(store)), "what was typed as a name may be a passcode"
+
+
+def test_an_unknown_name_takes_as_long_as_a_wrong_passcode() -> None:
+    """The hash compared with has the parameters of those that are made."""
+    assert argon2.extract_parameters(secrets._NOBODY) == argon2.extract_parameters(
+        hash_passcode("a sentence of many words", name="anna")
+    )
 
 
 def test_an_address_that_fails_too_often_is_not_heard() -> None:

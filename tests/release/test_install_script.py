@@ -212,7 +212,10 @@ def test_the_page(bundles: list[Path], host: Host) -> None:
     trial = f"ainode check-config{rest}"
     for written, here in (
         ("sleep 30", "sleep 1"),
-        ("systemctl enable --now ainode.target", "systemctl enable --now ainode.target\nsleep 8"),
+        (
+            "systemctl enable --now ainode.target",
+            "systemctl enable --now ainode.target\nuntil ainode status > /dev/null 2>&1; do sleep 0.2; done",
+        ),
         # The PACS in a session of its own, to be stopped with its children.
         ("/opt/ainode/current/bin/ainode pacs", "setsid /opt/ainode/current/bin/ainode pacs"),
         ("pacs.log 2>&1 &", "pacs.log 2>&1 & echo $! > pacs.pid"),

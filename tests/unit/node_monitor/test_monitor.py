@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from node.archive.engine import open_store, upgrade
+from node.archive.engine import open_store
 from node.dicom.certificate_dates import own_end, peer_end
 from node.digest import Digest, RuleCounts, lines
 from node.egress import egress, ruleset
@@ -27,6 +27,7 @@ from node.monitor.processes import ProcessWatch
 from node.pulse import Pulse, beats
 from node.readiness import database_problem
 from node.settings import Settings, load
+from tests.migrated import upgrade
 from tests.peers import require
 from tests.tls_certificates import Authority
 

@@ -19,9 +19,10 @@ from sqlalchemy import select
 from models.folding import fold
 from models.picture import read_png
 from node.archive import remote_usage, tables
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.remote.desk import RemoteDesk
 from tests.chat_server import ChatServer, chat_server, words
+from tests.migrated import upgrade
 from tests.unit.node_remote import scene
 from tests.unit.node_remote.scene import SECRETS, Asking, burn_in, head, header, picture, specification, text, write
 

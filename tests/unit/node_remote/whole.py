@@ -17,13 +17,13 @@ from dicom_sr.phantom_headers import PatientFacts
 from dicom_sr.phantom_study import write_phantom_study
 from models.chat import ChatAnswer, ChatRequest, Origin
 from models.phantom import Phantom
-from node.archive.engine import upgrade
 from node.jobs import wire
 from node.jobs.chat_pipe import ChatPipe
 from node.jobs.executors.local import LocalExecutor
 from node.jobs.specification import JobSpec, ResultBundle
 from node.remote.desk import RemoteDesk
 from node.settings import ProfileSection, Settings
+from tests.migrated import upgrade
 from tests.unit.node_remote import scene
 
 PATIENT = PatientFacts(

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from node import planning
 from node.archive import index
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.archive.headers import InstanceHeader
 from node.archive.tables import ledger
 from node.arrival import Instant
@@ -25,6 +25,7 @@ from node.settings import (
     Settings,
 )
 from node.why import tell
+from tests.migrated import upgrade
 
 STUDY = "1.2.3"
 

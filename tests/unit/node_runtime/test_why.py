@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import insert
 
 from node.archive import ledger
-from node.archive.engine import Store, open_store, upgrade
+from node.archive.engine import Store, open_store
 from node.archive.tables import studies
 from node.settings import NodeSection, Settings
 from node.why import tell
+from tests.migrated import upgrade
 
 
 @pytest.fixture
