@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 from models.export import steps
+from models.export.imported import Imported
 from models.export.systems import converter_of
 from models.export.weight_kinds import FLOAT, NAMES
 
@@ -16,25 +17,30 @@ from models.export.weight_kinds import FLOAT, NAMES
 def main(arguments: list[str]) -> int:
     """Convert and print the report as JSON; 1 and the reason on stderr where it is refused."""
     told = _read(arguments)
-    steps.write_to(sys.stdout)
     try:
-        asked = {"variant": told.variant} if told.variant else {}
-        imported = converter_of(told.system)(told.checkpoint, told.folder, **asked)
-        if told.decoder is not None:
-            from models.export.built_decoder import to_built
-
-            imported = to_built(imported, told.folder, told.decoder)
-        if told.weights != FLOAT:
-            from models.export.smaller_weights import to_smaller
-
-            steps.say(steps.Kind.WEIGHTS)
-            imported = to_smaller(imported, told.folder, told.weights, most_changed=told.most_changed)
-        imported.save_report(told.folder)
+        with steps.written_to(sys.stdout):
+            imported = _imported(told)
     except ModelError as error:
         print(json.dumps({"code": error.code, "message": error.message, "remedy": error.remedy}), file=sys.stderr)
         return 1
     print(json.dumps(imported.report()))
     return 0
+
+
+def _imported(told: argparse.Namespace) -> Imported:
+    asked = {"variant": told.variant} if told.variant else {}
+    imported = converter_of(told.system)(told.checkpoint, told.folder, **asked)
+    if told.decoder is not None:
+        from models.export.built_decoder import to_built
+
+        imported = to_built(imported, told.folder, told.decoder)
+    if told.weights != FLOAT:
+        from models.export.smaller_weights import to_smaller
+
+        steps.say(steps.Kind.WEIGHTS)
+        imported = to_smaller(imported, told.folder, told.weights, most_changed=told.most_changed)
+    imported.save_report(told.folder)
+    return imported
 
 
 def _read(arguments: list[str]) -> argparse.Namespace:

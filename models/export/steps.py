@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TextIO
@@ -102,12 +103,20 @@ class _Lines(logging.Handler):
             print(json.dumps({_MARK: asdict(step)}), file=self._stream, flush=True)
 
 
-def write_to(stream: TextIO) -> None:
-    """Write each step that begins from now on in this process as a line."""
-    logger = logging.getLogger(NAME)
-    logger.addHandler(_Lines(stream))
+@contextmanager
+def written_to(stream: TextIO) -> Iterator[None]:
+    """Write each step that begins inside the block, in this process, as a line."""
+    logger, lines = logging.getLogger(NAME), _Lines(stream)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(lines)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def read(line: str) -> Step | None:

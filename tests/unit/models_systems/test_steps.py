@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 
 import pytest
@@ -51,14 +50,8 @@ def test_a_bar_grows_where_more_comes_than_was_known() -> None:
 
 def test_what_is_said_is_read_on_the_other_side() -> None:
     pipe = io.StringIO()
-    steps.write_to(pipe)
-    try:
+    with steps.written_to(pipe):
         steps.say(Kind.COMPARE, "main.onnx", "2 of 3 sizes")
-    finally:
-        logger = logging.getLogger(steps.NAME)
-        logger.handlers.clear()
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
     assert steps.read(pipe.getvalue()) == Step(Kind.COMPARE, "main.onnx", "2 of 3 sizes")
     steps.say(Kind.CARD)
     assert pipe.getvalue().count("\n") == 1, "where nobody listens nothing is written"
