@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select, update
 
+from dicom_sr.phantom_study import write_phantom_study
+from models.phantom import make_phantom
 from node.archive.engine import Store, open_store
 from node.archive.tables import deliveries as delivery_rows
 from node.archive.tables import jobs as job_rows
@@ -122,3 +125,9 @@ class Bench:
         path = self.settings.data_dir / "outbox" / row.path
         assert hashlib.sha256(path.read_bytes()).hexdigest() == row.digest, "frozen bytes never change"
         return dcmread(path)
+
+
+def small_studies(folder: Path, seeds: Iterable[int]) -> list[tuple[Path, ...]]:
+    """Files of phantom studies in which the infarct model finds something, as small as it takes them."""
+    small: dict[str, Any] = {"shape_zyx": (12, 64, 64), "spacing_mm_zyx": (11.0, 3.6, 3.6)}
+    return [write_phantom_study(make_phantom(seed, **small), folder / str(seed), seed=seed).files for seed in seeds]

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from dicom_sr.phantom_study import write_phantom_study
 from models.card import EMBEDDED
-from models.phantom import make_phantom
 from node.cli import main
 from node.jobs import queue
 from node.web.model_view import model_views
 from node.why import tell
+from tests.dispatch_bench import small_studies
 from tests.integration.test_node_jobs import ROOT, Bench
 
 CHAIN, NETWORK, THRESHOLD = "site-chain", "site-network", "infarct-adc-baseline"
@@ -42,11 +41,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, ...]]:
-    folder = tmp_path_factory.mktemp("studies")
-    small: dict[str, Any] = {"shape_zyx": (12, 64, 64), "spacing_mm_zyx": (11.0, 3.6, 3.6)}
-    return [
-        write_phantom_study(make_phantom(seed, **small), folder / str(seed), seed=seed).files for seed in range(31, 34)
-    ]
+    return small_studies(tmp_path_factory.mktemp("studies"), range(31, 34))
 
 
 def models(bench: Bench, *words: str) -> int:

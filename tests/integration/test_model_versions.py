@@ -14,9 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydicom import dcmread
 
-from dicom_sr.phantom_study import write_phantom_study
 from models.card import EMBEDDED
-from models.phantom import make_phantom
 from node.archive import approvals
 from node.cli import main
 from node.doctor import contents
@@ -26,6 +24,7 @@ from node.jobs.briefing import Briefing
 from node.jobs.queue import LeasedJob
 from node.jobs.specification import ObjectReference, ResultBundle, Retraction
 from node.web.model_view import model_views
+from tests.dispatch_bench import small_studies
 from tests.integration.test_node_jobs import ROOT, Bench
 from tests.web_scene import open_to_everybody
 
@@ -55,11 +54,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, ...]]:
-    folder = tmp_path_factory.mktemp("studies")
-    small: dict[str, Any] = {"shape_zyx": (12, 64, 64), "spacing_mm_zyx": (11.0, 3.6, 3.6)}
-    return [
-        write_phantom_study(make_phantom(seed, **small), folder / str(seed), seed=seed).files for seed in range(31, 35)
-    ]
+    return small_studies(tmp_path_factory.mktemp("studies"), range(31, 35))
 
 
 def words(bench: Bench, *rest: str) -> list[str]:
