@@ -78,7 +78,8 @@ def test_a_model_that_ends_whoever_loads_it_ends_no_other_ones_run(
     model: str, executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it does when it is loaded in advance, every study would have to wait for it."""
-    monkeypatch.setattr(local, "_WARM_UP_SECONDS", 4.0)
+    if model == "endless":
+        monkeypatch.setattr(local, "_WARM_UP_SECONDS", 8.0)
     executor._settings = Settings.model_validate(
         {
             "node": {"data_dir": tmp_path / "node"},
