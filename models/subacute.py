@@ -7,7 +7,7 @@ nothing in the images tells a subacute infarct from T2 shine-through. Only who a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -92,24 +92,51 @@ def add_dwi_only(
         in_plane=workspace.spacing_mm[0] > thick_slice_mm,
         label=label,
     )
-    ratio, depth = workspace.array("adc_ratio"), workspace.array("depth_mm")
-    tissue, smallest = workspace.mask("tissue"), workspace.value(threshold)
-    kept = []
-    for each in found:
-        inside = each.mask & tissue[each.box]
-        own = excess[each.box][inside]
-        is_large = each.voxels * workspace.grid.voxel_ml >= smallest and each.seeds >= minimum_seeds
-        if not is_large or not own.size or float(np.sort(own)[-3:].mean()) < peak_z:
-            continue
-        is_normal = float((mirrored[each.box][inside] >= likeness * own).mean()) > share
-        is_rim = float(each.values(depth).mean()) < rim_mm
-        if is_normal or is_rim or float(ratio[each.box][inside].mean()) < workspace.value(low_adc_ratio):
-            workspace.rejected["dwi_only"] = workspace.rejected.get("dwi_only", 0) + 1
-            continue
-        kept.append(each)
+    smallest, voxel_ml = workspace.value(threshold), workspace.grid.voxel_ml
+    large = (each for each in found if each.voxels * voxel_ml >= smallest and each.seeds >= minimum_seeds)
+    kept = list(
+        _lesions(
+            workspace,
+            large,
+            excess,
+            mirrored,
+            peak_z=peak_z,
+            rim_mm=rim_mm,
+            low_adc_ratio=workspace.value(low_adc_ratio),
+            likeness=likeness,
+            share=share,
+        )
+    )
     workspace.candidates += kept
     workspace.arrays[SEEDS] = workspace.mask(SEEDS) | seeds
     workspace.evidence["dwi_only"] = len(kept)
+
+
+def _lesions(
+    workspace: Workspace,
+    found: Iterable[Candidate],
+    excess: Map,
+    mirrored: Map,
+    *,
+    peak_z: float,
+    rim_mm: float,
+    low_adc_ratio: float,
+    likeness: float,
+    share: float,
+) -> Iterator[Candidate]:
+    """Those that stand out of the noise and are nothing normal; how many were taken for something normal is noted."""
+    ratio, depth, tissue = workspace.array("adc_ratio"), workspace.array("depth_mm"), workspace.mask("tissue")
+    for each in found:
+        inside = each.mask & tissue[each.box]
+        own = excess[each.box][inside]
+        if not own.size or float(np.sort(own)[-3:].mean()) < peak_z:
+            continue
+        is_mirrored = float((mirrored[each.box][inside] >= likeness * own).mean()) > share
+        is_rim = float(each.values(depth).mean()) < rim_mm
+        if is_mirrored or is_rim or float(ratio[each.box][inside].mean()) < low_adc_ratio:
+            workspace.rejected["dwi_only"] = workspace.rejected.get("dwi_only", 0) + 1
+            continue
+        yield each
 
 
 def _parts(

@@ -181,7 +181,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
             try:
                 os.killpg(int(path.read_text()), signal.SIGTERM)
             except ProcessLookupError:
-                pass
+                pass  # it has ended by itself
 
 
 def states(host: Host) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -113,6 +113,19 @@ def test_sizes_are_the_files_own() -> None:
     assert shape_of(made.state_dict()).wider == 4
 
 
+def two_levels_plainly(
+    tensors: dict, image: torch.Tensor, block: Callable[[torch.Tensor, str], torch.Tensor]
+) -> torch.Tensor:
+    """Down, up and across, whatever the blocks are."""
+    x = F.conv3d(image, tensors["stem.weight"], padding=1)
+    first = block(x, "encoder.blocks.0.blocks.0")
+    deep = block(F.conv3d(first, tensors["encoder.blocks.1.blocks.0.weight"], stride=2), "encoder.blocks.1.blocks.1")
+    up = "decoder.blocks.0.upsample"
+    risen = F.conv_transpose3d(deep, tensors[f"{up}.weight"], tensors[f"{up}.bias"], stride=2)
+    x = block(torch.cat([first, risen], 1), "decoder.blocks.0.blocks.0")
+    return F.conv3d(x, tensors["heads.0.weight"], tensors["heads.0.bias"])
+
+
 def residual_plainly(tensors: dict, image: torch.Tensor) -> torch.Tensor:
     def block(x: torch.Tensor, key: str) -> torch.Tensor:
         made = x
@@ -123,13 +136,7 @@ def residual_plainly(tensors: dict, image: torch.Tensor) -> torch.Tensor:
         beside = tensors.get(f"{key}.shortcut.weight")
         return F.leaky_relu(made + (x if beside is None else F.conv3d(x, beside)), 0.01)
 
-    x = F.conv3d(image, tensors["stem.weight"], padding=1)
-    first = block(x, "encoder.blocks.0.blocks.0")
-    deep = block(F.conv3d(first, tensors["encoder.blocks.1.blocks.0.weight"], stride=2), "encoder.blocks.1.blocks.1")
-    up = "decoder.blocks.0.upsample"
-    risen = F.conv_transpose3d(deep, tensors[f"{up}.weight"], tensors[f"{up}.bias"], stride=2)
-    x = block(torch.cat([first, risen], 1), "decoder.blocks.0.blocks.0")
-    return F.conv3d(x, tensors["heads.0.weight"], tensors["heads.0.bias"])
+    return two_levels_plainly(tensors, image, block)
 
 
 def factorised_plainly(tensors: dict, key: str, x: torch.Tensor, shape: FactorizerShape) -> torch.Tensor:
@@ -179,13 +186,7 @@ def swin_plainly(tensors: dict, image: torch.Tensor, shape: FactorizerShape) -> 
         inner = F.gelu(linear(normed(x, f"{key}.blocks.mlp.fn.0"), f"{key}.blocks.mlp.fn.1.block.0"))
         return x + linear(inner, f"{key}.blocks.mlp.fn.1.block.3")
 
-    x = F.conv3d(image, tensors["stem.weight"], padding=1)
-    first = block(x, "encoder.blocks.0.blocks.0")
-    deep = block(F.conv3d(first, tensors["encoder.blocks.1.blocks.0.weight"], stride=2), "encoder.blocks.1.blocks.1")
-    up = "decoder.blocks.0.upsample"
-    risen = F.conv_transpose3d(deep, tensors[f"{up}.weight"], tensors[f"{up}.bias"], stride=2)
-    x = block(torch.cat([first, risen], 1), "decoder.blocks.0.blocks.0")
-    return F.conv3d(x, tensors["heads.0.weight"], tensors["heads.0.bias"])
+    return two_levels_plainly(tensors, image, block)
 
 
 @pytest.mark.parametrize("shape", [RESIDUAL, SWIN], ids=["resunet", "swin-factorizer"])
